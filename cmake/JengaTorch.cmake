@@ -1,0 +1,17 @@
+# Finds torch by asking Python, so that no CMake prefix has to be given. Only headers and libtorch_cpu/_cuda are used:
+# the operator libraries keep to torch's stable ABI and load under every torch from JENGA_TORCH_TARGET on.
+set(JENGA_TORCH_TARGET "0x020a000000000000" CACHE STRING "Oldest torch the libraries must load under (2.10)")
+execute_process(
+  COMMAND ${Python3_EXECUTABLE} -c "import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec('torch').origin).parent)"
+  OUTPUT_VARIABLE JENGA_TORCH_DIR OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE JENGA_TORCH_FOUND)
+if(NOT JENGA_TORCH_FOUND EQUAL 0)
+  message(FATAL_ERROR "jenga: ${Python3_EXECUTABLE} must have torch >= 2.10 installed; run `make setup` or pass -DPython3_EXECUTABLE=...")
+endif()
+
+function(jenga_link_torch target)
+  target_include_directories(${target} SYSTEM PRIVATE ${JENGA_TORCH_DIR}/include)
+  target_compile_definitions(${target} PRIVATE TORCH_TARGET_VERSION=${JENGA_TORCH_TARGET})
+  target_link_libraries(${target} PRIVATE ${JENGA_TORCH_DIR}/lib/libtorch_cpu.so)
+  target_link_options(${target} PRIVATE -Wl,--no-as-needed)
+  set_target_properties(${target} PROPERTIES SKIP_BUILD_RPATH ON PREFIX "lib")
+endfunction()

@@ -1,0 +1,114 @@
+// What every kernel of one operator takes: raw pointers, sizes, strides. No torch, no CUDA in this header.
+//
+// Carved layout. Context tokens (text, reference frames: everything that is not video) come first in raster order,
+// then the video tokens in curve order. token_index[i] is the raster row of carved row i, 0 <= i < C + N.
+// Keys and values leave a gap: carved key row of context token i is i, of video token r is P + r, where
+// P = round_up(C, kContextAlignment), so that video blocks start on a whole tile. Rows C .. P-1 are zeros.
+//
+// Sizes: B batch, H heads, D head dim, S = C + N tokens, C context tokens, N video tokens,
+// nq = ceil(N / q_block_size), nkv = ceil(N / kv_block_size), nc = ceil(N / tail_block_size).
+// Blocks and cells are runs of video tokens in curve order; only the last one may be ragged.
+#pragma once
+
+#include <cstdint>
+
+namespace jenga {
+
+inline constexpr int64_t kContextAlignment = 128;
+inline constexpr int64_t kMaxHeadDim = 256;
+
+enum class DataType : int32_t { kFloat32, kBFloat16, kFloat16 };
+enum class ResidualType : int32_t { kNone, kFloat32, kBFloat16, kFloat16, kInt8, kInt4 };
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// Strides in elements; the last dimension is contiguous. All 64-bit: inputs may span more than 2^31 elements.
+struct Strides {
+  int64_t batch = 0;
+  int64_t head = 0;
+  int64_t token = 0;
+};
+
+// CPU kernels get their thread pool from the caller: body(begin, end, context) runs on disjoint ranges.
+using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
+using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
+
+// prepare_blocks: one pass over q, k, v (raster order) that writes k and v in carved layout and every mean that
+// selection and compensation need. A null output is not computed.
+struct PrepareBlocksParams {
+  DataType dtype;
+  const void* q;  // [B, H, S, D] raster order
+  const void* k;
+  const void* v;
+  Strides q_strides, k_strides, v_strides;
+  const int32_t* token_index;  // [C + N]
+  void* k_carved;              // [B, H, P + N, D] contiguous
+  void* v_carved;              // [B, H, P + N, D] contiguous
+  float* q_pool;               // [B, H, nq, D] means of q blocks
+  float* k_pool;               // [B, H, nkv, D] means of key blocks
+  void* k_tail;                // [B, H, nc, D] means of tail cells, in dtype
+  void* v_tail;                // [B, H, nc, D]
+  int64_t batch, heads, head_dim, num_context, num_video;
+  int64_t q_block_size, kv_block_size, tail_block_size;
+};
+
+// select_blocks: for every query block the key blocks to keep.
+// score = softmax_scale * <q_pool, k_pool>, p = softmax(score) over the nkv blocks. Sorted by descending p, ties by
+// ascending index: kept are the first max(min_blocks, 1 + #{prefixes whose mass <= top_p}) blocks, at most nkv,
+// and every block that adjacency forces.
+struct SelectBlocksParams {
+  const float* q_pool;       // [B, H, nq, D] contiguous
+  const float* k_pool;       // [B, H, nkv, D] contiguous
+  const uint8_t* adjacency;  // [nq, nkv] 0/1 or null
+  int32_t* kv_block_index;   // [B, H, nq, max_kv] ascending; entries past the count are -1
+  int32_t* kv_block_count;   // [B, H, nq]
+  int64_t batch, heads, head_dim, num_q_blocks, num_kv_blocks, max_kv;
+  int64_t min_blocks;
+  float top_p;
+  float softmax_scale;
+};
+
+// block_sparse_attention. Video query row: logits are softmax_scale * <q, k> over the context rows (plus
+// context_bias), over the rows of the kept key blocks, and, where k_tail is given, one logit
+// softmax_scale * <q, k_tail[c]> + log(n_c) with value v_tail[c] for every tail cell c whose key block was dropped.
+// Context query row: all context rows with context_bias > -inf (its finite part is not added) and all video rows.
+// One softmax over everything; a row with nothing to attend gives out = 0, lse = -inf.
+struct BlockSparseAttentionParams {
+  DataType dtype;
+  const void* q;         // [B, H, S, D] raster order
+  const void* k_carved;  // [B, H, P + N, D] carved layout
+  const void* v_carved;
+  Strides q_strides, k_strides, v_strides;
+  const int32_t* kv_block_index;  // [B, H, nq, max_kv] ascending video key blocks
+  const int32_t* kv_block_count;  // [B, H, nq]
+  const int32_t* token_index;     // [C + N]
+  const float* context_bias;      // [B, P] natural-log bias, -inf = never attended (rows >= C must be -inf); null: 0
+  const void* k_tail;             // [B, H, nc, D] contiguous or null
+  const void* v_tail;
+  const void* residual;         // raster [B, S, H, D] (int4: [B, S, H, D / 2]) contiguous or null; added to out
+  const float* residual_scale;  // [B, S, H] for int8 and int4
+  ResidualType residual_type;
+  void* out;  // [B, H, S, D] raster order, out_strides
+  Strides out_strides;
+  float* lse;  // [B, H, S] contiguous, raster order, natural log, covers the tail; without the residual
+  int64_t batch, heads, head_dim, num_context, num_video, max_kv;
+  int64_t q_block_size, kv_block_size, tail_block_size;
+  float softmax_scale;
+};
+
+// pack_residual: residual = dense - carved per token and head, quantised symmetrically with one scale per token and
+// head: scale = max|r| / qmax (qmax 127 or 7), code = clamp(round_half_even(r / scale), -qmax, qmax); an all-zero row has
+// scale 0. int4: two codes a byte, even channel in the low nibble, two's complement.
+struct PackResidualParams {
+  DataType dtype;
+  const void* dense;   // [B, H, S, D]
+  const void* carved;  // [B, H, S, D]
+  Strides dense_strides, carved_strides;
+  void* packed;  // [B, S, H, D] int8 or [B, S, H, D / 2] uint8, contiguous
+  float* scale;  // [B, S, H]
+  int64_t batch, heads, tokens, head_dim;
+  int32_t bits;  // 8 or 4
+};
+
+}  // namespace jenga
