@@ -1,0 +1,58 @@
+# The two commands: `make demo` and `make test`. Everything lives in .venv, .cache and build; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+BUILD := build/dev
+JOBS ?= $(shell nproc)
+PRESET ?= turbo
+PROMPT ?=
+SEED ?= 7
+STEPS ?= 30
+COMFYUI ?=
+BENCH ?=
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake csrc kernels python -type f -not -name '*.pyc')
+
+.PHONY: demo test setup bench format check-tools clean
+
+check-tools:
+	@$(PYTHON) scripts/check_tools.py
+
+$(VENV)/.dependencies: requirements-dev.txt scripts/check_tools.py
+	@$(PYTHON) scripts/check_tools.py
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+# One build folder for the wheel and the tests, so that no kernel is compiled twice.
+$(VENV)/.jenga: $(VENV)/.dependencies $(SOURCES)
+	$(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall . \
+	  -C build-dir=$(BUILD) -C cmake.define.JENGA_BUILD_TESTS=$(if $(TESTS),ON,OFF) -C cmake.define.JENGA_BUILD_BINDINGS=$(if $(TESTS),ON,OFF)
+	touch $@
+
+setup: $(VENV)/.jenga
+	@$(PY) -c "import jenga; print('jenga', jenga.__version__, *('\n  ' + str(b) for b in jenga.backends()))"
+
+demo: setup
+	$(PY) -m demo.run --preset $(PRESET) --seed $(SEED) --steps $(STEPS) $(if $(PROMPT),--prompt "$(PROMPT)") $(if $(COMFYUI),--comfyui "$(COMFYUI)")
+
+test:
+	rm -f $(VENV)/.jenga
+	$(MAKE) setup TESTS=1
+	$(VENV)/bin/ctest --test-dir $(BUILD) --output-on-failure
+	$(PY) -m demo.comfyui
+	JENGA_CORE_DIR=$(BUILD)/csrc/bindings $(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m ruff check .
+
+bench: setup
+	$(PY) -m benchmarks $(BENCH)
+
+format: $(VENV)/.dependencies
+	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+
+clean:
+	rm -rf build dist demo/output
