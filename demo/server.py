@@ -63,7 +63,11 @@ class Server:
             command += ["--cpu", "--use-pytorch-cross-attention"]
         with self.log_path.open("w") as log:
             self._process = subprocess.Popen(
-                command, cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+                command,
+                cwd=self.comfyui,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         try:
             self._wait_until_up()
@@ -112,7 +116,9 @@ class Server:
 
         Raises ServerError with ComfyUI's own message if a node fails.
         """
-        connection = websocket.create_connection(f"ws://127.0.0.1:{self.port}/ws?clientId={self._client_id}", timeout=900)
+        connection = websocket.create_connection(
+            f"ws://127.0.0.1:{self.port}/ws?clientId={self._client_id}", timeout=900
+        )
         try:
             prompt_id = self._post("prompt", {"prompt": prompt, "client_id": self._client_id})["prompt_id"]
             while True:

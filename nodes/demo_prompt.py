@@ -27,5 +27,7 @@ class JengaDemoPrompt(io.ComfyNode):
         if unknown:
             from server import PromptServer
 
-            PromptServer.instance.send_progress_text(f"not in the vocabulary: {', '.join(unknown)}", cls.hidden.unique_id)
+            PromptServer.instance.send_progress_text(
+                f"not in the vocabulary: {', '.join(unknown)}", cls.hidden.unique_id
+            )
         return io.NodeOutput([[rows, {"pooled_output": None}]], ", ".join(unknown))

@@ -23,7 +23,7 @@ def missing_tools() -> list[str]:
 
 
 def main() -> int:
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036  (this file runs before the right Python is known)
         print(f"jenga: Python must be 3.10 or newer, got {sys.version.split()[0]}; run `make PYTHON=python3.12 …`")
         return 1
     packages = missing_tools()
