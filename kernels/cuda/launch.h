@@ -1,0 +1,24 @@
+// Entry points of the CUDA kernels: everything is queued on `stream`, nothing allocates, synchronises or throws.
+// Pointers and strides of the parameter structs (kernels/params.h) are device memory; every launch may be captured in a
+// CUDA graph. Returns cudaErrorNotSupported where no kernel fits (dtype fp32, head dim, device), else the launch error.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "kernels/params.h"
+
+namespace jenga::cuda {
+
+cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t stream);
+cudaError_t select_blocks(const SelectBlocksParams& params, cudaStream_t stream);
+
+// workspace: block_sparse_attention_workspace(params) bytes of device memory, 16-byte aligned, contents irrelevant.
+// It must stay untouched until the launch has finished. May be null when that size is 0.
+size_t block_sparse_attention_workspace(const BlockSparseAttentionParams& params);
+cudaError_t block_sparse_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream);
+
+cudaError_t pack_residual(const PackResidualParams& params, cudaStream_t stream);
+
+}  // namespace jenga::cuda
