@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from jenga import compare
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from demo.variants import VARIANTS
+from jenga import compare
 
 
 def draw(summary: dict, dense: torch.Tensor, jenga: torch.Tensor) -> Figure:
@@ -55,7 +55,8 @@ def _table(axes, summary: dict) -> None:
     drawn.set_fontsize(10)
     drawn.scale(1, 1.6)
     speed = summary["speed_up"]
-    split = " · ".join(f"{part.replace('_', ' ')} {speed[part]:.2f}×" for part in ("carving", "resolution", "step_reuse"))
+    parts = ("carving", "resolution", "step_reuse")
+    split = " · ".join(f"{part.replace('_', ' ')} {speed[part]:.2f}×" for part in parts)
     axes.text(0.5, 0.12, split, ha="center", transform=axes.transAxes, fontsize=11)
 
 

@@ -90,7 +90,12 @@ def _label(clip: torch.Tensor, text: str, right: bool = False) -> torch.Tensor:
 
 
 def compose(
-    a: torch.Tensor, b: torch.Tensor, mode: str = "side by side", label_a: str = "", label_b: str = "", gain: float = 4.0
+    a: torch.Tensor,
+    b: torch.Tensor,
+    mode: str = "side by side",
+    label_a: str = "",
+    label_b: str = "",
+    gain: float = 4.0,
 ) -> torch.Tensor:
     """One clip that shows two. mode: one of MODES; gain: factor on the absolute difference.
 
