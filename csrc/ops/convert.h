@@ -1,0 +1,60 @@
+// Tensor -> what kernels/params.h speaks: data types, strides, and the copies that a kernel cannot do without.
+#pragma once
+
+#include <optional>
+
+#include "csrc/ops/checks.h"
+#include "kernels/params.h"
+
+namespace jenga::ops {
+
+inline DataType data_type(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return DataType::kFloat32;
+    case ScalarType::BFloat16:
+      return DataType::kBFloat16;
+    case ScalarType::Half:
+      return DataType::kFloat16;
+    default:
+      fail("jenga: dtype must be bfloat16, float16 or float32, got ", dtype_name(type));
+  }
+}
+
+// [B, H, T, D] -> element strides.
+inline Strides strides_of(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2)}; }
+
+// Kernels take any strides with a contiguous last dim; CUDA kernels load 16 bytes at a time, so there every row must
+// start on a 16-byte boundary too. What does not is copied.
+inline Tensor with_loadable_rows(const Tensor& t) {
+  bool loadable = t.stride(t.dim() - 1) == 1;
+  if (t.is_cuda()) {
+    const int64_t bytes = static_cast<int64_t>(t.element_size());
+    loadable = loadable && reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0;
+    for (int64_t d = 0; d + 1 < t.dim(); ++d) loadable = loadable && (t.size(d) == 1 || t.stride(d) * bytes % 16 == 0);
+  }
+  return loadable ? t : torch::stable::contiguous(t);
+}
+
+// For the small operands that kernels index as plain arrays. contiguous() returns the tensor itself where it is so.
+inline Tensor as_array(const Tensor& t) {
+  Tensor array = torch::stable::contiguous(t);
+  const bool misaligned = array.is_cuda() && reinterpret_cast<uintptr_t>(array.const_data_ptr()) % 16 != 0;
+  return misaligned ? torch::stable::clone(array) : array;
+}
+
+inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType type) {
+  return torch::stable::new_empty(like, torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()), type);
+}
+
+template <typename T>
+const T* data(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+
+template <typename T>
+T* mutable_data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+}  // namespace jenga::ops

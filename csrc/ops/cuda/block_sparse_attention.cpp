@@ -1,0 +1,36 @@
+#include "csrc/ops/block_sparse_attention.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include "csrc/ops/cuda/launch_scope.h"
+#include "kernels/cuda/launch.h"
+
+namespace jenga::ops {
+namespace {
+
+std::tuple<Tensor, Tensor> block_sparse_attention(const Tensor& q, const Tensor& k_carved, const Tensor& v_carved,
+                                                  const Tensor& kv_block_index, const Tensor& kv_block_count,
+                                                  const Tensor& token_index, int64_t num_context, int64_t q_block_size,
+                                                  int64_t kv_block_size, double softmax_scale,
+                                                  std::optional<Tensor> context_bias, std::optional<Tensor> k_tail,
+                                                  std::optional<Tensor> v_tail, int64_t tail_block_size,
+                                                  std::optional<Tensor> residual,
+                                                  std::optional<Tensor> residual_scale) {
+  const auto call = make_block_sparse_attention({q, k_carved, v_carved, kv_block_index, kv_block_count, token_index,
+                                                 num_context, q_block_size, kv_block_size, softmax_scale, context_bias,
+                                                 k_tail, v_tail, tail_block_size, residual, residual_scale});
+  const LaunchScope scope(q);
+  const auto bytes = static_cast<int64_t>(cuda::block_sparse_attention_workspace(call.params));
+  const Tensor workspace =
+      new_tensor(q, {bytes}, ScalarType::Byte);  // from the caching allocator: safe in a CUDA graph
+  check_launch(
+      "block_sparse_attention",
+      cuda::block_sparse_attention(call.params, bytes ? workspace.mutable_data_ptr() : nullptr, scope.stream()));
+  return call.outputs();
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) { m.impl("block_sparse_attention", TORCH_BOX(&block_sparse_attention)); }
+
+}  // namespace jenga::ops

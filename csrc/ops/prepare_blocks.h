@@ -1,0 +1,78 @@
+// prepare_blocks: checks, outputs and kernel parameters, the same for CPU and CUDA.
+#pragma once
+
+#include <tuple>
+
+#include "csrc/ops/convert.h"
+
+namespace jenga::ops {
+
+struct PrepareBlocksCall {
+  PrepareBlocksParams params;
+  Tensor q, k, v, token_index;  // keep alive what params points to
+  Tensor k_carved, v_carved, q_pool, k_pool, k_tail, v_tail;
+
+  std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> outputs() const {
+    return {k_carved, v_carved, q_pool, k_pool, k_tail, v_tail};
+  }
+};
+
+inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
+                                             const Tensor& token_index, int64_t num_context, int64_t q_block_size,
+                                             int64_t kv_block_size, int64_t tail_block_size) {
+  constexpr const char* kOp = "prepare_blocks";
+  check_attention_tensor(kOp, "q", q);
+  const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
+  check_like(kOp, "k", k, "q", q, {batch, heads, tokens, head_dim});
+  check_like(kOp, "v", v, "q", q, {batch, heads, tokens, head_dim});
+  check_num_context(kOp, num_context, tokens);
+  check_q_block_size(kOp, q_block_size, q.is_cuda());
+  check_kv_block_size(kOp, kv_block_size);
+  check_tail_block_size(kOp, tail_block_size, kv_block_size);
+  check_token_index(kOp, token_index, q, tokens);
+
+  const int64_t video = tokens - num_context;
+  const int64_t carved_tokens = round_up(num_context, kContextAlignment) + video;
+  const int64_t cells = tail_block_size ? ceil_div(video, tail_block_size) : 0;
+  const ScalarType type = q.scalar_type();
+  PrepareBlocksCall call{
+      .params = {},
+      .q = with_loadable_rows(q),
+      .k = with_loadable_rows(k),
+      .v = with_loadable_rows(v),
+      .token_index = as_array(token_index),
+      .k_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
+      .v_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
+      .q_pool = new_tensor(q, {batch, heads, ceil_div(video, q_block_size), head_dim}, ScalarType::Float),
+      .k_pool = new_tensor(q, {batch, heads, ceil_div(video, kv_block_size), head_dim}, ScalarType::Float),
+      .k_tail = new_tensor(q, {batch, heads, cells, head_dim}, type),
+      .v_tail = new_tensor(q, {batch, heads, cells, head_dim}, type),
+  };
+  call.params = {
+      .dtype = data_type(type),
+      .q = call.q.const_data_ptr(),
+      .k = call.k.const_data_ptr(),
+      .v = call.v.const_data_ptr(),
+      .q_strides = strides_of(call.q),
+      .k_strides = strides_of(call.k),
+      .v_strides = strides_of(call.v),
+      .token_index = data<int32_t>(call.token_index),
+      .k_carved = call.k_carved.mutable_data_ptr(),
+      .v_carved = call.v_carved.mutable_data_ptr(),
+      .q_pool = mutable_data<float>(call.q_pool),
+      .k_pool = mutable_data<float>(call.k_pool),
+      .k_tail = cells ? call.k_tail.mutable_data_ptr() : nullptr,
+      .v_tail = cells ? call.v_tail.mutable_data_ptr() : nullptr,
+      .batch = batch,
+      .heads = heads,
+      .head_dim = head_dim,
+      .num_context = num_context,
+      .num_video = video,
+      .q_block_size = q_block_size,
+      .kv_block_size = kv_block_size,
+      .tail_block_size = tail_block_size,
+  };
+  return call;
+}
+
+}  // namespace jenga::ops

@@ -1,0 +1,24 @@
+// Every schema of torch.ops.jenga, once. Implementations register beside their code, in cpu/ and cuda/.
+// Symbols: B batch, H heads, S tokens, D head dim, C context tokens, N video tokens, P = round_up(C, 128);
+// kernels/params.h has the formulas and layouts.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(jenga, m) {
+  m.def("curve_order(int t, int h, int w, str curve) -> Tensor");
+  m.def("block_adjacency(int t, int h, int w, str curve, int block_size) -> Tensor");
+  m.def("reorder_tokens(Tensor x, Tensor token_index) -> Tensor");
+  m.def("pool_blocks(Tensor x, int block_size, Tensor? mask=None) -> (Tensor, Tensor)");
+  m.def(
+      "prepare_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_block_size, "
+      "int kv_block_size, int tail_block_size) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "select_blocks(Tensor q_pool, Tensor k_pool, Tensor? adjacency, int min_blocks, float top_p, "
+      "float softmax_scale) -> (Tensor, Tensor)");
+  m.def(
+      "block_sparse_attention(Tensor q, Tensor k_carved, Tensor v_carved, Tensor kv_block_index, "
+      "Tensor kv_block_count, Tensor token_index, int num_context, int q_block_size, int kv_block_size, "
+      "float softmax_scale, Tensor? context_bias=None, Tensor? k_tail=None, Tensor? v_tail=None, "
+      "int tail_block_size=0, Tensor? residual=None, Tensor? residual_scale=None) -> (Tensor, Tensor)");
+  m.def("pack_residual(Tensor dense, Tensor carved, int bits) -> (Tensor, Tensor)");
+  m.def("cpu_isa() -> str");
+}

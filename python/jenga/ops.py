@@ -1,0 +1,336 @@
+"""The compiled operators `torch.ops.jenga.*`: how they are loaded, their fakes, one typed function for each.
+
+Importing this module never fails. Where a library is missing or does not load, `native_status()` says why and the
+functions below raise; the pure-torch path (`jenga.reference`) needs neither.
+
+Symbols in the docstrings: B batch, H heads, S tokens, D head dim; C context tokens (attended by all, attending to
+all: text, reference frames), N = S - C video tokens, P = C rounded up to 128, nq = ceil(N / q_block_size),
+nkv = ceil(N / kv_block_size), nc = ceil(N / tail_block_size). *Carved layout*: context first, padded to P rows, then
+the video in curve order. Every operator raises RuntimeError with `<op>: <argument> must <condition>, got <value>`, and
+refuses tensors that require grad while grad mode is on: there is no backward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CONTEXT_ALIGNMENT = 128
+_LIBRARIES = Path(__file__).parent / "lib"
+
+
+@dataclass(frozen=True)
+class NativeStatus:
+    """Which compiled libraries are loaded; `reason` says why one is not, and is empty when nothing is missing."""
+
+    cpu: bool
+    cuda: bool
+    reason: str
+
+
+class PreparedBlocks(NamedTuple):
+    """What `prepare_blocks` returns."""
+
+    k_carved: Tensor  # [B, H, P + N, D]
+    v_carved: Tensor  # [B, H, P + N, D]
+    q_pool: Tensor  # [B, H, nq, D] float32
+    k_pool: Tensor  # [B, H, nkv, D] float32
+    k_tail: Tensor  # [B, H, nc, D]
+    v_tail: Tensor  # [B, H, nc, D]
+
+
+def native_status() -> NativeStatus:
+    """Which of the two libraries this process has, and why not the others."""
+    return _STATUS
+
+
+def curve_order(t: int, h: int, w: int, curve: str = "gilbert3d") -> Tensor:
+    """int32 `[t*h*w]` on the CPU: entry r is the raster index of the token at curve position r.
+
+    `curve`: gilbert3d (ours and the paper's), gilbert2d_sliced (a 2-D curve per frame), raster.
+    """
+    return torch.ops.jenga.curve_order(t, h, w, curve)
+
+
+def block_adjacency(t: int, h: int, w: int, curve: str = "gilbert3d", block_size: int = 128) -> Tensor:
+    """bool `[nb, nb]` on the CPU, nb = ceil(t*h*w / block_size): whether two blocks have touching tokens."""
+    return torch.ops.jenga.block_adjacency(t, h, w, curve, block_size)
+
+
+def reorder_tokens(x: Tensor, token_index: Tensor) -> Tensor:
+    """`out[..., i, :] = x[..., token_index[i], :]`; x `[..., S, D]` of any dtype, token_index int32 `[M]`."""
+    return torch.ops.jenga.reorder_tokens(x, token_index)
+
+
+def pool_blocks(x: Tensor, block_size: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Means and token counts of runs of `block_size` tokens.
+
+    x `[B, H, S, D]`, mask bool `[B, S]` (False: the token does not count) -> means float32 `[B, H, nb, D]`, counts
+    int32 `[B, nb]`, nb = ceil(S / block_size). The divisor is the exact count; an empty block has mean 0.
+    """
+    return torch.ops.jenga.pool_blocks(x, block_size, mask)
+
+
+def prepare_blocks(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    token_index: Tensor,
+    num_context: int,
+    q_block_size: int = 128,
+    kv_block_size: int = 64,
+    tail_block_size: int = 64,
+) -> PreparedBlocks:
+    """One pass over q, k, v: keys and values in carved layout and every mean that the next two operators need.
+
+    q, k, v `[B, H, S, D]` in raster order, bfloat16, float16 or (CPU) float32, any strides with a contiguous last dim;
+    D a multiple of 8, at most 256. token_index int32 `[S]`: raster row of each carved row, the C = `num_context`
+    context tokens first. q_block_size 128 (CPU: or 64), kv_block_size 64 or 128, tail_block_size 32, 64, 128 and at
+    most kv_block_size, or 0 for tails of no cells.
+    """
+    return PreparedBlocks(
+        *torch.ops.jenga.prepare_blocks(q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size)
+    )
+
+
+def select_blocks(
+    q_pool: Tensor,
+    k_pool: Tensor,
+    adjacency: Tensor | None,
+    min_blocks: int,
+    top_p: float,
+    softmax_scale: float,
+) -> tuple[Tensor, Tensor]:
+    """The key blocks that each query block keeps (paper section 3.1; the rule is in `kernels/params.h`).
+
+    q_pool float32 `[B, H, nq, D]`, k_pool float32 `[B, H, nkv, D]`, adjacency bool `[nq, nkv]` (True: always kept),
+    min_blocks >= 1, top_p in [0, 1] -> kv_block_index int32 `[B, H, nq, max_kv]`, ascending, -1 past the count;
+    kv_block_count int32 `[B, H, nq]`. max_kv = nkv where top_p > 0 or adjacency is given, else min(min_blocks, nkv).
+    """
+    return torch.ops.jenga.select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, softmax_scale)
+
+
+def block_sparse_attention(
+    q: Tensor,
+    k_carved: Tensor,
+    v_carved: Tensor,
+    kv_block_index: Tensor,
+    kv_block_count: Tensor,
+    token_index: Tensor,
+    num_context: int,
+    q_block_size: int,
+    kv_block_size: int,
+    softmax_scale: float,
+    context_bias: Tensor | None = None,
+    k_tail: Tensor | None = None,
+    v_tail: Tensor | None = None,
+    tail_block_size: int = 0,
+    residual: Tensor | None = None,
+    residual_scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attention over context, kept key blocks and, with tails, one compensation term per cell of every dropped block.
+
+    q `[B, H, S, D]` in raster order; the rest as `prepare_blocks` and `select_blocks` return it. context_bias float32
+    `[B, P]`: natural-log bias of context columns, -inf = never attended (so from column C on); its finite part acts on
+    video rows only. residual: `[B, S, H, D]` in a float dtype or int8, or uint8 `[B, S, H, D/2]` (4 bits), added to
+    out; int8 and uint8 need residual_scale float32 `[B, S, H]` (see `pack_residual`).
+
+    Returns out `[B, H, S, D]` in raster order, memory `[B, S, H, D]`, and lse float32 `[B, H, S]`, natural log, over
+    everything that was attended, tail cells included. A row with nothing to attend: out 0, lse -inf.
+    """
+    return torch.ops.jenga.block_sparse_attention(
+        q,
+        k_carved,
+        v_carved,
+        kv_block_index,
+        kv_block_count,
+        token_index,
+        num_context,
+        q_block_size,
+        kv_block_size,
+        softmax_scale,
+        context_bias,
+        k_tail,
+        v_tail,
+        tail_block_size,
+        residual,
+        residual_scale,
+    )
+
+
+def pack_residual(dense: Tensor, carved: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """dense - carved, `[B, H, S, D]` each, quantised with one scale per token and head (ours: anchored carving).
+
+    Returns packed int8 `[B, S, H, D]` (bits 8) or uint8 `[B, S, H, D/2]` (bits 4: even channel in the low nibble) and
+    scale float32 `[B, S, H]`.
+    """
+    return torch.ops.jenga.pack_residual(dense, carved, bits)
+
+
+def cpu_isa() -> str:
+    """The CPU tier that runs: generic, avx2, avx512 or avx512_bf16. JENGA_FORCE_ISA forces one."""
+    return torch.ops.jenga.cpu_isa()
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return (a + b - 1) // b
+
+
+def _refuse_grad(op: str, **tensors: Tensor | None) -> None:
+    """Under torch.compile the kernels never see who needs grad, so the fakes say it as the kernels do."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(f"{op}: {name} must not require grad, got requires_grad=True; run under torch.no_grad()")
+
+
+def _fake_curve_order(t, h, w, curve):
+    return torch.empty(t * h * w, dtype=torch.int32)
+
+
+def _fake_block_adjacency(t, h, w, curve, block_size):
+    blocks = _ceil_div(t * h * w, block_size)
+    return torch.empty(blocks, blocks, dtype=torch.bool)
+
+
+def _fake_reorder_tokens(x, token_index):
+    _refuse_grad("reorder_tokens", x=x)
+    return x.new_empty(*x.shape[:-2], token_index.shape[0], x.shape[-1])
+
+
+def _fake_pool_blocks(x, block_size, mask=None):
+    _refuse_grad("pool_blocks", x=x)
+    batch, heads, tokens, head_dim = x.shape
+    blocks = _ceil_div(tokens, block_size)
+    means = x.new_empty(batch, heads, blocks, head_dim, dtype=torch.float32)
+    return means, x.new_empty(batch, blocks, dtype=torch.int32)
+
+
+def _fake_prepare_blocks(q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size):
+    _refuse_grad("prepare_blocks", q=q, k=k, v=v)
+    batch, heads, tokens, head_dim = q.shape
+    video = tokens - num_context
+    carved = _ceil_div(num_context, CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT + video
+    cells = _ceil_div(video, tail_block_size) if tail_block_size else 0
+
+    def empty(rows, dtype):
+        return q.new_empty(batch, heads, rows, head_dim, dtype=dtype)
+
+    return (
+        empty(carved, q.dtype),
+        empty(carved, q.dtype),
+        empty(_ceil_div(video, q_block_size), torch.float32),
+        empty(_ceil_div(video, kv_block_size), torch.float32),
+        empty(cells, q.dtype),
+        empty(cells, q.dtype),
+    )
+
+
+def _fake_select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, softmax_scale):
+    _refuse_grad("select_blocks", q_pool=q_pool, k_pool=k_pool)
+    batch, heads, num_q, _ = q_pool.shape
+    num_kv = k_pool.shape[2]
+    max_kv = num_kv if top_p > 0 or adjacency is not None else torch.sym_min(min_blocks, num_kv)
+    index = q_pool.new_empty(batch, heads, num_q, max_kv, dtype=torch.int32)
+    return index, q_pool.new_empty(batch, heads, num_q, dtype=torch.int32)
+
+
+def _fake_block_sparse_attention(
+    q,
+    k_carved,
+    v_carved,
+    kv_block_index,
+    kv_block_count,
+    token_index,
+    num_context,
+    q_block_size,
+    kv_block_size,
+    softmax_scale,
+    context_bias=None,
+    k_tail=None,
+    v_tail=None,
+    tail_block_size=0,
+    residual=None,
+    residual_scale=None,
+):
+    _refuse_grad(
+        "block_sparse_attention",
+        q=q,
+        k_carved=k_carved,
+        v_carved=v_carved,
+        context_bias=context_bias,
+        k_tail=k_tail,
+        v_tail=v_tail,
+        residual=residual,
+    )
+    batch, heads, tokens, head_dim = q.shape
+    out = q.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)
+    return out, q.new_empty(batch, heads, tokens, dtype=torch.float32)
+
+
+def _fake_pack_residual(dense, carved, bits):
+    _refuse_grad("pack_residual", dense=dense, carved=carved)
+    batch, heads, tokens, head_dim = dense.shape
+    width, dtype = (head_dim // 2, torch.uint8) if bits == 4 else (head_dim, torch.int8)
+    packed = dense.new_empty(batch, tokens, heads, width, dtype=dtype)
+    return packed, dense.new_empty(batch, tokens, heads, dtype=torch.float32)
+
+
+_FAKES = (
+    _fake_curve_order,
+    _fake_block_adjacency,
+    _fake_reorder_tokens,
+    _fake_pool_blocks,
+    _fake_prepare_blocks,
+    _fake_select_blocks,
+    _fake_block_sparse_attention,
+    _fake_pack_residual,
+)
+
+
+def _pool_blocks_cuda(x: Tensor, block_size: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """pool_blocks from torch's own operators: on CUDA no model step calls it, prepare_blocks pools there."""
+    _refuse_grad("pool_blocks", x=x)
+    batch, heads, tokens, head_dim = x.shape
+    pad = -tokens % block_size
+    kept = torch.ones(batch, tokens, dtype=torch.bool, device=x.device) if mask is None else mask
+    values = torch.where(kept[:, None, :, None], x.float(), 0.0)
+    sums = torch.nn.functional.pad(values, (0, 0, 0, pad)).unflatten(2, (-1, block_size)).sum(3)
+    counts = torch.nn.functional.pad(kept, (0, pad)).unflatten(1, (-1, block_size)).sum(2, dtype=torch.int32)
+    return sums / counts.clamp(min=1)[:, None, :, None], counts
+
+
+def _load_library(name: str) -> str:
+    """Loads one library; the reason where that fails, else an empty string."""
+    path = _LIBRARIES / name
+    if not path.is_file():
+        return f"{name} is not installed beside jenga ({_LIBRARIES} has none); `pip install .` builds it"
+    try:
+        torch.ops.load_library(path)
+    except OSError as error:
+        return f"{name} does not load under torch {torch.__version__}: {str(error).splitlines()[0]}"
+    return ""
+
+
+def _load() -> NativeStatus:
+    """Both libraries, unless the process has them already (a build folder loaded them before this module)."""
+    if torch.torch_version.TorchVersion(torch.__version__) < (2, 10):
+        return NativeStatus(False, False, f"torch must be 2.10 or newer, got {torch.__version__}")
+    reason = "" if hasattr(torch.ops.jenga, "cpu_isa") else _load_library("libjenga_cpu.so")
+    if reason:
+        return NativeStatus(False, False, reason)
+    for fake in _FAKES:
+        torch.library.register_fake("jenga::" + fake.__name__.removeprefix("_fake_"), fake, allow_override=True)
+    if torch.version.cuda is None:
+        return NativeStatus(True, False, f"torch {torch.__version__} is built without CUDA")
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("jenga::prepare_blocks", "CUDA"):
+        reason = _load_library("libjenga_cuda.so")
+    if not reason and not torch._C._dispatch_has_kernel_for_dispatch_key("jenga::pool_blocks", "CUDA"):
+        torch.library.impl("jenga::pool_blocks", "cuda", _pool_blocks_cuda)
+    return NativeStatus(True, not reason, reason)
+
+
+_STATUS = _load()
