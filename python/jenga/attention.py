@@ -1,0 +1,381 @@
+"""carved_attention: from tensors in the host's order to carved attention on the best backend that takes them.
+
+Validate once -> plan (what depends on the grid alone: order, forced blocks, minimum) -> backend (every fallback with
+its reason) -> prepare_blocks, select_blocks, block_sparse_attention -> what was really kept.
+`CarvedAttention` keeps its plans, so hold one per run; `carved_attention` is the function for a single call.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from numbers import Integral
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+
+from . import curves, ops, reference
+from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
+from .constraints import dtype_name, refusal
+
+DENSE = "dense"  # what CarvedResult.backend says where nothing was carved
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can run on this machine, and why not."""
+
+    name: str
+    available: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class CarvedResult:
+    """What one call did.
+
+    out         [B, H, S, D] in the order of q, memory [B, S, H, D]
+    lse         fp32 [B, H, S], natural log, covers the tail; None where the call fell back to dense
+    kept_share  fp32 scalar on the device of q, never read here: (video query row, video key) token pairs whose logit
+                was computed, over all B * H * N * N such pairs. Tail cells and context are not counted.
+    backend     native_cpu | native_cuda | flex | reference | dense
+    reason      why it is not the backend that the configuration asks for; empty where it is
+    """
+
+    out: torch.Tensor
+    lse: torch.Tensor | None
+    kept_share: torch.Tensor
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What depends on grid, sequence length and device alone."""
+
+    token_index: torch.Tensor  # int32 [S]: raster row of every carved token, context first
+    forced_blocks: torch.Tensor | None  # bool [nq, nkv]: kept whatever the scores say
+    num_context: int
+    num_video: int
+    min_blocks: int
+
+
+def carved_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    grid: TokenGrid,
+    config: JengaConfig | None = None,
+    video_start: int = 0,
+    text_range: tuple[int, int] | None = None,
+    kv_mask: torch.Tensor | None = None,
+    softmax_scale: float | None = None,
+) -> torch.Tensor:
+    """Carved self-attention. q k v [B, H, S, D] in raster order -> [B, H, S, D] in the same order.
+
+    Arguments and errors: `CarvedAttention.__call__`. config: JengaConfig() where None. The plan is made anew in every
+    call; hold a `CarvedAttention` where calls repeat.
+    """
+    attention = CarvedAttention(config or JengaConfig())
+    return attention(q, k, v, grid, video_start, text_range, kv_mask, softmax_scale).out
+
+
+def backends() -> list[BackendStatus]:
+    """Every backend, whether it can run on this machine, and why not."""
+    reasons = _unavailable(ops.native_status())
+    return [BackendStatus(name, not reason, reason) for name, reason in reasons.items()]
+
+
+class CarvedAttention:
+    """Carved attention with its plans: make one per run and configuration. Nothing is shared between objects."""
+
+    def __init__(self, config: JengaConfig | None = None):
+        self.config = config or JengaConfig()
+        self._native = ops.native_status()
+        self._unavailable = _unavailable(self._native)
+        self._plans: dict[tuple, _Plan] = {}
+        self._last_bias: tuple = (None, None, None)  # mask, (mask version, arguments), result
+
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        grid: TokenGrid,
+        video_start: int = 0,
+        text_range: tuple[int, int] | None = None,
+        kv_mask: torch.Tensor | None = None,
+        softmax_scale: float | None = None,
+    ) -> CarvedResult:
+        """Attention of q over k, v. Source: paper; compensation, context and masks ours.
+
+        q k v          [B, H, S, D], one floating dtype and device, raster order, any strides
+        grid           the video: tokens video_start .. video_start + t*h*w - 1; all others are context, which everybody
+                       attends and which attends everything
+        text_range     (start, stop) of context columns that get config.text_logit_bias on video rows
+        kv_mask        bool [B, S]: False columns are never attended; on a video column it makes the call dense. One
+                       tensor object is read once: do not change it in place between calls
+        softmax_scale  D ** -0.5 where None
+        Raises TypeError or ValueError for input that breaks these rules, RuntimeError for a tensor that needs grad and,
+        with config.strict, for every fallback.
+        """
+        _check_tensors(q, k, v, kv_mask)
+        batch, _, tokens, head_dim = q.shape
+        _check_layout(grid, tokens, video_start, text_range)
+        scale = head_dim**-0.5 if softmax_scale is None else _checked_scale(softmax_scale)
+
+        plan = self._plan(grid, tokens, video_start, q.device)
+        context_bias, masked_video = self._context_bias(plan, batch, video_start, text_range, kv_mask)
+        if masked_video:
+            self._fall_back("kv_mask has a False on a video column: attention is dense")
+            out = _dense(q, k, v, video_start, plan.num_video, kv_mask, self._text_bias(text_range), scale)
+            kept = torch.ones((), device=q.device)
+            return CarvedResult(out, None, kept, DENSE, "kv_mask has a False on a video column: attention is dense")
+
+        backend, reason = self._choose(q)
+        if reason:
+            self._fall_back(reason)
+        q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+        out, lse, kept_share = self._carve(_implementation(backend), plan, q, k, v, context_bias, scale)
+        return CarvedResult(out, lse, kept_share, backend, reason)
+
+    def _carve(self, steps, plan: _Plan, q, k, v, context_bias, scale):
+        prepare_blocks, select_blocks, block_sparse_attention = steps
+        config = self.config
+        kv_block = config.kv_block_size
+        tail = config.tail_block_size if config.compensation == "mean" else 0
+        k_carved, v_carved, q_pool, k_pool, k_tail, v_tail = prepare_blocks(
+            q, k, v, plan.token_index, plan.num_context, Q_BLOCK_SIZE, kv_block, tail
+        )
+        if config.semantics == "published" and plan.num_video % Q_BLOCK_SIZE:
+            # The paper pads the last block with zeros that take part in its mean.
+            share = plan.num_video % Q_BLOCK_SIZE / Q_BLOCK_SIZE
+            q_pool, k_pool = (torch.cat([x[:, :, :-1], x[:, :, -1:] * share], 2) for x in (q_pool, k_pool))
+        index, count = select_blocks(q_pool, k_pool, plan.forced_blocks, plan.min_blocks, config.top_p, scale)
+        out, lse = block_sparse_attention(
+            q,
+            k_carved,
+            v_carved,
+            index,
+            count,
+            plan.token_index,
+            plan.num_context,
+            Q_BLOCK_SIZE,
+            kv_block,
+            scale,
+            context_bias,
+            k_tail if tail else None,
+            v_tail if tail else None,
+            tail,
+        )
+        return out, lse, _kept_share(index, count, plan.num_video, kv_block)
+
+    def _plan(self, grid: TokenGrid, tokens: int, video_start: int, device: torch.device) -> _Plan:
+        key = (grid, tokens, video_start, device)
+        if key not in self._plans:
+            config, num_video = self.config, grid.num_tokens
+            source = ops if self._native.cpu else curves
+            order = source.curve_order(grid.t, grid.h, grid.w, config.curve)
+            context = torch.cat([torch.arange(video_start), torch.arange(video_start + num_video, tokens)])
+            token_index = torch.cat([context.int(), video_start + order])
+            forced = _forced_blocks(grid, config, source) if config.adjacency else None
+            self._plans[key] = _Plan(
+                token_index.to(device),
+                None if forced is None else forced.to(device),
+                tokens - num_video,
+                num_video,
+                config.min_blocks(num_video),
+            )
+        return self._plans[key]
+
+    def _context_bias(self, plan: _Plan, batch: int, video_start: int, text_range, kv_mask):
+        """fp32 [B, P] logit bias of the context columns (None: all 0), and whether a video column is masked."""
+        text_bias = self._text_bias(text_range)
+        if kv_mask is None and text_bias is None:
+            return None, False
+        # A mask is read once (one host sync) and recognised by identity; this object keeps it alive meanwhile.
+        version = None if kv_mask is None or kv_mask.is_inference() else kv_mask._version
+        key = (version, batch, video_start, text_range, id(plan))
+        if self._last_bias[0] is not kv_mask or self._last_bias[1] != key:
+            self._last_bias = (kv_mask, key, _make_context_bias(plan, batch, video_start, text_bias, kv_mask))
+        return self._last_bias[2]
+
+    def _text_bias(self, text_range) -> tuple[int, int, float] | None:
+        if text_range is None or text_range[0] == text_range[1] or self.config.text_logit_bias == 0:
+            return None
+        return (*text_range, float(self.config.text_logit_bias))
+
+    def _choose(self, q: torch.Tensor) -> tuple[str, str]:
+        """The first backend that can run and takes q, and why the ones before it do not."""
+        reasons = []
+        for backend in _candidates(self.config.backend, q.device):
+            reason = self._unavailable[backend] or refusal(backend, q)
+            if not reason:
+                return backend, "; ".join(reasons)
+            reasons.append(f"{backend}: {reason}")
+        raise ValueError(f"carved_attention: q must be taken by a backend, got {'; '.join(reasons)}")
+
+    def _fall_back(self, reason: str):
+        if self.config.strict:
+            raise RuntimeError(f"carved_attention: strict must not meet a fallback, got {reason}")
+
+
+def _candidates(requested: str, device: torch.device) -> tuple[str, ...]:
+    """Backends in the order in which they are tried; the reference is the last resort."""
+    native = ("native_cuda", "flex") if device.type == "cuda" else ("native_cpu",)
+    return {
+        "auto": (*native, "reference"),
+        "native": (*native, "reference"),
+        "flex": ("flex", "reference"),
+        "reference": ("reference",),
+    }[requested]
+
+
+def _unavailable(native) -> dict[str, str]:
+    """Backend -> why this machine cannot run it; empty where it can."""
+    if not torch.cuda.is_available():
+        flex = "torch sees no CUDA device"
+    elif importlib.util.find_spec("triton") is None:
+        flex = "Triton is not installed"
+    else:
+        flex = ""
+    return {
+        "native_cuda": "" if native.cuda else native.reason or "the native CUDA library is not loaded",
+        "flex": flex,
+        "native_cpu": "" if native.cpu else native.reason or "the native library is not loaded",
+        "reference": "",
+    }
+
+
+def _implementation(backend: str):
+    """prepare_blocks, select_blocks and block_sparse_attention of a backend."""
+    source = ops if backend.startswith("native") else reference
+    return source.prepare_blocks, source.select_blocks, source.block_sparse_attention
+
+
+def _forced_blocks(grid: TokenGrid, config: JengaConfig, source: ModuleType) -> torch.Tensor:
+    """bool [nq, nkv]: key blocks that a query block keeps because they touch it.
+
+    With the sliced curve, blocks that hold a token of the first frame also keep each other (paper; the number of these
+    blocks comes from the real frame size and counts the one that straddles its end, ours).
+    """
+    num_video, kv_block = grid.num_tokens, config.kv_block_size
+    touch = source.block_adjacency(grid.t, grid.h, grid.w, config.curve, kv_block)
+    num_q_blocks, per_query = -(-num_video // Q_BLOCK_SIZE), Q_BLOCK_SIZE // kv_block
+    rows = F.pad(touch, (0, 0, 0, num_q_blocks * per_query - touch.shape[0]))
+    forced = rows.view(num_q_blocks, per_query, -1).any(1)
+    if config.curve == "gilbert2d_sliced":
+        frame = grid.h * grid.w
+        forced[: -(-frame // Q_BLOCK_SIZE), : -(-frame // kv_block)] = True
+    return forced
+
+
+def _make_context_bias(plan: _Plan, batch: int, video_start: int, text_bias, kv_mask):
+    num_context = plan.num_context
+    columns = plan.token_index[:num_context]
+    padded = num_context + -num_context % reference.CONTEXT_ALIGNMENT
+    bias = torch.full((batch, padded), -torch.inf, device=columns.device)
+    bias[:, :num_context] = 0
+    if text_bias is not None:
+        start, stop, value = text_bias
+        bias[:, :num_context] += value * ((columns >= start) & (columns < stop))
+    if kv_mask is None:
+        return bias, False
+    bias[:, :num_context].masked_fill_(~kv_mask[:, columns], -torch.inf)
+    video = kv_mask[:, video_start : video_start + plan.num_video]
+    return bias, not bool(video.all())
+
+
+def _kept_share(index: torch.Tensor, count: torch.Tensor, num_video: int, kv_block: int) -> torch.Tensor:
+    """fp32 scalar on the device: see CarvedResult. Ragged last blocks count with the tokens they have."""
+    batch, heads, num_q_blocks = count.shape
+    num_kv_blocks = -(-num_video // kv_block)
+    has_last = index.amax(-1) == num_kv_blocks - 1
+    keys = count.long() * kv_block - has_last * (num_kv_blocks * kv_block - num_video)
+    rows = keys.sum((0, 1))
+    queries = (num_video - torch.arange(num_q_blocks, device=count.device) * Q_BLOCK_SIZE).clamp_max(Q_BLOCK_SIZE)
+    return (rows * queries).sum().float() / (batch * heads * num_video**2)
+
+
+def _dense(q, k, v, video_start: int, num_video: int, kv_mask, text_bias, scale: float) -> torch.Tensor:
+    """Dense attention by the same rules: masked columns for everybody, text bias on video rows only."""
+    batch, heads, tokens, dim = q.shape
+    out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
+    mask = kv_mask[:, None, None, :]
+    if text_bias is None:
+        out.copy_(F.scaled_dot_product_attention(q, k, v, mask, scale=scale))
+    else:
+        start, stop, value = text_bias
+        bias = torch.zeros(mask.shape, dtype=q.dtype, device=q.device)
+        bias[..., start:stop] = value
+        bias.masked_fill_(~mask, -torch.inf)
+        end = video_start + num_video
+        for rows, rule in ((slice(0, video_start), mask), (slice(video_start, end), bias), (slice(end, tokens), mask)):
+            out[:, :, rows] = F.scaled_dot_product_attention(q[:, :, rows], k, v, rule, scale=scale)
+    nothing = ~kv_mask.any(1)
+    return out.masked_fill_(nothing[:, None, None, None], 0)
+
+
+def _check_tensors(q, k, v, kv_mask):
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"carved_attention: {name} must be a tensor, got {type(x).__name__}")
+        _require(x.dim() == 4, name, "have 4 dimensions [B, H, S, D]", f"shape {tuple(x.shape)}")
+        _require(x.dtype.is_floating_point, name, "be floating point", dtype_name(x.dtype))
+        _require(x.dtype == q.dtype, name, f"have the dtype of q ({dtype_name(q.dtype)})", dtype_name(x.dtype))
+        _require(x.device == q.device, name, f"be on the device of q ({q.device})", x.device)
+        _require(
+            x.shape == q.shape,
+            name,
+            f"have the shape of q {tuple(q.shape)} (self-attention; repeat grouped heads first)",
+            f"shape {tuple(x.shape)}",
+        )
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"carved_attention: {name} must not need grad, got requires_grad=True; it has no backward pass, "
+                "call it under torch.no_grad()"
+            )
+    for size, name in zip(q.shape, ("batch", "heads", "sequence", "head dim"), strict=True):
+        _require(size > 0, "q", f"have a {name} of at least 1", f"shape {tuple(q.shape)}")
+    if kv_mask is not None:
+        if not isinstance(kv_mask, torch.Tensor):
+            raise TypeError(f"carved_attention: kv_mask must be a tensor, got {type(kv_mask).__name__}")
+        wanted = (q.shape[0], q.shape[2])
+        _require(kv_mask.dtype == torch.bool, "kv_mask", "be bool (True is attended)", dtype_name(kv_mask.dtype))
+        _require(kv_mask.shape == wanted, "kv_mask", f"be [B, S] = {wanted}", f"shape {tuple(kv_mask.shape)}")
+        _require(kv_mask.device == q.device, "kv_mask", f"be on the device of q ({q.device})", kv_mask.device)
+
+
+def _check_layout(grid, tokens: int, video_start, text_range):
+    if not isinstance(grid, TokenGrid):
+        raise TypeError(f"carved_attention: grid must be a TokenGrid, got {type(grid).__name__}")
+    _require(isinstance(video_start, Integral) and video_start >= 0, "video_start", "be an integer >= 0", video_start)
+    end = video_start + grid.num_tokens
+    _require(
+        end <= tokens,
+        "grid",
+        f"fit the sequence: video_start + t*h*w must be at most {tokens}",
+        f"{video_start} + {grid.t}*{grid.h}*{grid.w} = {end}",
+    )
+    if text_range is not None:
+        pair = isinstance(text_range, tuple | list) and len(text_range) == 2
+        _require(
+            pair and all(isinstance(x, Integral) for x in text_range), "text_range", "be (start, stop)", text_range
+        )
+        start, stop = text_range
+        _require(0 <= start <= stop <= tokens, "text_range", f"lie in 0 .. {tokens}", text_range)
+        _require(
+            stop <= video_start or start >= end or start == stop,
+            "text_range",
+            f"hold context columns only, the video is {video_start} .. {end}",
+            text_range,
+        )
+
+
+def _checked_scale(scale: float) -> float:
+    _require(0 < scale < float("inf"), "softmax_scale", "be positive and finite", scale)
+    return float(scale)
+
+
+def _require(condition: bool, argument: str, rule: str, value):
+    if not condition:
+        raise ValueError(f"carved_attention: {argument} must {rule}, got {value}")

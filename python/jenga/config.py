@@ -1,0 +1,140 @@
+"""What a user may say about carved attention: the token grid and a frozen, validated configuration."""
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+Q_BLOCK_SIZE = 128  # query rows that share one list of kept key blocks
+
+CURVES = ("gilbert3d", "gilbert2d_sliced", "raster")
+KV_BLOCK_SIZES = (64, 128)
+TAIL_BLOCK_SIZES = (32, 64, 128)
+COMPENSATIONS = ("mean", "none")
+BACKENDS = ("auto", "native", "flex", "reference")
+SEMANTICS = ("corrected", "published")
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Video tokens after patchify: t latent frames of h rows and w columns. Raster index = (t_i * h + y) * w + x.
+
+    Raises ValueError where a side is not a positive integer.
+    """
+
+    t: int
+    h: int
+    w: int
+
+    def __post_init__(self):
+        for name in ("t", "h", "w"):
+            side = getattr(self, name)
+            if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
+                raise ValueError(f"TokenGrid: {name} must be a positive integer, got {side!r}")
+
+    @property
+    def num_tokens(self) -> int:
+        return self.t * self.h * self.w
+
+
+@dataclass(frozen=True)
+class JengaConfig:
+    """How attention is carved. Frozen and checked; raises ValueError that names the field, the rule and the value.
+
+    density          in (0, 1]: key blocks kept for every block of 128 queries, before any union (`min_blocks`)
+    top_p            in [0, 1]: keep more blocks until their pooled softmax mass exceeds this; 0 adds none
+    kv_block_size    64 or 128 tokens: the unit that is kept or dropped
+    tail_block_size  32, 64 or 128 tokens, divides kv_block_size: the unit that stands for dropped tokens
+    curve            gilbert3d | gilbert2d_sliced | raster: the order in which tokens form blocks
+    adjacency        also keep blocks that touch the query block in the 3-D grid (with gilbert2d_sliced: and the whole
+                     first frame for queries of the first frame)
+    compensation     mean: dropped cells stay in the softmax as one mean token each (ours) | none (paper)
+    text_logit_bias  finite, natural log: added to the logits of text_range columns on video rows
+    backend          auto | native | flex | reference; auto takes the fastest that accepts the input
+    strict           a fallback raises RuntimeError instead of being reported
+    semantics        corrected (ours) | published (paper); build the second with `JengaConfig.published`
+    """
+
+    density: float = 0.2
+    top_p: float = 0.0
+    kv_block_size: int = 64
+    tail_block_size: int = 64
+    curve: str = "gilbert3d"
+    adjacency: bool = False
+    compensation: str = "mean"
+    text_logit_bias: float = 0.0
+    backend: str = "auto"
+    strict: bool = False
+    semantics: str = "corrected"
+
+    def __post_init__(self):
+        self._require("density", _is_number(self.density) and 0 < self.density <= 1, "be in (0, 1]")
+        self._require("top_p", _is_number(self.top_p) and 0 <= self.top_p <= 1, "be in [0, 1]")
+        self._require(
+            "text_logit_bias", _is_number(self.text_logit_bias) and math.isfinite(self.text_logit_bias), "be finite"
+        )
+        for name, allowed in (
+            ("kv_block_size", KV_BLOCK_SIZES),
+            ("tail_block_size", TAIL_BLOCK_SIZES),
+            ("curve", CURVES),
+            ("adjacency", (False, True)),
+            ("compensation", COMPENSATIONS),
+            ("backend", BACKENDS),
+            ("strict", (False, True)),
+            ("semantics", SEMANTICS),
+        ):
+            value = getattr(self, name)
+            matches = any(type(value) is type(choice) and value == choice for choice in allowed)
+            self._require(name, matches, f"be one of {', '.join(map(str, allowed))}")
+        self._require(
+            "tail_block_size",
+            self.kv_block_size % self.tail_block_size == 0,
+            f"divide kv_block_size {self.kv_block_size}",
+        )
+        if self.semantics == "published":
+            remedy = "with semantics 'published'; use JengaConfig.published(drop, top_p)"
+            self._require("kv_block_size", self.kv_block_size == 128, f"be 128 {remedy}")
+            self._require("adjacency", self.adjacency, f"be True {remedy}")
+            self._require("compensation", self.compensation == "none", f"be none {remedy}")
+
+    @classmethod
+    def published(cls, drop: float, top_p: float, curve: str = "gilbert3d", **other) -> "JengaConfig":
+        """The paper's carving: 128-token blocks, adjacency, dropped blocks simply dropped.
+
+        drop: the paper's drop rate in [0, 1). density becomes the double 1 - drop and must stay it: the paper's block
+        counts are int((1 - drop) * blocks), where double rounding shows (drop 0.8 of 900 blocks keeps 179).
+        curve: gilbert3d for HunyuanVideo, gilbert2d_sliced for Wan. other: any further field of JengaConfig.
+        """
+        if not _is_number(drop) or not 0 <= drop < 1:
+            raise ValueError(f"JengaConfig: drop must be in [0, 1), got {drop!r}")
+        return cls(
+            density=1 - drop,
+            top_p=top_p,
+            kv_block_size=128,
+            tail_block_size=128,
+            curve=curve,
+            adjacency=True,
+            compensation="none",
+            semantics="published",
+            **other,
+        )
+
+    def num_kv_blocks(self, num_video: int) -> int:
+        """Video key blocks of `num_video` tokens; the last one may be ragged."""
+        return -(-num_video // self.kv_block_size)
+
+    def min_blocks(self, num_video: int) -> int:
+        """Video key blocks that every (head, query block) keeps at least, of `num_kv_blocks(num_video)`."""
+        if self.semantics == "published":
+            # The 3-D family divides N by 128 exactly (it knows no ragged block), the sliced one rounds up.
+            blocks = num_video // 128 if self.curve == "gilbert3d" else self.num_kv_blocks(num_video)
+            return max(1, int(self.density * blocks))
+        # 1e-9: a density like 0.07 must not become one block more by its last bit (0.07 * 100 = 7.000000000000001).
+        return max(1, math.ceil(self.density * self.num_kv_blocks(num_video) - 1e-9))
+
+    def _require(self, name: str, condition: bool, rule: str):
+        if not condition:
+            raise ValueError(f"JengaConfig: {name} must {rule}, got {getattr(self, name)!r}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,0 +1,62 @@
+"""What every backend accepts, as data. A refusal names the parameter and the reason, so that a fallback can say why."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Inputs that one backend takes. device_types None: any."""
+
+    device_types: tuple[str, ...] | None
+    dtypes: tuple[torch.dtype, ...]
+    head_dim_multiple: int
+    min_head_dim: int
+    max_head_dim: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a backend does not take an input: the parameter, and the rule with the value that broke it."""
+
+    parameter: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.parameter} {self.reason}"
+
+
+_INT32_TOKENS = 2**31 - 1  # token_index and the lists are int32
+_NO_LIMIT = 2**62
+
+CONSTRAINTS = {
+    "native_cpu": Constraint(("cpu",), (torch.float32, torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS),
+    "native_cuda": Constraint(("cuda",), (torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS),
+    # Triton multiplies tiles of at least 16 channels.
+    "flex": Constraint(("cuda",), (torch.float32, torch.bfloat16, torch.float16), 8, 16, 256, _INT32_TOKENS),
+    "reference": Constraint(
+        None, (torch.float64, torch.float32, torch.bfloat16, torch.float16), 1, 1, _NO_LIMIT, _INT32_TOKENS
+    ),
+}
+
+
+def refusal(backend: str, q: torch.Tensor) -> Refusal | None:
+    """Why `backend` (a key of CONSTRAINTS) does not take q [B, H, S, D] and its equals k, v; None: it does."""
+    rule = CONSTRAINTS[backend]
+    tokens, head_dim = q.shape[2:]
+    if rule.device_types is not None and q.device.type not in rule.device_types:
+        return Refusal("device", f"must be {' or '.join(rule.device_types)}, got {q.device.type}")
+    if q.dtype not in rule.dtypes:
+        return Refusal("dtype", f"must be {', '.join(map(dtype_name, rule.dtypes))}, got {dtype_name(q.dtype)}")
+    if head_dim % rule.head_dim_multiple or not rule.min_head_dim <= head_dim <= rule.max_head_dim:
+        limits = f"from {rule.min_head_dim} to {rule.max_head_dim}"
+        return Refusal("head dim", f"must be a multiple of {rule.head_dim_multiple} {limits}, got {head_dim}")
+    if tokens > rule.max_tokens:
+        return Refusal("tokens", f"must be at most {rule.max_tokens}, got {tokens}")
+    return None
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

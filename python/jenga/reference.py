@@ -1,0 +1,277 @@
+"""Carved attention in plain torch: the whole method, to be read from top to bottom.
+
+Self-attention over tens of thousands of video tokens is most of the work of a video diffusion transformer. Most of its
+mass sits on few keys, and tokens that are close in the video want the same ones. So:
+
+1. Order.  Sort the video tokens along a space-filling curve (curves.py): a run of 64 or 128 of them, a *block*, is then
+           a small piece of the video. What is not video is *context* and goes in front.         (prepare_blocks)
+2. Pool.   Take the mean of every query block, key block and *tail cell* (a key block or a part of one).    (same)
+3. Select. Compare the means: every head keeps, per query block, the key blocks that matter.      (select_blocks)
+4. Attend. One softmax over the context, the kept keys, and (compensation) for every dropped cell one mean token that
+           counts as n_c tokens, so that nothing is forgotten.                           (block_sparse_attention)
+
+Names and signatures are those of the operators torch.ops.jenga.*; this file is their oracle, and the last resort where
+they cannot run. Any device, any floating dtype, computed in fp32 (float64: fp64), in pieces, so no [S, S] matrix is
+made. No gradients. B batch, H heads, S tokens, D head dim, C context tokens, N video tokens, P = C rounded up to
+128; nq, nkv, nc: query blocks, key blocks, tail cells, the last of each maybe ragged. Carved key rows: context
+0 .. C-1, zeros C .. P-1, then the video token at curve position r in row P + r.
+"""
+
+import torch
+import torch.nn.functional as F
+
+CONTEXT_ALIGNMENT = 128
+PIECE = 1 << 24  # elements of one piece of work (64 MB in fp32)
+
+
+def reorder_tokens(x: torch.Tensor, token_index: torch.Tensor) -> torch.Tensor:
+    """x [..., S, D] -> out[..., i, :] = x[..., token_index[i], :]."""
+    return x.index_select(-2, token_index)
+
+
+def pool_blocks(
+    x: torch.Tensor, block_size: int, mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of every block of `block_size` tokens, over the tokens it really has. Source: paper; exact divisor ours.
+
+    x [B, H, S, D]; mask bool [B, S], False tokens do not count.
+    Returns means fp32 [B, H, nb, D] (0 where a block has no token) and counts int32 [B, nb], nb = ceil(S / block_size).
+    """
+    batch, heads, tokens, dim = x.shape
+    num_blocks = -(-tokens // block_size)
+    fill = num_blocks * block_size - tokens
+    valid = x.new_ones(batch, tokens, dtype=torch.bool) if mask is None else mask
+    if mask is not None:
+        x = torch.where(mask[:, None, :, None], x, 0)
+    counts = F.pad(valid, (0, fill)).view(batch, num_blocks, block_size).sum(2, dtype=torch.int32)
+    sums = F.pad(x, (0, 0, 0, fill)).view(batch, heads, num_blocks, block_size, dim).sum(3, dtype=_compute_dtype(x))
+    return sums / counts.clamp_min(1)[:, None, :, None], counts
+
+
+def prepare_blocks(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    token_index: torch.Tensor,
+    num_context: int,
+    q_block_size: int,
+    kv_block_size: int,
+    tail_block_size: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Steps 1 and 2: keys and values in carved order, and every mean that the next steps need.
+
+    q k v [B, H, S, D] in raster order; token_index int32 [S]: raster row of every carved token, context first.
+    Returns k_carved, v_carved [B, H, P + N, D]; q_pool [B, H, nq, D], k_pool [B, H, nkv, D] in fp32; k_tail, v_tail
+    [B, H, nc, D] in the dtype of k (tail_block_size 0: no cells).
+    """
+    gap = -num_context % CONTEXT_ALIGNMENT
+
+    def carve(x):
+        context, video = reorder_tokens(x, token_index).split([num_context, x.shape[2] - num_context], dim=2)
+        return torch.cat([context, context.new_zeros(*x.shape[:2], gap, x.shape[3]), video], dim=2), video
+
+    k_carved, k_video = carve(k)
+    v_carved, v_video = carve(v)
+    q_pool, _ = pool_blocks(reorder_tokens(q, token_index[num_context:]), q_block_size)
+    k_pool, _ = pool_blocks(k_video, kv_block_size)
+    if tail_block_size:
+        k_tail, v_tail = (pool_blocks(x, tail_block_size)[0].to(x.dtype) for x in (k_video, v_video))
+    else:
+        k_tail, v_tail = k_video[:, :, :0], v_video[:, :, :0]
+    return k_carved, v_carved, q_pool, k_pool, k_tail, v_tail
+
+
+def select_blocks(
+    q_pool: torch.Tensor,
+    k_pool: torch.Tensor,
+    adjacency: torch.Tensor | None,
+    min_blocks: int,
+    top_p: float,
+    softmax_scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Step 3: the key blocks that every (head, query block) keeps.
+
+    p = softmax(softmax_scale * q_pool k_pool^T) over the key blocks, sorted downwards, ties by index. Kept are the
+    first max(min_blocks, 1 + number of prefixes whose mass is <= top_p) blocks, and every block that adjacency forces.
+    q_pool [B, H, nq, D], k_pool [B, H, nkv, D] fp32; adjacency bool [nq, nkv] or None.
+    Returns kv_block_index int32 [B, H, nq, max_kv], ascending, -1 past the count, and kv_block_count int32 [B, H, nq];
+    max_kv = nkv with top_p or adjacency, else min(min_blocks, nkv). Source: paper; the order of ties is ours.
+    """
+    num_blocks = k_pool.shape[2]
+    mass = torch.softmax(softmax_scale * (q_pool @ k_pool.transpose(-1, -2)), dim=-1)
+    mass, by_rank = mass.sort(dim=-1, descending=True, stable=True)
+    need = (1 + (mass.cumsum(-1) <= top_p).sum(-1, keepdim=True)).clamp_min(min_blocks)
+    rank = torch.arange(num_blocks, device=mass.device)
+    kept = torch.zeros_like(mass, dtype=torch.bool).scatter_(-1, by_rank, rank < need)
+    if adjacency is not None:
+        kept |= adjacency
+    max_kv = num_blocks if top_p > 0 or adjacency is not None else min(min_blocks, num_blocks)
+
+    count = kept.sum(-1, dtype=torch.int32)
+    ascending = torch.where(kept, rank, num_blocks).sort(dim=-1).values[..., :max_kv]
+    return torch.where(ascending < num_blocks, ascending, -1).int(), count
+
+
+def block_sparse_attention(
+    q: torch.Tensor,
+    k_carved: torch.Tensor,
+    v_carved: torch.Tensor,
+    kv_block_index: torch.Tensor,
+    kv_block_count: torch.Tensor,
+    token_index: torch.Tensor,
+    num_context: int,
+    q_block_size: int,
+    kv_block_size: int,
+    softmax_scale: float,
+    context_bias: torch.Tensor | None = None,
+    k_tail: torch.Tensor | None = None,
+    v_tail: torch.Tensor | None = None,
+    tail_block_size: int = 0,
+    residual: torch.Tensor | None = None,
+    residual_scale: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Step 4: one softmax over context, kept blocks and, for the dropped ones, tail cells.
+
+    Logits of a video row q: softmax_scale q.k_j + context_bias_j over the context, softmax_scale q.k_j over the kept
+    blocks, softmax_scale q.k_tail_c + log n_c (value v_tail_c) over the tail cells of dropped blocks. A context row
+    attends all context with context_bias > -inf, without the finite part of the bias, and the whole video.
+    q [B, H, S, D] raster order; k_carved, v_carved as prepare_blocks makes them; lists as select_blocks makes them;
+    context_bias fp32 [B, P], natural log, -inf from C on (None: 0); residual [B, S, H, D] float or int8, or uint8
+    [B, S, H, D / 2] with two 4-bit codes a byte, the integers times residual_scale fp32 [B, S, H], is added to out.
+    Returns out [B, H, S, D] in raster order (memory [B, S, H, D]) and lse fp32 [B, H, S], natural log, which covers the
+    tail. A row with nothing to attend: out 0, lse -inf. Source: paper; compensation and lse ours.
+    """
+    batch, heads, tokens, dim = q.shape
+    padded = k_carved.shape[2] - (tokens - num_context)
+    compute = _compute_dtype(q)
+    bias = context_bias
+    if bias is None:
+        bias = torch.where(torch.arange(padded, device=q.device) < num_context, 0.0, -torch.inf).expand(batch, -1)
+    bias = bias.to(compute)
+
+    out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
+    lse = q.new_empty(batch, heads, tokens, dtype=compute)
+    context_rows, video_rows = token_index[:num_context], token_index[num_context:]
+    tail = (k_tail, v_tail, tail_block_size) if k_tail is not None and tail_block_size else None
+    q_video = reorder_tokens(q, video_rows)
+    lists = (kv_block_index, kv_block_count)
+    out[:, :, video_rows], lse[:, :, video_rows] = _video_rows(
+        q_video, k_carved, v_carved, lists, bias, tail, (q_block_size, kv_block_size), softmax_scale
+    )
+    if num_context:
+        out[:, :, context_rows], lse[:, :, context_rows] = _context_rows(
+            reorder_tokens(q, context_rows), k_carved, v_carved, bias, softmax_scale
+        )
+    if residual is not None:
+        out += _unpack(residual, residual_scale, compute).transpose(1, 2)
+    return out, lse
+
+
+def pack_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What carving missed, dense - carved, in 8 or 4 bits with one scale per token and head. Source: ours.
+
+    dense, carved [B, H, S, D]. Returns int8 [B, S, H, D] or uint8 [B, S, H, D / 2] (even channel in the low nibble,
+    two's complement), and scale fp32 [B, S, H] = max |r| / qmax, qmax 127 or 7 (0 for a row of zeros).
+    """
+    limit = {8: 127, 4: 7}[bits]
+    missed = (dense.float() - carved.float()).transpose(1, 2)
+    scale = missed.abs().amax(-1) / limit
+    code = torch.where(scale[..., None] > 0, missed / scale[..., None], 0).round().clamp(-limit, limit).to(torch.int8)
+    if bits == 8:
+        return code.contiguous(), scale
+    nibble = code.view(torch.uint8) & 15
+    return nibble[..., 0::2] | nibble[..., 1::2] << 4, scale
+
+
+def _video_rows(q, k_carved, v_carved, lists, context_bias, tail, block_sizes, softmax_scale):
+    """q [B, H, N, D] in curve order -> out [B, H, N, D], lse [B, H, N].
+
+    Every (head, query block) is a small dense attention over its own columns: it gathers them and is done. Pieces of as
+    many of these as fit PIECE run together.
+    """
+    (batch, heads, num_video, dim), (q_block, kv_block) = q.shape, block_sizes
+    index, count = (x.flatten(0, 2) for x in lists)  # one row per (b, h, query block)
+    num_q_blocks, num_kv_blocks = -(-num_video // q_block), -(-num_video // kv_block)
+    padded = context_bias.shape[1]
+
+    def blocks(x, size, number):  # [B, H, n, D] -> [B * H, number, size, D], the last block filled with zeros
+        return F.pad(x, (0, 0, 0, number * size - x.shape[2])).view(batch * heads, number, size, x.shape[3])
+
+    q_blocks = blocks(q, q_block, num_q_blocks).flatten(0, 1)
+    context = [x[:, :, :padded].flatten(0, 1) for x in (k_carved, v_carved)]
+    video = [blocks(x[:, :, padded:], kv_block, num_kv_blocks) for x in (k_carved, v_carved)]
+    cells = []
+    if tail:
+        k_tail, v_tail, cell_size = tail
+        cells = [k_tail.flatten(0, 1), v_tail.flatten(0, 1)]
+        cell = torch.arange(k_tail.shape[2], device=q.device)
+        log_population = (num_video - cell * cell_size).clamp_max(cell_size).to(context_bias.dtype).log()
+        block_of_cell = cell * cell_size // kv_block
+
+    out, lse = torch.empty_like(q_blocks), q.new_empty(q_blocks.shape[:2], dtype=context_bias.dtype)
+    columns = padded + index.shape[1] * kv_block + (cells[0].shape[1] if tail else 0)
+    step = max(1, PIECE // (columns * max(dim, q_block)))
+    for first in range(0, len(q_blocks), step):
+        piece = slice(first, first + step)
+        kept = index[piece, : int(count[piece].max())].long()  # [c, m] key blocks, -1 where the list is shorter
+        row = torch.arange(first, first + len(kept), device=q.device) // num_q_blocks  # which (b, h)
+
+        token = kept[..., None] * kv_block + torch.arange(kv_block, device=q.device)
+        valid = (kept[..., None] >= 0) & (token < num_video)
+        column_bias = [context_bias[row // heads], torch.where(valid, 0.0, -torch.inf).flatten(1).to(context_bias)]
+        keys, values = (
+            [context[i][row], video[i][row[:, None], kept.clamp_min(0)].flatten(1, 2)]
+            + ([cells[i][row]] if tail else [])
+            for i in (0, 1)
+        )
+        if tail:
+            # Column num_kv_blocks takes the -1 entries of shorter lists.
+            is_kept = torch.zeros(len(kept), num_kv_blocks + 1, dtype=torch.bool, device=q.device)
+            is_kept.scatter_(1, torch.where(kept >= 0, kept, num_kv_blocks), True)
+            column_bias.append(torch.where(is_kept[:, block_of_cell], -torch.inf, log_population))
+        piece_out, lse[piece] = _attend(
+            q_blocks[piece], torch.cat(keys, 1), torch.cat(values, 1), torch.cat(column_bias, 1), softmax_scale
+        )
+        out[piece] = piece_out.to(q.dtype)
+    out = out.view(batch, heads, num_q_blocks * q_block, dim)[:, :, :num_video]
+    return out, lse.view(batch, heads, num_q_blocks * q_block)[:, :, :num_video]
+
+
+def _context_rows(q, k_carved, v_carved, context_bias, softmax_scale):
+    """q [B, H, C, D] -> out, lse: dense attention over every column that is not masked."""
+    batch, heads, rows, dim = q.shape
+    bias = torch.where(context_bias > -torch.inf, 0.0, -torch.inf).to(context_bias)
+    bias = F.pad(bias, (0, k_carved.shape[2] - bias.shape[1]))  # video columns: 0
+    out, lse = torch.empty_like(q), q.new_empty(batch, heads, rows, dtype=bias.dtype)
+    step = max(1, PIECE // k_carved.shape[2])
+    for b in range(batch):
+        for h in range(heads):
+            for first in range(0, rows, step):
+                piece = slice(first, first + step)
+                arguments = (x.unsqueeze(0) for x in (q[b, h, piece], k_carved[b, h], v_carved[b, h], bias[b]))
+                piece_out, lse[b, h, piece] = (x[0] for x in _attend(*arguments, softmax_scale))
+                out[b, h, piece] = piece_out.to(q.dtype)
+    return out, lse
+
+
+def _attend(q, k, v, bias, softmax_scale):
+    """Softmax attention of c independent pieces. q [c, R, D], k v [c, M, D], bias [c, M] -> out, lse [c, R]."""
+    q, k, v = (x.to(bias.dtype) for x in (q, k, v))
+    logits = softmax_scale * (q @ k.transpose(1, 2)) + bias[:, None, :]
+    lse = logits.logsumexp(-1)
+    weights = torch.where(lse[..., None] > -torch.inf, (logits - lse[..., None]).exp(), 0.0)
+    return weights @ v, lse
+
+
+def _unpack(residual, scale, dtype):
+    """Residual codes as numbers [B, S, H, D]."""
+    if scale is None:
+        return residual.to(dtype)
+    if residual.dtype == torch.uint8:
+        nibbles = torch.stack([residual & 15, residual >> 4], dim=-1).flatten(-2).to(torch.int8)
+        residual = torch.where(nibbles > 7, nibbles - 16, nibbles)
+    return residual.to(dtype) * scale[..., None]
+
+
+def _compute_dtype(x: torch.Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
