@@ -248,6 +248,10 @@ def _unavailable(native) -> dict[str, str]:
 
 def _implementation(backend: str):
     """prepare_blocks, select_blocks and block_sparse_attention of a backend."""
+    if backend == "flex":
+        from . import flex  # here: its import pulls in torch's higher-order operators
+
+        return reference.prepare_blocks, reference.select_blocks, flex.block_sparse_attention
     source = ops if backend.startswith("native") else reference
     return source.prepare_blocks, source.select_blocks, source.block_sparse_attention
 

@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F
 
 CONTEXT_ALIGNMENT = 128
-PIECE = 1 << 24  # elements of one piece of work (64 MB in fp32)
+# Elements of one piece of work: what the caches of a CPU hold, what fills an accelerator.
+CPU_PIECE = 1 << 21
+DEVICE_PIECE = 1 << 25
 
 
 def reorder_tokens(x: torch.Tensor, token_index: torch.Tensor) -> torch.Tensor:
@@ -187,7 +189,7 @@ def _video_rows(q, k_carved, v_carved, lists, context_bias, tail, block_sizes, s
     """q [B, H, N, D] in curve order -> out [B, H, N, D], lse [B, H, N].
 
     Every (head, query block) is a small dense attention over its own columns: it gathers them and is done. Pieces of as
-    many of these as fit PIECE run together.
+    many of these as fit run together.
     """
     (batch, heads, num_video, dim), (q_block, kv_block) = q.shape, block_sizes
     index, count = (x.flatten(0, 2) for x in lists)  # one row per (b, h, query block)
@@ -210,7 +212,7 @@ def _video_rows(q, k_carved, v_carved, lists, context_bias, tail, block_sizes, s
 
     out, lse = torch.empty_like(q_blocks), q.new_empty(q_blocks.shape[:2], dtype=context_bias.dtype)
     columns = padded + index.shape[1] * kv_block + (cells[0].shape[1] if tail else 0)
-    step = max(1, PIECE // (columns * max(dim, q_block)))
+    step = max(1, _piece(q) // (columns * max(dim, q_block)))
     for first in range(0, len(q_blocks), step):
         piece = slice(first, first + step)
         kept = index[piece, : int(count[piece].max())].long()  # [c, m] key blocks, -1 where the list is shorter
@@ -243,7 +245,7 @@ def _context_rows(q, k_carved, v_carved, context_bias, softmax_scale):
     bias = torch.where(context_bias > -torch.inf, 0.0, -torch.inf).to(context_bias)
     bias = F.pad(bias, (0, k_carved.shape[2] - bias.shape[1]))  # video columns: 0
     out, lse = torch.empty_like(q), q.new_empty(batch, heads, rows, dtype=bias.dtype)
-    step = max(1, PIECE // k_carved.shape[2])
+    step = max(1, _piece(q) // k_carved.shape[2])
     for b in range(batch):
         for h in range(heads):
             for first in range(0, rows, step):
@@ -257,10 +259,12 @@ def _context_rows(q, k_carved, v_carved, context_bias, softmax_scale):
 def _attend(q, k, v, bias, softmax_scale):
     """Softmax attention of c independent pieces. q [c, R, D], k v [c, M, D], bias [c, M] -> out, lse [c, R]."""
     q, k, v = (x.to(bias.dtype) for x in (q, k, v))
-    logits = softmax_scale * (q @ k.transpose(1, 2)) + bias[:, None, :]
-    lse = logits.logsumexp(-1)
-    weights = torch.where(lse[..., None] > -torch.inf, (logits - lse[..., None]).exp(), 0.0)
-    return weights @ v, lse
+    logits = torch.baddbmm(bias[:, None, :], q, k.transpose(1, 2), alpha=softmax_scale)
+    largest = logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)  # finite, also where all is masked
+    weights = logits.sub_(largest).exp_()
+    total = weights.sum(-1, keepdim=True)
+    out = weights @ v / total.clamp_min(torch.finfo(total.dtype).tiny)
+    return out, (largest + total.log()).squeeze(-1)
 
 
 def _unpack(residual, scale, dtype):
@@ -271,6 +275,10 @@ def _unpack(residual, scale, dtype):
         nibbles = torch.stack([residual & 15, residual >> 4], dim=-1).flatten(-2).to(torch.int8)
         residual = torch.where(nibbles > 7, nibbles - 16, nibbles)
     return residual.to(dtype) * scale[..., None]
+
+
+def _piece(x: torch.Tensor) -> int:
+    return CPU_PIECE if x.device.type == "cpu" else DEVICE_PIECE
 
 
 def _compute_dtype(x: torch.Tensor) -> torch.dtype:

@@ -1,0 +1,128 @@
+"""Carved attention on torch's FlexAttention: the fast path of a CUDA machine that cannot load the native library.
+
+Key rows are [context | video | tail cells], each part padded to whole key blocks; a tail cell is a key row whose logit
+gets + log n_c in score_mod. Kept video blocks are full (no mask is evaluated there); context, tail and a ragged last
+block are partial: mask_mod asks whether the block that decides about a column was kept.
+Signature of reference.block_sparse_attention, without the residual. Made for torch.compile: eager FlexAttention, which
+is what a CPU tensor gets, builds the whole score matrix and serves tests only.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
+
+from .reference import reorder_tokens
+
+
+def block_sparse_attention(
+    q: torch.Tensor,
+    k_carved: torch.Tensor,
+    v_carved: torch.Tensor,
+    kv_block_index: torch.Tensor,
+    kv_block_count: torch.Tensor,
+    token_index: torch.Tensor,
+    num_context: int,
+    q_block_size: int,
+    kv_block_size: int,
+    softmax_scale: float,
+    context_bias: torch.Tensor | None = None,
+    k_tail: torch.Tensor | None = None,
+    v_tail: torch.Tensor | None = None,
+    tail_block_size: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See reference.block_sparse_attention. Returns out [B, H, S, D] (memory [B, S, H, D]) and lse fp32 [B, H, S]."""
+    batch, heads, tokens, dim = q.shape
+    num_video, padded = tokens - num_context, k_carved.shape[2] - (tokens - num_context)
+    num_kv_blocks = -(-num_video // kv_block_size)
+    ragged = -num_video % kv_block_size
+    device = q.device
+    if context_bias is None:
+        context_bias = torch.where(torch.arange(padded, device=device) < num_context, 0.0, -torch.inf).expand(batch, -1)
+
+    # Per column: its bias (-inf: no token), the video block that decides about it (num_kv_blocks: always kept) and
+    # whether it takes part when that block is kept (a token) or when it is dropped (a tail cell).
+    token = torch.arange(num_kv_blocks * kv_block_size, device=device)
+    bias = [context_bias, torch.where(token < num_video, 0.0, -torch.inf).expand(batch, -1)]
+    decider = [token.new_full((padded,), num_kv_blocks), token // kv_block_size]
+    is_token = torch.ones(padded + token.numel(), dtype=torch.bool, device=device)
+    keys, values = ([F.pad(x, (0, 0, 0, ragged))] for x in (k_carved, v_carved))
+    if k_tail is not None and tail_block_size:
+        fill = -k_tail.shape[2] % kv_block_size
+        keys.append(F.pad(k_tail, (0, 0, 0, fill)))
+        values.append(F.pad(v_tail, (0, 0, 0, fill)))
+        cell = torch.arange(k_tail.shape[2] + fill, device=device)
+        population = (num_video - cell * tail_block_size).clamp(0, tail_block_size)
+        bias.append(population.float().log().expand(batch, -1))  # log 0 = -inf: the fill is no cell
+        decider.append((cell * tail_block_size // kv_block_size).clamp_max(num_kv_blocks))
+        is_token = F.pad(is_token, (0, cell.numel()), value=False)
+    keys, values, bias, decider = torch.cat(keys, 2), torch.cat(values, 2), torch.cat(bias, 1), torch.cat(decider)
+
+    # Column num_kv_blocks takes the -1 entries past the counts and stands for "always kept".
+    listed = torch.where(kv_block_index >= 0, kv_block_index, num_kv_blocks).long()
+    is_kept = torch.zeros(*listed.shape[:3], num_kv_blocks + 1, dtype=torch.bool, device=device)
+    is_kept = is_kept.scatter_(3, listed, True).index_fill_(3, torch.tensor(num_kv_blocks, device=device), True)
+
+    def score_mod(score, b, h, row, column):
+        return score + bias[b, column]
+
+    def mask_mod(b, h, row, column):
+        kept = is_kept[b, h, row // q_block_size, decider[column]]
+        return (kept == is_token[column]) & (bias[b, column] > -torch.inf)
+
+    # The ragged last block, where it is kept, is the last of its ascending list: one full block less.
+    first_video, num_columns = padded // kv_block_size, keys.shape[2] // kv_block_size
+    last_kept = is_kept[..., num_kv_blocks - 1].int() if ragged else torch.zeros_like(kv_block_count)
+    full_index = F.pad(kv_block_index.clamp_min(0) + first_video, (0, num_columns - kv_block_index.shape[3]))
+    partial = torch.cat(
+        [
+            torch.arange(first_video, device=device),
+            torch.arange(first_video + num_kv_blocks, num_columns, device=device),
+            torch.tensor([first_video + num_kv_blocks - 1], device=device),
+        ]
+    )
+    partial_index = F.pad(partial.int(), (0, num_columns - partial.numel())).expand(*kv_block_count.shape, -1)
+    block_mask = BlockMask.from_kv_blocks(
+        last_kept + (partial.numel() - 1),
+        partial_index.contiguous(),
+        kv_block_count - last_kept,
+        full_index.contiguous(),
+        BLOCK_SIZE=(q_block_size, kv_block_size),
+        mask_mod=mask_mod,
+        seq_lengths=(num_video, keys.shape[2]),
+        compute_q_blocks=False,
+    )
+
+    out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
+    lse = q.new_empty(batch, heads, tokens, dtype=torch.float32)
+    context_rows, video_rows = token_index[:num_context], token_index[num_context:]
+    out[:, :, video_rows], lse[:, :, video_rows] = _flex(
+        reorder_tokens(q, video_rows), keys, values, score_mod, block_mask, softmax_scale
+    )
+    if num_context:
+        # Context rows attend everything; of the bias only -inf counts for them.
+        masked = F.pad(torch.where(context_bias > -torch.inf, 0.0, -torch.inf), (0, num_video))
+        out[:, :, context_rows], lse[:, :, context_rows] = _flex(
+            reorder_tokens(q, context_rows),
+            k_carved,
+            v_carved,
+            lambda score, b, h, row, column: score + masked[b, column],
+            None,
+            softmax_scale,
+        )
+    return out, lse
+
+
+def _flex(q, k, v, score_mod, block_mask, softmax_scale):
+    run = _compiled() if q.is_cuda and not torch.compiler.is_compiling() else flex_attention
+    out, aux = run(
+        q, k, v, score_mod=score_mod, block_mask=block_mask, scale=softmax_scale, return_aux=AuxRequest(lse=True)
+    )
+    return out, aux.lse
+
+
+@functools.cache
+def _compiled():
+    """flex_attention is a kernel only when it is compiled; made once, since torch keeps its kernels per wrapper."""
+    return torch.compile(flex_attention)
