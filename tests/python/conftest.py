@@ -1,0 +1,53 @@
+"""Where the operators come from, and the fixtures that every operator test shares.
+
+The installed package is used; JENGA_LIB_DIR names a build folder instead (the one that holds libjenga_cpu.so, and
+`cuda/libjenga_cuda.so` or `libjenga_cuda.so`), with the Python sources of this repository.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))  # cases.py and oracles.py
+
+if "JENGA_LIB_DIR" in os.environ:
+    sys.path.insert(0, str(ROOT / "python"))
+    libraries = Path(os.environ["JENGA_LIB_DIR"])
+    torch.ops.load_library(libraries / "libjenga_cpu.so")
+    for cuda_library in (libraries / "libjenga_cuda.so", libraries / "cuda" / "libjenga_cuda.so"):
+        if cuda_library.is_file() and torch.version.cuda:
+            torch.ops.load_library(cuda_library)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    from jenga import ops
+
+    status = ops.native_status()
+    if request.param == "cpu" and not status.cpu:
+        pytest.fail(status.reason)
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    if request.param == "cuda" and not status.cuda:
+        pytest.skip(status.reason)
+    return request.param
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    return DTYPES[request.param]
+
+
+@pytest.fixture
+def poisoned_outputs():
+    """Every fresh tensor is filled with NaN (integers: their maximum), so that nothing left unwritten passes."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -1,0 +1,189 @@
+"""The formulas of `kernels/params.h` in plain torch and float64, written from the header alone.
+
+`*_plain` is the same thing as a torch user would write it in the dtype of the inputs: its error against float64 is the
+measure of what an operator may err.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+CONTEXT_ALIGNMENT = 128
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def cell_means(x: Tensor, cell_size: int) -> Tensor:
+    """[..., N, D] -> [..., ceil(N / cell_size), D], exact divisor in the last cell."""
+    return torch.stack([cell.mean(-2) for cell in x.split(cell_size, dim=-2)], dim=-2)
+
+
+def prepare_blocks(q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size):
+    """The six outputs by name, float64."""
+    rows = token_index.long()
+    q, k, v = (x.double()[:, :, rows] for x in (q, k, v))
+    gap = -num_context % CONTEXT_ALIGNMENT
+
+    def carve(x):
+        context, video = x[:, :, :num_context], x[:, :, num_context:]
+        return torch.cat([context, x.new_zeros(*x.shape[:2], gap, x.shape[3]), video], dim=2)
+
+    video_q, video_k, video_v = (x[:, :, num_context:] for x in (q, k, v))
+    no_cells = q.new_zeros(*q.shape[:2], 0, q.shape[3])
+    return {
+        "k_carved": carve(k),
+        "v_carved": carve(v),
+        "q_pool": cell_means(video_q, q_block_size),
+        "k_pool": cell_means(video_k, kv_block_size),
+        "k_tail": cell_means(video_k, tail_block_size) if tail_block_size else no_cells,
+        "v_tail": cell_means(video_v, tail_block_size) if tail_block_size else no_cells,
+    }
+
+
+def select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, softmax_scale):
+    """bool [B, H, nq, nkv]: which key blocks each query block keeps."""
+    p = (softmax_scale * q_pool.double() @ k_pool.double().mT).softmax(-1)
+    mass, order = p.sort(dim=-1, descending=True, stable=True)
+    num_kept = 1 + (mass.cumsum(-1) <= top_p).sum(-1, keepdim=True)
+    num_kept = num_kept.clamp(min=min_blocks, max=p.shape[-1])
+    ranks = torch.arange(p.shape[-1]).expand_as(order)
+    kept = torch.zeros_like(p, dtype=torch.bool).scatter(-1, order, ranks < num_kept)
+    return kept if adjacency is None else kept | adjacency
+
+
+def lists_to_mask(kv_block_index: Tensor, kv_block_count: Tensor, num_kv: int) -> Tensor:
+    """int32 lists -> bool [B, H, nq, nkv]."""
+    listed = torch.arange(kv_block_index.shape[-1]) < kv_block_count[..., None]
+    mask = torch.zeros(*kv_block_index.shape[:3], num_kv + 1, dtype=torch.bool)
+    return mask.scatter(-1, torch.where(listed, kv_block_index.long(), num_kv), listed)[..., :num_kv]
+
+
+def _logit_terms(
+    num_tokens, kept, num_context, q_block_size, kv_block_size, tail_block_size, context_bias, batch, heads
+):
+    """float64 [B, H, S, C + N + nc]: what is added to softmax_scale * <q, key>, -inf where a key is not attended.
+
+    Rows in the order of token_index (context first), columns: context, video in curve order, tail cells.
+    """
+    num_video = num_tokens - num_context
+    cells = ceil_div(num_video, tail_block_size) if tail_block_size else 0
+    terms = torch.full((batch, heads, num_tokens, num_tokens + cells), -math.inf, dtype=torch.float64)
+    bias = torch.zeros(batch, num_context, dtype=torch.float64)
+    if context_bias is not None:
+        bias = context_bias.double()[:, :num_context]
+    is_open = torch.where(bias > -math.inf, 0.0, -math.inf)
+    terms[:, :, :num_context, :num_context] = is_open[:, None, None]
+    terms[:, :, :num_context, num_context:num_tokens] = 0.0
+    terms[:, :, num_context:, :num_context] = bias[:, None, None]
+
+    video = torch.arange(num_video)
+    row_kept = kept[:, :, video // q_block_size]  # [B, H, N, nkv]
+    in_kept_block = row_kept[..., video // kv_block_size]
+    terms[:, :, num_context:, num_context:num_tokens].masked_fill_(in_kept_block, 0.0)
+    if cells:
+        first = torch.arange(cells) * tail_block_size
+        counts = (num_video - first).clamp(max=tail_block_size).double()
+        dropped = ~row_kept[..., first // kv_block_size]
+        terms[:, :, num_context:, num_tokens:] = torch.where(dropped, counts.log(), -math.inf)
+    return terms
+
+
+def _operands(q, k_carved, v_carved, token_index, num_context, k_tail, v_tail, residual, residual_scale):
+    """q rows in the order of token_index; keys and values: context, video, cells; the dequantised residual."""
+    rows = token_index.long()
+    padded = ceil_div(num_context, CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT
+    keys = [k_carved[:, :, :num_context], k_carved[:, :, padded:]]
+    values = [v_carved[:, :, :num_context], v_carved[:, :, padded:]]
+    if k_tail is not None:
+        keys.append(k_tail)
+        values.append(v_tail)
+    added = None if residual is None else dequantise(residual, residual_scale).transpose(1, 2)
+    return q[:, :, rows], torch.cat(keys, 2), torch.cat(values, 2), added
+
+
+def dequantise(residual: Tensor, scale: Tensor | None) -> Tensor:
+    """float64 [B, S, H, D] of a float, int8 or packed 4-bit residual."""
+    if residual.dtype == torch.uint8:
+        nibbles = torch.stack([residual & 15, residual >> 4], dim=-1).flatten(-2).to(torch.int8)
+        residual = torch.where(nibbles >= 8, nibbles - 16, nibbles)
+    return residual.double() if scale is None else residual.double() * scale.double()[..., None]
+
+
+def _to_raster(x: Tensor, token_index: Tensor) -> Tensor:
+    return torch.empty_like(x).index_copy_(2, token_index.long(), x)
+
+
+def block_sparse_attention(
+    q,
+    k_carved,
+    v_carved,
+    kv_block_index,
+    kv_block_count,
+    token_index,
+    num_context,
+    q_block_size,
+    kv_block_size,
+    softmax_scale,
+    context_bias=None,
+    k_tail=None,
+    v_tail=None,
+    tail_block_size=0,
+    residual=None,
+    residual_scale=None,
+    plain=False,
+):
+    """out and lse in raster order, float64; with plain=True torch's own attention in the dtype of q."""
+    batch, heads, tokens, _ = q.shape
+    kept = lists_to_mask(kv_block_index, kv_block_count, ceil_div(tokens - num_context, kv_block_size))
+    terms = _logit_terms(
+        tokens, kept, num_context, q_block_size, kv_block_size, tail_block_size, context_bias, batch, heads
+    )
+    rows, keys, values, added = _operands(
+        q, k_carved, v_carved, token_index, num_context, k_tail, v_tail, residual, residual_scale
+    )
+    nothing = (terms == -math.inf).all(-1)
+    if plain:
+        logits = (softmax_scale * (rows @ keys.mT)).double() + terms
+        out = torch.nn.functional.scaled_dot_product_attention(
+            rows, keys, values, attn_mask=terms.float(), scale=softmax_scale
+        ).double()
+    else:
+        logits = softmax_scale * (rows.double() @ keys.double().mT) + terms
+        out = logits.softmax(-1) @ values.double()
+    out = _to_raster(out.masked_fill(nothing[..., None], 0.0), token_index)
+    if added is not None:
+        out = (out.to(q.dtype) + added.to(q.dtype)).double() if plain else out + added
+    return out, _to_raster(logits.logsumexp(-1)[..., None], token_index)[..., 0]
+
+
+def pool_blocks(x: Tensor, block_size: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Means float64 [B, H, nb, D] and counts int32 [B, nb]."""
+    kept = torch.ones(x.shape[0], x.shape[2], dtype=torch.bool) if mask is None else mask
+    counts = torch.stack([cell.sum(-1) for cell in kept.split(block_size, dim=-1)], dim=-1)
+    values = torch.where(kept[:, None, :, None], x.double(), 0.0)
+    sums = torch.stack([cell.sum(-2) for cell in values.split(block_size, dim=-2)], dim=-2)
+    return sums / counts.clamp(min=1)[:, None, :, None], counts.to(torch.int32)
+
+
+def assert_as_exact_as_torch(actual: Tensor, exact: Tensor, plain: Tensor) -> None:
+    """The error against float64, in L2 and at the worst element, at most twice that of plain torch.
+
+    Half a unit in the last place of the largest value is always allowed: plain torch may be exact by chance.
+    """
+    unit = torch.finfo(actual.dtype).eps / 2
+    actual, plain = actual.cpu().double(), plain.double()
+    assert actual.shape == exact.shape
+    finite = exact.isfinite()
+    assert torch.equal(actual.isfinite(), finite), (
+        "NaN or infinity where the exact value has none, or none where it has"
+    )
+    actual, exact, plain = actual[finite], exact[finite], plain[finite]
+    for name, measure in (("L2", torch.linalg.vector_norm), ("worst element", lambda x: x.abs().max())):
+        if exact.numel():
+            error, limit = measure(actual - exact), 2 * measure(plain - exact) + unit * measure(exact)
+            assert error <= limit, f"{name} error {error:.3e}, of which at most {limit:.3e} is allowed"

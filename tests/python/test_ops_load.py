@@ -1,0 +1,79 @@
+"""Loading: the import never fails, and the status says what is missing; the CPU tier can be forced."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from jenga import ops
+
+SOURCE = Path(ops.__file__)
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+    )
+
+
+def load_elsewhere(tmp_path, code="print(ops.native_status())"):
+    """ops.py as a package of its own without libraries."""
+    package = tmp_path / "elsewhere"
+    package.mkdir()
+    shutil.copy(SOURCE, package / "ops.py")
+    (package / "__init__.py").touch()
+    return package, lambda: run_python(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom elsewhere import ops\n{code}"
+    )
+
+
+def test_import_without_a_library(tmp_path):
+    _, load = load_elsewhere(tmp_path)
+    result = load()
+    assert result.returncode == 0, result.stderr
+    assert "cpu=False, cuda=False" in result.stdout
+    assert "libjenga_cpu.so is not installed beside jenga" in result.stdout
+
+
+def test_import_with_a_broken_library(tmp_path):
+    package, load = load_elsewhere(tmp_path)
+    (package / "lib").mkdir()
+    (package / "lib" / "libjenga_cpu.so").write_bytes(b"not a library")
+    result = load()
+    assert result.returncode == 0, result.stderr
+    assert f"libjenga_cpu.so does not load under torch {torch.__version__}" in result.stdout
+
+
+def test_status_is_true_to_the_dispatcher():
+    status = ops.native_status()
+    assert status.cpu
+    assert status.cuda == torch._C._dispatch_has_kernel_for_dispatch_key("jenga::block_sparse_attention", "CUDA")
+    assert status.cuda or status.reason
+
+
+ISA_CODE = f"""
+import sys; sys.path.insert(0, {str(SOURCE.parents[1])!r}); sys.path.insert(0, {str(Path(__file__).parent)!r})
+import conftest
+from jenga import ops
+print(ops.cpu_isa())
+"""
+
+
+def test_isa_can_be_forced():
+    assert run_python(ISA_CODE, JENGA_FORCE_ISA="generic").stdout.split() == ["generic"]
+
+
+def test_unknown_isa_is_refused():
+    result = run_python(ISA_CODE, JENGA_FORCE_ISA="sse9")
+    assert result.returncode != 0
+    assert "sse9" in result.stderr
+
+
+def test_file_of_the_wheel_is_the_one_loaded():
+    if "JENGA_LIB_DIR" in os.environ:
+        pytest.skip("the libraries come from a build folder")
+    assert (SOURCE.parent / "lib" / "libjenga_cpu.so").is_file()

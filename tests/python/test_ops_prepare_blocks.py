@@ -1,0 +1,52 @@
+"""prepare_blocks: carved keys and values are copies, means are as exact as torch's, on every case."""
+
+import cases
+import oracles
+import pytest
+import torch
+
+from jenga import ops
+
+MEANS = ("q_pool", "k_pool", "k_tail", "v_tail")
+
+
+def prepare(case, inputs):
+    return ops.prepare_blocks(
+        inputs.q,
+        inputs.k,
+        inputs.v,
+        inputs.token_index,
+        case.num_context,
+        case.q_block_size,
+        case.kv_block_size,
+        case.tail_block_size,
+    )
+
+
+def exact_outputs(case, inputs):
+    tensors = (x.cpu() for x in (inputs.q, inputs.k, inputs.v, inputs.token_index))
+    return oracles.prepare_blocks(
+        *tensors, case.num_context, case.q_block_size, case.kv_block_size, case.tail_block_size
+    )
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_case(case, dtype, device, poisoned_outputs):
+    if device == "cuda" and case.cuda_reason(dtype):
+        pytest.skip(case.cuda_reason(dtype))
+    inputs = cases.make_inputs(case, dtype, device)
+    prepared, exact = prepare(case, inputs)._asdict(), exact_outputs(case, inputs)
+    for name in ("k_carved", "v_carved"):
+        assert torch.equal(prepared[name].cpu(), exact[name].to(dtype)), name
+    for name in MEANS:
+        # torch's own mean of a cell: summed in float32, rounded once to the dtype of the output
+        oracles.assert_as_exact_as_torch(prepared[name], exact[name], exact[name].float().to(prepared[name].dtype))
+
+
+def test_repeats_bitwise(dtype, device):
+    case = cases.Case("repeat", batch=2, before=20)
+    if device == "cuda" and case.cuda_reason(dtype):
+        pytest.skip(case.cuda_reason(dtype))
+    inputs = cases.make_inputs(case, dtype, device)
+    first, second = prepare(case, inputs), prepare(case, inputs)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
