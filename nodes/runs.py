@@ -1,0 +1,108 @@
+"""Starting and measuring a run: one execution of a sampler, with its state in that execution's own option dicts.
+
+CFGGuider.sample copies the model options for every call, so what is written there inside an OUTER_SAMPLE wrapper, or
+into a copy that a sampler node made, ends with the run.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+
+from jenga.patch import STAGE_KEY, Run, StageState
+from jenga.report import Report, StageRecord
+
+ATTACHMENT = "jenga"
+RUN_KEY = "jenga_run"
+
+
+class ReportSlot:
+    """Where a MODEL keeps the report of its last run. It travels with the MODEL as an attachment.
+
+    notes: what is true of every run of this MODEL.
+    """
+
+    def __init__(self):
+        self.report = Report()
+        self.notes: list[str] = []
+
+    def begin(self, report: Report) -> None:
+        self.report = report
+        for note in self.notes:
+            report.note(note)
+
+
+def report_slot(model) -> ReportSlot:
+    """The MODEL's slot, made if it has none."""
+    slot = model.attachments.get(ATTACHMENT)
+    if slot is None:
+        slot = ReportSlot()
+        model.set_attachments(ATTACHMENT, slot)
+    return slot
+
+
+def stage_of(model_options: dict) -> StageState | None:
+    return model_options.get("transformer_options", {}).get(STAGE_KEY)
+
+
+def install(stage: StageState, model_options: dict, progress: Callable[[], None] | None = None) -> None:
+    """Make `stage` the owner of the run that uses `model_options`, and measure every evaluation and model call."""
+    report = stage.run.report
+
+    def predict_noise(executor, x, *args, **kwargs):
+        evaluation = report.begin_evaluation()
+        start = time.perf_counter()
+        out = executor(x, *args, **kwargs)
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        evaluation.seconds = time.perf_counter() - start
+        if progress is not None:
+            progress()
+        return out
+
+    def apply_model(executor, *args, **kwargs):
+        report.model_call(reused=False)
+        return executor(*args, **kwargs)
+
+    model_options.setdefault("transformer_options", {})[STAGE_KEY] = stage
+    for kind, wrapper in ((WrappersMP.PREDICT_NOISE, predict_noise), (WrappersMP.APPLY_MODEL, apply_model)):
+        add_wrapper_with_key(kind, RUN_KEY, wrapper, model_options, is_model_options=True)
+
+
+def sample_stage(report: Report, scale: float, latent_shape, sigmas, sample: Callable):
+    """Run `sample()` as one stage of the report; an interrupted stage is recorded with the time it took."""
+    stage = StageRecord(scale, tuple(latent_shape), max(0, len(sigmas) - 1))
+    report.stages.append(stage)
+    start = time.perf_counter()
+    try:
+        return sample()
+    finally:
+        stage.seconds = time.perf_counter() - start
+
+
+def outer_sample(slot: ReportSlot, progress: Callable[[Report], None]) -> Callable:
+    """An OUTER_SAMPLE wrapper that starts a run unless a sampler node has started one already."""
+
+    def wrapper(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        options = executor.class_obj.model_options
+        stage = stage_of(options)
+        if stage is not None:
+            slot.begin(stage.run.report)
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        run = Run()
+        slot.begin(run.report)
+        install(StageState(run), options, lambda: progress(run.report))
+        shapes = kwargs.get("latent_shapes") or [latent_image.shape]
+        try:
+            return sample_stage(
+                run.report,
+                1.0,
+                shapes[0],
+                sigmas,
+                lambda: executor(noise, latent_image, sampler, sigmas, *args, **kwargs),
+            )
+        finally:
+            run.close()
+
+    return wrapper

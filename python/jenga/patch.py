@@ -1,0 +1,282 @@
+"""Carving inside a host model: the attention override, and the state of one run.
+
+A host (nodes/) installs `AttentionPatch.override` as its attention function, `AttentionPatch.apply_model` around every
+model call, and starts a `Run` for every execution of a sampler. The override carves the self-attention of the video
+tokens and hands everything else to the attention function that was there before. It keeps no state: what it needs
+travels in the host's options dict, as `options["jenga_stage"]` (written by the one who started the run) and
+`options["jenga"]` (written by `apply_model` for one model call).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from .attention import DENSE, CarvedAttention
+from .config import JengaConfig, TokenGrid
+from .report import Report
+
+STAGE_KEY = "jenga_stage"
+FORWARD_KEY = "jenga"
+ATTENTION_ARGUMENTS = ("heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape")
+
+
+@dataclass(frozen=True)
+class CarvingSettings:
+    """What a user chose. dense_layers: layer indices that stay dense. start_percent and end_percent: the part of the
+    noise schedule that is carved, 0 = all noise. min_tokens: fewer video tokens than this stay dense.
+    """
+
+    config: JengaConfig
+    dense_layers: frozenset[int] = frozenset()
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    min_tokens: int = 4096
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a model lays out its tokens. grid(diffusion_model, latent_shape) -> TokenGrid.
+
+    text_first: the self-attention sequence is [text, video]; otherwise it is the video alone.
+    """
+
+    name: str
+    grid: Callable[[object, tuple[int, ...]], TokenGrid]
+    text_first: bool = False
+
+
+class Run:
+    """Plans and report of one execution of a sampler. Whoever starts it closes it."""
+
+    def __init__(self):
+        self.report = Report()
+        self._carved: dict[tuple, CarvedAttention] = {}
+
+    def carved(self, config: JengaConfig, device: torch.device) -> CarvedAttention:
+        """One CarvedAttention per configuration and device, so that devices share nothing."""
+        key = (config, device)
+        if key not in self._carved:
+            self._carved[key] = CarvedAttention(config)
+        return self._carved[key]
+
+    def close(self) -> None:
+        self._carved.clear()
+
+
+@dataclass
+class StageState:
+    """Where a run stands. One object for the run, changed by its owner only; the host's option copies share it.
+
+    density: overrides the configuration's, None leaves it. text_logit_bias: for the text columns of joint attention.
+    """
+
+    run: Run
+    stage_index: int = 0
+    scale: float = 1.0
+    density: float | None = None
+    text_logit_bias: float = 0.0
+
+
+@dataclass
+class Forward:
+    """State of one model call."""
+
+    patch: "AttentionPatch"
+    run: Run
+    grid: TokenGrid
+    config: JengaConfig
+    text_tokens: int  # least number of tokens before the video
+    text_first: bool
+    dense_reason: str = ""  # why the settings want this whole call dense
+    layers: int = 0
+    masks: list[tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=list)
+
+
+class AttentionPatch:
+    """One Jenga Attention on one model: settings, the family's layout, and the override it replaced."""
+
+    def __init__(self, settings: CarvingSettings, family: Family, previous: Callable | None = None):
+        self.settings, self.family, self.previous = settings, family, previous
+        # Compiled code would freeze what the override reads from the options at its first value.
+        self.override = torch.compiler.disable(self._override)
+        self.override.jenga_patch = self
+
+    def apply_model(self, executor, *args, **kwargs):
+        """Wrapper of one model call: writes the Forward that the override reads. Outside a run nothing is carved."""
+        args, kwargs, options = own_options(args, kwargs)
+        stage = options.get(STAGE_KEY)
+        if stage is not None:
+            options[FORWARD_KEY] = self._forward(executor.class_obj, stage, options, args, kwargs)
+        return executor(*args, **kwargs)
+
+    def _forward(self, model, stage: StageState, options: dict, args: tuple, kwargs: dict) -> Forward | None:
+        shapes = kwargs.get("latent_shapes")
+        grid = self.family.grid(model.diffusion_model, tuple(shapes[0] if shapes else args[0].shape))
+        config = self.settings.config
+        if stage.density is not None or stage.text_logit_bias:
+            config = replace(
+                config,
+                density=config.density if stage.density is None else stage.density,
+                text_logit_bias=config.text_logit_bias + stage.text_logit_bias,
+            )
+        context = kwargs.get("c_crossattn", args[3] if len(args) > 3 else None)
+        text_tokens = context.shape[1] if self.family.text_first and context is not None else 0
+        reason = self._dense_reason(model, options, grid.num_tokens)
+        return Forward(self, stage.run, grid, config, text_tokens, self.family.text_first, reason)
+
+    def _dense_reason(self, model, options: dict, num_video: int) -> str:
+        settings = self.settings
+        if num_video < settings.min_tokens:
+            return f"{num_video} video tokens, min_tokens is {settings.min_tokens}"
+        if settings.start_percent > 0 or settings.end_percent < 1:
+            sigma = float(options["sigmas"].flatten()[0])  # one host sync a model call, only where it is needed
+            to_sigma = model.model_sampling.percent_to_sigma
+            if not to_sigma(settings.end_percent) <= sigma <= to_sigma(settings.start_percent):
+                return "outside start_percent .. end_percent"
+        return ""
+
+    def _override(self, func, q, k, v, *args, **kwargs):
+        """Replaces the host's attention function `func` for one call; same arguments and result layout."""
+        forward = (kwargs.get("transformer_options") or {}).get(FORWARD_KEY)
+        # Another Jenga node further on owns this model call: only the last one carves.
+        if forward is None or forward.patch is not self:
+            return self._dense(func, q, k, v, *args, **kwargs)
+        call = AttentionCall.read(q, k, v, args, kwargs)
+        before_video = call.tokens - forward.grid.num_tokens
+        if call.cross or before_video < forward.text_tokens:
+            return self._dense(func, q, k, v, *args, **kwargs)
+        layer_index = forward.layers
+        forward.layers += 1
+        out = self._carve(forward, call, layer_index, before_video)
+        if out is None:
+            forward.run.report.attention(layer_index, 1.0, DENSE)
+            return self._dense(func, q, k, v, *args, **kwargs)
+        return out
+
+    def _dense(self, func, *args, **kwargs):
+        return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)
+
+    def _carve(self, forward: Forward, call: "AttentionCall", layer_index: int, before_video: int):
+        """The carved output in the host's layout; None where the call must stay dense, with the reason reported."""
+        report = forward.run.report
+        if forward.dense_reason or layer_index in self.settings.dense_layers:
+            report.choice(forward.dense_reason or "dense_blocks")
+            return None
+        if before_video and not forward.text_first:
+            return self._refuse(report, f"{before_video} tokens beside the video, {self.family.name} has none")
+        kv_mask, readable = _key_mask(forward, call)
+        if not readable:
+            return self._refuse(report, "an attention mask that is not one of padded keys")
+        carved = forward.run.carved(forward.config, call.q.device)
+        try:
+            result = carved(
+                call.q,
+                call.k,
+                call.v,
+                forward.grid,
+                video_start=before_video,
+                text_range=(0, before_video) if before_video else None,
+                kv_mask=kv_mask,
+                softmax_scale=call.scale,
+            )
+        except torch.OutOfMemoryError:
+            return self._refuse(report, "out of memory")
+        report.attention(layer_index, result.kept_share, result.backend)
+        if result.reason:
+            report.fallback(result.reason)
+        return call.output(result.out)
+
+    def _refuse(self, report: Report, reason: str) -> None:
+        if self.settings.config.strict:
+            raise RuntimeError(f"Jenga Attention: strict must not meet a fallback, got {reason}")
+        report.fallback(f"dense attention: {reason}")
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """The host's attention call as q k v [B, H, S, D] and how it wants its output."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    mask: torch.Tensor | None
+    scale: float | None
+    keep_heads: bool
+    cross: bool
+
+    @classmethod
+    def read(cls, q, k, v, args: tuple, kwargs: dict) -> "AttentionCall":
+        """From the host's arguments: [B, S, H*D], or [B, H, S, D] with skip_reshape; heads in any position."""
+        given = {**dict(zip(ATTENTION_ARGUMENTS, args, strict=False)), **kwargs}
+        if not given.get("skip_reshape"):
+            head_dim = q.shape[-1] // given["heads"]
+            q, k, v = (x.unflatten(-1, (-1, head_dim)).transpose(1, 2) for x in (q, k, v))
+        cross = q.shape[2] != k.shape[2]
+        if given.get("enable_gqa") and not cross and q.shape[1] != k.shape[1]:
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        keep_heads = bool(given.get("skip_output_reshape"))
+        return cls(q, k, v, given.get("mask"), given.get("scale"), keep_heads, cross)
+
+    @property
+    def tokens(self) -> int:
+        return self.q.shape[2]
+
+    def output(self, out: torch.Tensor) -> torch.Tensor:
+        """[B, H, S, D] -> the layout the host asked for."""
+        return out if self.keep_heads else out.transpose(1, 2).flatten(2)
+
+
+def own_options(args: tuple, kwargs: dict) -> tuple[tuple, dict, dict]:
+    """The arguments of a model call with a shallow copy of its options dict, and that copy, free to write."""
+    if "transformer_options" in kwargs:
+        options = dict(kwargs["transformer_options"])
+        return args, {**kwargs, "transformer_options": options}, options
+    position = next(i for i, x in enumerate(args) if isinstance(x, dict))
+    options = dict(args[position])
+    return (*args[:position], options, *args[position + 1 :]), kwargs, options
+
+
+def parse_layers(text: str) -> frozenset[int]:
+    """Layer indices of "0, 1, 38-39". Raises ValueError that names the part it cannot read."""
+    layers: set[int] = set()
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        first, _, last = part.partition("-")
+        try:
+            layers.update(range(int(first), int(last or first) + 1))
+        except ValueError:
+            raise ValueError(f"Jenga Attention: dense_blocks must be like '0, 1, 38-39', got {part!r}") from None
+    return frozenset(layers)
+
+
+def latent_grid(patch: tuple[int, int, int], latent_shape: tuple[int, ...]) -> TokenGrid:
+    """Tokens of a latent [..., T, H, W] cut in patches; a ragged edge is padded to a whole patch."""
+    return TokenGrid(*(math.ceil(size / side) for size, side in zip(latent_shape[-3:], patch, strict=True)))
+
+
+def _key_mask(forward: Forward, call: AttentionCall) -> tuple[torch.Tensor | None, bool]:
+    """bool [B, S] of the keys a mask allows (None: all), and whether the mask says just that.
+
+    Read once a model call: the layers get the same tensor object.
+    """
+    if call.mask is None:
+        return None, True
+    for mask, kv_mask in forward.masks:
+        if mask is call.mask:
+            return kv_mask, kv_mask is not None
+    kv_mask = _padding_mask(call.mask, call.q.shape[0], call.tokens)
+    forward.masks.append((call.mask, kv_mask))
+    return kv_mask, kv_mask is not None
+
+
+def _padding_mask(mask: torch.Tensor, batch: int, tokens: int) -> torch.Tensor | None:
+    if mask.shape[-1] != tokens or mask.numel() not in (tokens, batch * tokens):
+        return None
+    rows = mask.reshape(-1, tokens)
+    if rows.dtype != torch.bool:
+        allowed = rows == 0
+        if not bool((allowed | (rows <= torch.finfo(rows.dtype).min / 2)).all()):
+            return None
+        rows = allowed
+    return rows.expand(batch, tokens)

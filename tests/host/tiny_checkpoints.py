@@ -1,0 +1,107 @@
+"""Small random-weight checkpoints that ComfyUI's stock UNETLoader accepts, made with ComfyUI's own modules.
+
+Run inside a process that has ComfyUI on its path (conftest.py does). The safetensors header's `config` overrides what
+ComfyUI would derive from the shapes.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+TEXT_DIM = 64
+HUNYUAN_TEXT_DIM = 64
+
+
+def random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    """A state dict with norms near 1 and everything else scaled so that activations stay of order 1."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, value in module.state_dict().items():
+        noise = torch.randn(value.shape, generator=generator)
+        if value.ndim > 1 and "modulation" not in name:
+            weights[name] = noise / value[0].numel() ** 0.5
+        elif name.endswith(("norm_q.weight", "norm_k.weight", "norm.weight", "scale")):
+            weights[name] = 1 + 0.1 * noise
+        else:
+            weights[name] = 0.1 * noise
+    return weights
+
+
+def wan(path: Path, channels: int = 16, model_type: str = "t2v", seed: int = 1) -> None:
+    """Wan 2.1: 2 heads of 128, 2 layers; model_type t2v or i2v (channels 36: with the condition)."""
+    import comfy.ops
+    from comfy.ldm.wan.model import WanModel
+
+    sizes = {"dim": 256, "ffn_dim": 256, "num_heads": 2, "num_layers": 2, "text_dim": TEXT_DIM, "freq_dim": 256}
+    model = WanModel(
+        model_type=model_type,
+        in_dim=channels,
+        out_dim=16,
+        device="cpu",
+        dtype=torch.float32,
+        operations=comfy.ops.disable_weight_init,
+        **sizes,
+    )
+    metadata = {"config": json.dumps({"transformer": {"text_dim": TEXT_DIM, "num_heads": 2}})}
+    save_file(random_weights(model, seed), path, metadata=metadata)
+
+
+def hunyuan_video(path: Path, seed: int = 2) -> None:
+    """HunyuanVideo T2V: 2 heads of 128, one double and one single block, guidance embedded."""
+    import comfy.ops
+    from comfy.ldm.hunyuan_video.model import HunyuanVideo
+
+    model = HunyuanVideo(
+        in_channels=16,
+        patch_size=[1, 2, 2],
+        out_channels=16,
+        vec_in_dim=768,
+        axes_dim=[16, 56, 56],
+        context_in_dim=HUNYUAN_TEXT_DIM,
+        hidden_size=256,
+        mlp_ratio=4.0,
+        num_heads=2,
+        depth=1,
+        depth_single_blocks=1,
+        theta=256,
+        qkv_bias=True,
+        guidance_embed=True,
+        byt5=False,
+        use_cond_type_embedding=False,
+        vision_in_dim=None,
+        meanflow=False,
+        meanflow_sum=False,
+        device="cpu",
+        dtype=torch.float32,
+        operations=comfy.ops.disable_weight_init,
+    )
+    save_file(random_weights(model, seed), path)
+
+
+def ltxv(path: Path, seed: int = 3) -> None:
+    """LTX-Video: a video model that the table of families does not have."""
+    import comfy.ops
+    from comfy.ldm.lightricks.model import LTXVModel
+
+    sizes = {
+        "attention_head_dim": 32,
+        "num_attention_heads": 2,
+        "cross_attention_dim": 64,
+        "caption_channels": TEXT_DIM,
+    }
+    model = LTXVModel(
+        num_layers=2, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init, **sizes
+    )
+    metadata = {"config": json.dumps({"transformer": sizes})}
+    save_file(random_weights(model, seed), path, metadata=metadata)
+
+
+def make_all(folder: Path) -> None:
+    """Every checkpoint of this module, in the folder that UNETLoader looks in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wan(folder / "wan_t2v.safetensors")
+    wan(folder / "wan_i2v.safetensors", channels=36, model_type="i2v")
+    hunyuan_video(folder / "hunyuan_t2v.safetensors")
+    ltxv(folder / "ltxv.safetensors")

@@ -1,0 +1,96 @@
+"""API prompts of the host tests: a checkpoint, optional patches, one of the samplers, and what came out."""
+
+import copy
+
+GRID = {"width": 192, "height": 192, "length": 9, "batch_size": 1}  # latent 3 x 24 x 24: 432 tokens, 7 key blocks
+CARVING = {
+    "density": 0.3,
+    "top_p": 0.0,
+    "kv_block_size": "64",
+    "tail_block_size": "64",
+    "compensation": "mean",
+    "curve": "gilbert3d",
+    "dense_blocks": "",
+    "start_percent": 0.0,
+    "end_percent": 1.0,
+    "min_tokens": 0,
+    "backend": "auto",
+    "strict": False,
+    "enabled": True,
+}
+STAGES = {
+    "preset": "custom",
+    "step_reuse": "off",
+    "scales": "0.5, 1.0",
+    "switch_points": "0.5",
+    "shift_ratios": "1.0",
+    "upsample": "bicubic",
+    "stage_noise": "dct",
+}
+
+
+def node(class_type: str, **inputs) -> dict:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def workflow(
+    patches=(),
+    sampler="SamplerCustomAdvanced",
+    checkpoint="wan_t2v",
+    steps=3,
+    cfg=1.0,
+    sampler_name="euler",
+    seed=5,
+    masked_tokens=0,
+    grid=None,
+    latent_node="EmptyHunyuanLatentVideo",
+    **sampler_inputs,
+) -> dict:
+    """patches: (class_type, inputs) applied to the model one after the other; node ids p0, p1, …
+
+    The report reads the last patched model. Outputs of interest: "capture" (ui samples), "report".
+    """
+    prompt = {
+        "unet": node("UNETLoader", unet_name=f"{checkpoint}.safetensors", weight_dtype="default"),
+        "positive": node("JengaTestConditioning", seed=1, masked_tokens=masked_tokens),
+        "negative": node("JengaTestConditioning", seed=2, masked_tokens=masked_tokens),
+        "noise": node("RandomNoise", noise_seed=seed),
+        "pick": node("KSamplerSelect", sampler_name=sampler_name),
+        "latent": node(latent_node, **(grid or GRID)),
+    }
+    model = ["unet", 0]
+    for index, (class_type, inputs) in enumerate(patches):
+        prompt[f"p{index}"] = node(class_type, model=model, **inputs)
+        model = [f"p{index}", 0]
+    prompt["sigmas"] = node("BasicScheduler", model=model, scheduler="simple", steps=steps, denoise=1.0)
+    prompt["guider"] = node("CFGGuider", model=model, positive=["positive", 0], negative=["negative", 0], cfg=cfg)
+    prompt["sampler"] = node(
+        sampler,
+        noise=["noise", 0],
+        guider=["guider", 0],
+        sampler=["pick", 0],
+        sigmas=["sigmas", 0],
+        latent_image=["latent", 0],
+        **sampler_inputs,
+    )
+    prompt["capture"] = node("JengaTestCapture", latent=["sampler", 0])
+    prompt["report"] = node("JengaReport", model=model, latent=["sampler", 0])
+    return prompt
+
+
+def carved(**changes) -> tuple[str, dict]:
+    """A Jenga Attention patch."""
+    return "JengaAttention", {**CARVING, **changes}
+
+
+def staged(**changes) -> dict:
+    """Arguments of workflow() for the progressive sampler."""
+    return {"sampler": "JengaProgressiveSampler", **copy.deepcopy(STAGES), **changes}
+
+
+def samples(outputs: dict):
+    return outputs["capture"]["samples"][0]
+
+
+def report(outputs: dict) -> dict:
+    return outputs["report"]["jenga_report"][0]
