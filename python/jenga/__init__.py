@@ -3,6 +3,8 @@
 from .attention import CarvedAttention, CarvedResult, backends, carved_attention
 from .config import JengaConfig, TokenGrid
 
+__version__ = "0.1.0"
+
 __all__ = [
     "STAGES",
     "CarvedAttention",

@@ -28,6 +28,9 @@ class BackendStatus:
     available: bool
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {'available' if self.available else self.reason}"
+
 
 @dataclass(frozen=True)
 class CarvedResult:

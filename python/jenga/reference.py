@@ -259,6 +259,8 @@ def _context_rows(q, k_carved, v_carved, context_bias, softmax_scale):
 def _attend(q, k, v, bias, softmax_scale):
     """Softmax attention of c independent pieces. q [c, R, D], k v [c, M, D], bias [c, M] -> out, lse [c, R]."""
     q, k, v = (x.to(bias.dtype) for x in (q, k, v))
+    if k.shape[1] == 0:
+        return torch.zeros_like(q), q.new_full(q.shape[:2], -torch.inf)
     logits = torch.baddbmm(bias[:, None, :], q, k.transpose(1, 2), alpha=softmax_scale)
     largest = logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)  # finite, also where all is masked
     weights = logits.sub_(largest).exp_()

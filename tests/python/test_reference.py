@@ -1,0 +1,186 @@
+"""The method in plain torch against float64 formulas, and its curve against the published numbers."""
+
+import dataclasses
+import itertools
+import zlib
+from types import SimpleNamespace
+
+import cases
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jenga import curves, flex, ops, reference
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@pytest.fixture(autouse=True)
+def cases_run_the_reference(monkeypatch):
+    """The case list calls `ops`; here these calls reach the reference, so that no native library is needed."""
+
+    def prepare_blocks(*args):
+        return ops.PreparedBlocks(*reference.prepare_blocks(*args))
+
+    steps = {
+        "curve_order": curves.curve_order,
+        "prepare_blocks": prepare_blocks,
+        "select_blocks": reference.select_blocks,
+        "block_sparse_attention": reference.block_sparse_attention,
+    }
+    monkeypatch.setattr(cases, "ops", SimpleNamespace(**steps))
+
+
+def attention_arguments(case, inputs, result):
+    """The arguments of block_sparse_attention for what `cases.run` returned."""
+    tails = (result["k_tail"], result["v_tail"]) if case.tail_block_size else (None, None)
+    return (
+        inputs.q,
+        result["k_carved"],
+        result["v_carved"],
+        result["kv_block_index"],
+        result["kv_block_count"],
+        inputs.token_index,
+        case.num_context,
+        case.q_block_size,
+        case.kv_block_size,
+        inputs.softmax_scale,
+        inputs.context_bias,
+        *tails,
+        case.tail_block_size,
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_attention_is_the_formula(case, dtype):
+    inputs = cases.make_inputs(case, dtype)
+    result = cases.run(case, inputs)
+    arguments = (*attention_arguments(case, inputs, result), inputs.residual, inputs.residual_scale)
+    exact, exact_lse = oracles.block_sparse_attention(*arguments)
+    plain, plain_lse = oracles.block_sparse_attention(*arguments, plain=True)
+    oracles.assert_as_exact_as_torch(result["out"], exact, plain)
+    oracles.assert_as_exact_as_torch(result["lse"], exact_lse, plain_lse)
+    assert result["out"].transpose(1, 2).is_contiguous() and result["out"].dtype == dtype
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+def test_preparation_is_the_formula(case):
+    inputs = cases.make_inputs(case, torch.float32)
+    sizes = (case.num_context, case.q_block_size, case.kv_block_size, case.tail_block_size)
+    prepared = ops.PreparedBlocks(*reference.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, *sizes))
+    exact = oracles.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, *sizes)
+    for name, value in prepared._asdict().items():
+        torch.testing.assert_close(value.double(), exact[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("top_p", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("forced", [False, True])
+@pytest.mark.parametrize("min_blocks", [1, 3, 99])
+def test_selection_is_the_rule(top_p, forced, min_blocks):
+    generator = torch.Generator().manual_seed(0)
+    q_pool, k_pool = (torch.randn(2, 3, n, 16, generator=generator, dtype=torch.float64) for n in (4, 9))
+    adjacency = torch.rand(4, 9, generator=generator) < 0.2 if forced else None
+    index, count = reference.select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, 0.5)
+    expected = oracles.select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, 0.5)
+    assert torch.equal(oracles.lists_to_mask(index, count, 9), expected)
+    assert index.shape[3] == (9 if top_p or forced else min(min_blocks, 9))
+    listed = index >= 0
+    assert torch.equal(listed.sum(-1), count.long())
+    assert (index[..., 1:] > index[..., :-1])[listed[..., 1:]].all()
+
+
+def test_equal_scores_keep_the_first_blocks():
+    index, count = reference.select_blocks(torch.zeros(1, 1, 2, 8), torch.zeros(1, 1, 5, 8), None, 2, 0.0, 1.0)
+    assert index.tolist() == [[[[0, 1], [0, 1]]]] and count.tolist() == [[[2, 2]]]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pooling_divides_by_what_is_there(masked):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 75, 8, generator=generator)
+    mask = torch.rand(2, 75, generator=generator) < 0.5 if masked else None
+    if masked:
+        mask[1, 32:64] = False
+    means, counts = reference.pool_blocks(x, 32, mask)
+    exact, exact_counts = oracles.pool_blocks(x, 32, mask)
+    assert torch.equal(counts, exact_counts)
+    torch.testing.assert_close(means.double(), exact, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_packed_residual_is_within_half_a_code(bits):
+    generator = torch.Generator().manual_seed(0)
+    dense, carved = (torch.randn(2, 3, 40, 16, generator=generator) for _ in range(2))
+    carved[0, 0, 0] = dense[0, 0, 0]
+    packed, scale = reference.pack_residual(dense, carved, bits)
+    error = oracles.dequantise(packed, scale) - (dense - carved).double().transpose(1, 2)
+    assert (error.abs() <= 0.5001 * scale[..., None]).all()
+    assert scale[0, 0, 0] == 0 and packed.shape[-1] == 16 * bits // 8
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(
+    "case",
+    [case for case in cases.CASES if case.residual == "none" and case.lists in ("selected", "random")],
+    ids=lambda case: case.name,
+)
+def test_flex_agrees_with_the_reference(case):
+    """FlexAttention in its eager form, which computes the same function on the CPU."""
+    case = dataclasses.replace(case, layout="bhsd")
+    inputs = cases.make_inputs(case, torch.float32)
+    result = cases.run(case, inputs)
+    out, lse = flex.block_sparse_attention(*attention_arguments(case, inputs, result))
+    torch.testing.assert_close(out, result["out"], rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(lse, result["lse"], rtol=1e-5, atol=2e-5)
+
+
+CONFORMANCE = [
+    ((32, 22, 40), "gilbert3d", "85f444a9", 3702, (0, 40, 920, 880, 881, 921, 41, 1), 39),
+    ((21, 33, 60), "gilbert2d_sliced", "7ec7b3b6", 4477, (0, 60, 61, 1, 2, 3, 63, 62), 39659),
+    ((21, 30, 52), "gilbert2d_sliced", "e437d18e", 3460, (0, 52, 53, 1, 2, 3, 55, 54), 31251),
+    ((3, 5, 7), "gilbert3d", "553a4841", 1, (0, 1, 36, 35, 70, 71, 72, 73), 6),
+    ((3, 5, 7), "gilbert2d_sliced", "a3defa91", 1, (0, 1, 2, 3, 10, 9, 8, 7), 76),
+]
+
+
+@pytest.mark.parametrize(("grid", "curve", "checksum", "pairs", "first", "last"), CONFORMANCE)
+def test_curve_has_the_published_checksum(grid, curve, checksum, pairs, first, last):
+    order = curves.curve_order(*grid, curve)
+    assert f"{zlib.crc32(order.numpy().astype('<i4').tobytes()):08x}" == checksum
+    assert tuple(order[:8].tolist()) == first and order[-1] == last
+    assert curves.block_adjacency(*grid, curve, 128).sum() == pairs
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[st.integers(1, 9)] * 3), st.sampled_from(["gilbert3d", "gilbert2d_sliced", "raster"]))
+def test_curve_is_a_permutation_with_short_steps(grid, curve):
+    order = curves.curve_order(*grid, curve).long()
+    assert torch.equal(order.sort().values, torch.arange(order.numel()))
+    assert torch.equal(curves.curve_rank(order)[order], torch.arange(order.numel()))
+    if curve == "gilbert3d":
+        t, h, w = grid
+        place = torch.stack([order // (h * w), order // w % h, order % w], dim=1)
+        step = place.diff(dim=0).abs().sum(1)  # odd sides cost a few longer steps
+        assert (step <= 4).all() and (step == 1).sum() >= 0.8 * step.numel()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.tuples(*[st.integers(1, 6)] * 3), st.sampled_from(["gilbert3d", "gilbert2d_sliced"]))
+def test_adjacency_is_its_definition(grid, curve):
+    t, h, w = grid
+    label = (curves.curve_rank(curves.curve_order(*grid, curve)) // 8).view(grid)
+    expected = torch.zeros(-(-t * h * w // 8), -(-t * h * w // 8), dtype=torch.bool)
+    for place in itertools.product(range(t), range(h), range(w)):
+        for step in itertools.product((-1, 0, 1), repeat=3):
+            other = tuple(a + b for a, b in zip(place, step, strict=True))
+            if all(0 <= a < size for a, size in zip(other, grid, strict=True)):
+                expected[label[place], label[other]] = True
+    assert torch.equal(curves.block_adjacency(*grid, curve, 8), expected)
+
+
+def test_unknown_curve_is_refused():
+    with pytest.raises(ValueError, match="curve_order: curve must be one of gilbert3d, .* got 'peano'"):
+        curves.curve_order(2, 2, 2, "peano")
