@@ -175,19 +175,7 @@ class CarvedAttention:
     def _plan(self, grid: TokenGrid, tokens: int, video_start: int, device: torch.device) -> _Plan:
         key = (grid, tokens, video_start, device)
         if key not in self._plans:
-            config, num_video = self.config, grid.num_tokens
-            source = ops if self._native.cpu else curves
-            order = source.curve_order(grid.t, grid.h, grid.w, config.curve)
-            context = torch.cat([torch.arange(video_start), torch.arange(video_start + num_video, tokens)])
-            token_index = torch.cat([context.int(), video_start + order])
-            forced = _forced_blocks(grid, config, source) if config.adjacency else None
-            self._plans[key] = _Plan(
-                token_index.to(device),
-                None if forced is None else forced.to(device),
-                tokens - num_video,
-                num_video,
-                config.min_blocks(num_video),
-            )
+            self._plans[key] = _make_plan(grid, tokens, video_start, device, self.config, self._native.cpu)
         return self._plans[key]
 
     def _context_bias(self, plan: _Plan, batch: int, video_start: int, text_range, kv_mask):
@@ -257,6 +245,22 @@ def _implementation(backend: str):
         return reference.prepare_blocks, reference.select_blocks, flex.block_sparse_attention
     source = ops if backend.startswith("native") else reference
     return source.prepare_blocks, source.select_blocks, source.block_sparse_attention
+
+
+@torch.compiler.disable  # a tracer would unroll the walk along the curve
+def _make_plan(grid: TokenGrid, tokens: int, video_start: int, device, config: JengaConfig, native: bool) -> _Plan:
+    source, num_video = ops if native else curves, grid.num_tokens
+    order = source.curve_order(grid.t, grid.h, grid.w, config.curve)
+    context = torch.cat([torch.arange(video_start), torch.arange(video_start + num_video, tokens)])
+    token_index = torch.cat([context.int(), video_start + order])
+    forced = _forced_blocks(grid, config, source) if config.adjacency else None
+    return _Plan(
+        token_index.to(device),
+        None if forced is None else forced.to(device),
+        tokens - num_video,
+        num_video,
+        config.min_blocks(num_video),
+    )
 
 
 def _forced_blocks(grid: TokenGrid, config: JengaConfig, source: ModuleType) -> torch.Tensor:
