@@ -23,10 +23,12 @@ def cell_means(x: Tensor, cell_size: int) -> Tensor:
     return torch.stack([cell.mean(-2) for cell in x.split(cell_size, dim=-2)], dim=-2)
 
 
-def prepare_blocks(q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size):
-    """The six outputs by name, float64."""
+def prepare_blocks(
+    q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size, compute=torch.float64
+):
+    """The six outputs by name, in the dtype `compute`."""
     rows = token_index.long()
-    q, k, v = (x.double()[:, :, rows] for x in (q, k, v))
+    q, k, v = (x.to(compute)[:, :, rows] for x in (q, k, v))
     gap = -num_context % CONTEXT_ALIGNMENT
 
     def carve(x):
@@ -161,11 +163,11 @@ def block_sparse_attention(
     return out, _to_raster(logits.logsumexp(-1)[..., None], token_index)[..., 0]
 
 
-def pool_blocks(x: Tensor, block_size: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Means float64 [B, H, nb, D] and counts int32 [B, nb]."""
+def pool_blocks(x: Tensor, block_size: int, mask: Tensor | None, compute=torch.float64) -> tuple[Tensor, Tensor]:
+    """Means [B, H, nb, D] in the dtype `compute` and counts int32 [B, nb]."""
     kept = torch.ones(x.shape[0], x.shape[2], dtype=torch.bool) if mask is None else mask
     counts = torch.stack([cell.sum(-1) for cell in kept.split(block_size, dim=-1)], dim=-1)
-    values = torch.where(kept[:, None, :, None], x.double(), 0.0)
+    values = torch.where(kept[:, None, :, None], x.to(compute), 0.0)
     sums = torch.stack([cell.sum(-2) for cell in values.split(block_size, dim=-2)], dim=-2)
     return sums / counts.clamp(min=1)[:, None, :, None], counts.to(torch.int32)
 

@@ -97,7 +97,6 @@ BAD = [
     ),
     ("prepare_blocks", "k", lambda x: x.half(), "k must be float32, got float16"),
     ("prepare_blocks", "k", lambda x: x[:, :1], "k must have shape [2, 2, 220, 64], got [2, 1, 220, 64]"),
-    ("prepare_blocks", "k", lambda x: x.to("meta"), "k must be on the device of q (cpu"),
     ("prepare_blocks", "v", lambda x: x[:, :, :-1], "v must have shape [2, 2, 220, 64], got [2, 2, 219, 64]"),
     ("prepare_blocks", "token_index", lambda x: x.long(), "token_index must be int32, got int64"),
     ("prepare_blocks", "token_index", lambda x: x[1:], "token_index must have shape [220], got [219]"),

@@ -13,6 +13,7 @@ Tensor block_adjacency(int64_t t, int64_t h, int64_t w, std::string curve, int64
   const core::TokenGrid grid = checked_grid(kOp, t, h, w);
   const core::CurveKind kind = checked_curve(kOp, curve);
   JENGA_REQUIRE(block_size > 0, kOp, ": block_size must be positive, got ", block_size);
+  block_size = std::min(block_size, t * h * w);  // one block either way; sums cannot overflow
   const std::vector<uint8_t> adjacent = core::block_adjacency(grid, core::curve_order(grid, kind), block_size);
   const int64_t blocks = ceil_div(t * h * w, block_size);
   const int64_t sizes[2] = {blocks, blocks};

@@ -21,17 +21,24 @@ struct PoolBlocks {
   const int32_t* counts;  // [B, blocks]
   float* means;           // [B, H, blocks, D]
 
-  // One block of one head: the sum grows in place, then the exact divisor. An empty block stays 0.
+  // One block of one head, summed in runs of kRun tokens so that float32 rounding stays small.
+  // The divisor is exact; an empty block stays 0.
   template <typename T>
   void run(int64_t row) const {
+    constexpr int64_t kRun = 16;
     const int64_t block = row % blocks, head = row / blocks % heads, batch = row / blocks / heads;
     const int64_t first = block * block_size, last = std::min(first + block_size, tokens);
+    const T* rows = static_cast<const T*>(x) + batch * strides.batch + head * strides.head;
+    const uint8_t* kept = mask ? mask + batch * tokens : nullptr;
     float* mean = means + row * head_dim;
     std::fill_n(mean, head_dim, 0.0f);
-    for (int64_t s = first; s < last; ++s) {
-      if (mask && !mask[batch * tokens + s]) continue;
-      const T* values = static_cast<const T*>(x) + batch * strides.batch + head * strides.head + s * strides.token;
-      for (int64_t d = 0; d < head_dim; ++d) mean[d] += static_cast<float>(values[d]);
+    for (int64_t begin = first; begin < last; begin += kRun) {
+      float sum[kMaxHeadDim] = {};
+      for (int64_t s = begin; s < std::min(begin + kRun, last); ++s) {
+        if (kept && !kept[s]) continue;
+        for (int64_t d = 0; d < head_dim; ++d) sum[d] += static_cast<float>(rows[s * strides.token + d]);
+      }
+      for (int64_t d = 0; d < head_dim; ++d) mean[d] += sum[d];
     }
     const int32_t count = counts[batch * blocks + block];
     if (count == 0) return;
@@ -50,6 +57,7 @@ std::tuple<Tensor, Tensor> pool_blocks(const Tensor& x, int64_t block_size, std:
   check_attention_tensor(kOp, "x", x);
   JENGA_REQUIRE(block_size > 0, kOp, ": block_size must be positive, got ", block_size);
   const int64_t batch = x.size(0), heads = x.size(1), tokens = x.size(2), head_dim = x.size(3);
+  block_size = std::min(block_size, tokens);  // one block either way; sums below cannot overflow
   const int64_t blocks = ceil_div(tokens, block_size);
   if (mask) {
     check_device(kOp, "mask", *mask, "x", x);
