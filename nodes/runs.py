@@ -10,8 +10,9 @@ from collections.abc import Callable
 import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
-from jenga.patch import STAGE_KEY, Run, StageState
+from jenga.patch import STAGE_KEY, Run, StageState, own_options
 from jenga.report import Report, StageRecord
+from jenga.reuse import StepReuse
 
 ATTACHMENT = "jenga"
 RUN_KEY = "jenga_run"
@@ -46,24 +47,38 @@ def stage_of(model_options: dict) -> StageState | None:
     return model_options.get("transformer_options", {}).get(STAGE_KEY)
 
 
-def install(stage: StageState, model_options: dict, progress: Callable[[], None] | None = None) -> None:
+def install(
+    stage: StageState,
+    model_options: dict,
+    progress: Callable[[], None] | None = None,
+    reuse: StepReuse | None = None,
+) -> None:
     """Make `stage` the owner of the run that uses `model_options`, and measure every evaluation and model call."""
     report = stage.run.report
 
-    def predict_noise(executor, x, *args, **kwargs):
+    def predict_noise(executor, x, timestep, *args, **kwargs):
+        if reuse is not None:
+            reuse.begin_evaluation(float(timestep.max()))
         evaluation = report.begin_evaluation()
         start = time.perf_counter()
-        out = executor(x, *args, **kwargs)
+        out = executor(x, timestep, *args, **kwargs)
         if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
+            torch.cuda.synchronize(x.device)  # once an evaluation: without it the time is that of the launches
         evaluation.seconds = time.perf_counter() - start
         if progress is not None:
             progress()
         return out
 
-    def apply_model(executor, *args, **kwargs):
-        report.model_call(reused=False)
-        return executor(*args, **kwargs)
+    def apply_model(executor, x, t, *args, **kwargs):
+        reused = False
+        if reuse is None:
+            out = executor(x, t, *args, **kwargs)
+        else:
+            options = own_options((x, t, *args), kwargs)[2]
+            keys = list(options.get("uuids") or options["cond_or_uncond"])
+            out, reused = reuse.model_call(x, t, keys, lambda: executor(x, t, *args, **kwargs))
+        report.model_call(reused)
+        return out
 
     model_options.setdefault("transformer_options", {})[STAGE_KEY] = stage
     for kind, wrapper in ((WrappersMP.PREDICT_NOISE, predict_noise), (WrappersMP.APPLY_MODEL, apply_model)):

@@ -1,0 +1,131 @@
+"""The schedules behind the presets: resolution and kept share by stage, and which steps are computed.
+
+STAGES holds the published numbers. `preset` turns them into stages and computed steps for any number of steps; at 50
+steps the result is the published one.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from numbers import Integral
+
+
+@dataclass(frozen=True)
+class StageRule:
+    """scale: of height and width. until: the stage ends after the step at this fraction of the schedule, 1.0 is its end.
+    shift_ratio: factor on the shift of the user's own schedule. drop: share of key blocks dropped; None leaves it to
+    Jenga Attention.
+    """
+
+    scale: float
+    until: float
+    shift_ratio: float
+    drop: float | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps first .. stop - 1 of a schedule at one scale. density: kept share of key blocks, None: not set here."""
+
+    first: int
+    stop: int
+    scale: float
+    shift_ratio: float
+    density: float | None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Stages in order, and the steps whose model calls are computed; the others reuse the last computed ones."""
+
+    stages: tuple[Stage, ...]
+    computed: tuple[int, ...]
+
+
+def _two(scale: float, ratio: float, first: float, second: float) -> tuple[StageRule, ...]:
+    return StageRule(scale, 0.5, 1.0, first), StageRule(1.0, 1.0, ratio, second)
+
+
+def _three(*drops: float) -> tuple[StageRule, ...]:
+    scales, untils, ratios = (0.5, 0.75, 1.0), (0.3, 0.5, 1.0), (1.0, 9 / 7, 11 / 7)
+    return tuple(StageRule(*row) for row in zip(scales, untils, ratios, drops, strict=True))
+
+
+_HUNYUAN = {
+    "base": _two(1.0, 1.0, 0.75, 0.85),
+    "turbo": _two(0.75, 9 / 7, 0.7, 0.8),
+    "flash": _two(0.75, 9 / 7, 0.8, 0.95),
+    "3-stage": _three(0.75, 0.85, 0.85),
+}
+
+# Paper, except where a family has no published row of its own: those take HunyuanVideo's.
+STAGES: dict[str, dict[str, tuple[StageRule, ...]]] = {
+    "hunyuan-video": _HUNYUAN,
+    "hunyuan-video-i2v": _HUNYUAN,
+    "wan-1.3b": {**_HUNYUAN, "base": _two(1.0, 1.0, 0.75, 0.85), "turbo": _two(0.75, 10 / 8, 0.75, 0.85)},
+    "wan-14b": {**_HUNYUAN, "base": _two(1.0, 1.0, 0.7, 0.8), "turbo": _two(0.75, 10 / 8, 0.5, 0.9)},
+    "any": _HUNYUAN,
+}
+PRESETS = tuple(_HUNYUAN)
+
+
+def preset(name: str, model_family: str, steps: int) -> Preset:
+    """Stages and computed steps of a preset for a whole schedule of `steps` steps.
+
+    name: a key of STAGES[model_family]; model_family: a key of STAGES. Raises ValueError for unknown names and for
+    steps below 1. Source: paper at 50 steps, ours for other numbers.
+    """
+    if model_family not in STAGES:
+        raise ValueError(f"preset: model_family must be one of {', '.join(STAGES)}, got {model_family!r}")
+    rules = STAGES[model_family].get(name)
+    if rules is None:
+        raise ValueError(f"preset: name must be one of {', '.join(STAGES[model_family])}, got {name!r}")
+    if not isinstance(steps, Integral) or steps < 1:
+        raise ValueError(f"preset: steps must be at least 1, got {steps!r}")
+    stages = split(rules, steps, lambda until: whole_schedule_boundary(until, steps))
+    return Preset(stages, computed_steps(steps, stages, model_family))
+
+
+def whole_schedule_boundary(until: float, steps: int) -> int:
+    """First step after a stage that ends at fraction `until`: the step at that fraction still belongs to it, and the
+    last step of the schedule never does.
+    """
+    return min(int(steps * until) + 1, steps - 1)
+
+
+def split(rules: Iterable[StageRule], steps: int, boundary: Callable[[float], int]) -> tuple[Stage, ...]:
+    """Rules to stages; boundary(until) is the first step after a stage. Stages without steps vanish."""
+    stages, first = [], 0
+    for rule in rules:
+        stop = steps if rule.until >= 1 else min(max(boundary(rule.until), first), steps)
+        if stop > first:
+            density = None if rule.drop is None else 1 - rule.drop
+            stages.append(Stage(first, stop, rule.scale, rule.shift_ratio, density))
+        first = stop
+    return tuple(stages)
+
+
+# (up to this fraction of the steps, distance to the next computed step at 50 steps)
+_GAPS = ((0.08, 1), (0.82, 3), (0.90, 2), (0.94, 1), (1.0, 2))
+_GAPS_I2V = ((0.06, 1), (0.14, 2), (0.80, 3), (0.88, 2), (1.0, 1))
+_FEWEST_STEPS = 12  # below this a reused step is too long a way
+
+
+def computed_steps(steps: int, stages: tuple[Stage, ...], model_family: str = "any") -> tuple[int, ...]:
+    """Steps whose model calls are computed: dense at both ends, every third (at 50 steps) in between, the first after
+    every change of resolution and the last.
+
+    Distances keep their length in the schedule (six steps of 100 are three of 50), at least every second step is
+    computed, and with fewer than 12 steps all are.
+    """
+    gaps = _GAPS_I2V if model_family.endswith("i2v") else _GAPS
+    longest = max(round(3 * steps / 50), 2) if steps >= _FEWEST_STEPS else 1
+    restarts = {b.first for a, b in zip(stages, stages[1:], strict=False) if a.scale != b.scale}
+    if gaps is _GAPS:
+        restarts.add(steps // 2 + 1)  # in the published list of every preset, with or without a change there
+    computed, next_step = [], 0
+    for step in range(steps):
+        if step >= next_step or step in restarts or step == steps - 1:
+            computed.append(step)
+            gap = next(gap for until, gap in gaps if (step + 0.5) / steps < until)
+            next_step = step + max(1, round(longest * gap / 3))
+    return tuple(computed)

@@ -1,0 +1,52 @@
+"""Step reuse: on some steps the model is not called; the change it made last is applied again.
+
+What is kept, per conditioning, is the derivative of the sampling path d = (x - denoised) / sigma, which for flow
+models is the model's output; a reused call returns x - sigma * d. Dropped at every change of resolution.
+"""
+
+from collections.abc import Callable, Hashable, Iterable
+
+import torch
+
+
+class StepReuse:
+    """State of one run. A step is known by its sigma, so that samplers with several evaluations a step count right."""
+
+    def __init__(self, computed: Iterable[int]):
+        self._computed = frozenset(computed)
+        self._sigmas: list[float] = []
+        self._first = 0
+        self._reuse = False
+        self._kept: dict[Hashable, torch.Tensor] = {}
+
+    def enter_stage(self, sigmas: torch.Tensor, first_step: int) -> None:
+        """The schedule of the stage that starts; its step 0 is `first_step` of the run."""
+        self._sigmas, self._first = sigmas.tolist(), first_step
+        self._kept.clear()
+
+    def begin_evaluation(self, sigma: float) -> None:
+        """Before every prediction of the sampler."""
+        step = sum(s >= sigma * (1 - 1e-5) for s in self._sigmas[:-1]) - 1
+        self._reuse = self._first + max(step, 0) not in self._computed
+
+    def model_call(
+        self, x: torch.Tensor, sigma: torch.Tensor, keys: list[Hashable], compute: Callable[[], torch.Tensor]
+    ) -> tuple[torch.Tensor, bool]:
+        """The denoised latent for x [B, ...] at sigma [B], and whether it was reused.
+
+        keys: one for each equal part of the batch. compute(): the real call.
+        """
+        sigma = sigma.reshape(-1, *[1] * (x.ndim - 1))
+        if self._reuse and all(self._fits(key, x, len(keys)) for key in keys):
+            return x - sigma * torch.cat([self._kept[key] for key in keys]), True
+        denoised = compute()
+        for key, part in zip(keys, ((x - denoised) / sigma).chunk(len(keys)), strict=True):
+            self._kept[key] = part
+        return denoised, False
+
+    def close(self) -> None:
+        self._kept.clear()
+
+    def _fits(self, key: Hashable, x: torch.Tensor, parts: int) -> bool:
+        kept = self._kept.get(key)
+        return kept is not None and kept.device == x.device and kept.shape == (x.shape[0] // parts, *x.shape[1:])
