@@ -23,9 +23,9 @@ inline constexpr int kConsumerWarps = 8;
 inline constexpr int kPlannerThreads = 96;
 inline constexpr int kAttentionThreads = 384;
 inline constexpr int kPanelBytes = kStageRows * kPanelRowBytes;
-// 40 * 128 + 232 * 256 registers fill the register file; the kernel starts with 168 for every thread.
-inline constexpr int kProducerRegisters = 40;
-inline constexpr int kConsumerRegisters = 232;
+// 56 * 128 + 224 * 256 registers fill the register file; the kernel starts with 168 for every thread.
+inline constexpr int kProducerRegisters = 56;
+inline constexpr int kConsumerRegisters = 224;
 // The next ticket is drawn this many stages before the producer is done with a tile: late, so that no block sits on a
 // tile that another could start, but early enough for the queries to arrive in time.
 inline constexpr int kPlanLead = 3;
@@ -122,7 +122,7 @@ __device__ __forceinline__ float key_bias(const AttentionArguments& args, const 
     const int rows = min(cell_rows, static_cast<int>(params.num_video) - cell * cell_rows);
     return __logf(static_cast<float>(rows)) / params.softmax_scale;
   }
-  const int row = source.row[column / kBoxRows] + column % kBoxRows;
+  const int row = (column < kBoxRows ? source.row[0] : source.row[1]) + column % kBoxRows;
   if (stage < args.context_tiles) {
     if (row >= params.num_context) return -INFINITY;
     if (params.context_bias == nullptr) return 0.f;
@@ -349,13 +349,14 @@ __device__ __forceinline__ void consume(const AttentionArguments& args, SharedSt
       k_ring.advance();
       update_softmax(scores, state, rescale, scale_log2);
       pack_probabilities<T>(probabilities, scores);
+      if (num_stages > 1) barrier_wait(&shared.k_full[k_ring.slot()], k_ring.full_parity());
     }
     for (int stage = 1; stage < num_stages; ++stage) {
-      barrier_wait(&shared.k_full[k_ring.slot()], k_ring.full_parity());
       named_barrier_sync(kTurnBarrier + group, 256);
       wgmma_fence();
       issue_scores<T, kHeadDim>(scores, q, shared.k[k_ring.slot()]);
       barrier_wait(&shared.v_full[v_ring.slot()], v_ring.full_parity());
+      wgmma_fence();
       issue_outputs<T, kHeadDim>(outputs, probabilities, shared.v[v_ring.slot()]);
       named_barrier_arrive(kTurnBarrier + (group ^ 1), 256);
       wgmma_wait<1>();
@@ -364,6 +365,9 @@ __device__ __forceinline__ void consume(const AttentionArguments& args, SharedSt
       release(&shared.k_empty[k_ring.slot()], lane);
       k_ring.advance();
       update_softmax(scores, state, rescale, scale_log2);
+      // The exponentials belong under PV[i - 1]. The branches of this wait keep the assembler from sinking them below.
+      pin_registers(scores);
+      if (stage + 1 < num_stages) barrier_wait(&shared.k_full[k_ring.slot()], k_ring.full_parity());
       wgmma_wait<0>();
       pin_registers(outputs);
       release(&shared.v_empty[v_ring.slot()], lane);
