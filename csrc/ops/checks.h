@@ -7,7 +7,6 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
@@ -75,7 +74,14 @@ inline std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   return out << ']';
 }
 
-inline const char* device_name(const Tensor& t) { return t.is_cpu() ? "cpu" : t.is_cuda() ? "cuda" : "another device"; }
+// Prints as cpu, cuda:1.
+struct Device {
+  const Tensor& tensor;
+};
+inline std::ostream& operator<<(std::ostream& out, const Device& device) {
+  if (device.tensor.is_cuda()) return out << "cuda:" << device.tensor.get_device_index();
+  return out << (device.tensor.is_cpu() ? "cpu" : "another device");
+}
 
 // The stable ABI shows no requires_grad. An alias of a tensor is a leaf exactly when no gradient flows through it.
 inline bool needs_grad(const Tensor& t) {
@@ -107,8 +113,8 @@ inline void check_device(const char* op, const char* name, const Tensor& t, cons
                          const Tensor& anchor) {
   const bool same = t.is_cpu() ? anchor.is_cpu()
                                : t.is_cuda() && anchor.is_cuda() && t.get_device_index() == anchor.get_device_index();
-  JENGA_REQUIRE(same, op, ": ", name, " must be on the device of ", anchor_name, " (", device_name(anchor), ' ',
-                anchor.get_device_index(), "), got ", device_name(t), ' ', t.get_device_index());
+  JENGA_REQUIRE(same, op, ": ", name, " must be on the device of ", anchor_name, " (", Device{anchor}, "), got ",
+                Device{t});
 }
 
 // A tensor that must match another in device and in dtype and have a given shape.

@@ -337,5 +337,5 @@ def test_cuda_takes_16_bit_types_and_long_query_blocks(good):
         arguments[name] = arguments[name].half()
     with pytest.raises(RuntimeError, match="q_block_size must be 128, got 64"):
         torch.ops.jenga.prepare_blocks(**{**arguments, "q_block_size": 64})
-    with pytest.raises(RuntimeError, match=r"k must be on the device of q \(cuda 0\), got cpu"):
+    with pytest.raises(RuntimeError, match=r"k must be on the device of q \(cuda:0\), got cpu"):
         torch.ops.jenga.prepare_blocks(**{**arguments, "k": arguments["k"].cpu()})
