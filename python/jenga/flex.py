@@ -124,5 +124,7 @@ def _flex(q, k, v, score_mod, block_mask, softmax_scale):
 
 @functools.cache
 def _compiled():
-    """flex_attention is a kernel only when it is compiled; made once, since torch keeps its kernels per wrapper."""
-    return torch.compile(flex_attention)
+    """flex_attention is a kernel only when it is compiled. fullgraph: past torch's recompile limit it must be an error,
+    not the eager form with its score matrix.
+    """
+    return torch.compile(flex_attention, fullgraph=True)

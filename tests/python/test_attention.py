@@ -288,6 +288,39 @@ def test_under_inference_mode(backend):
         torch.testing.assert_close(masked, attention(q, k, v, GRID, 4).out, rtol=0, atol=1e-6)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("backend", ["flex", "native"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compensation": "none"},
+        {"kv_block_size": 128, "tail_block_size": 32},
+        {"top_p": 0.4, "adjacency": True},
+        {"density": 1.0},
+    ],
+    ids=str,
+)
+def test_on_a_gpu(backend, dtype, options):
+    if backend == "native" and not ops.native_status().cuda:
+        pytest.skip(ops.native_status().reason)
+    config = {"density": 0.3, "text_logit_bias": 0.7} | options
+    q, k, v = draw(20 + GRID.num_tokens + 9, batch=2, head_dim=128, dtype=dtype)
+    mask = torch.ones(2, q.shape[2], dtype=torch.bool)
+    mask[1, -6:] = False
+    inputs = (GRID, 20, (0, 20))
+    exact, plain = (
+        CarvedAttention(JengaConfig(**config, backend="reference"))(*(x.to(kind) for x in (q, k, v)), *inputs, mask)
+        for kind in (torch.float64, dtype)
+    )
+    attention = CarvedAttention(JengaConfig(**config, backend=backend, strict=True))
+    result = attention(*(x.cuda() for x in (q, k, v)), *inputs, mask.cuda())
+    oracles.assert_as_exact_as_torch(result.out, exact.out, plain.out.double())
+    assert result.kept_share.item() == pytest.approx(exact.kept_share.item())
+    assert result.out.transpose(1, 2).is_contiguous()
+
+
 # --- what it falls back to --------------------------------------------------------------------------------------------
 
 
