@@ -18,6 +18,7 @@ from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
 from .constraints import dtype_name, refusal
 
 DENSE = "dense"  # what CarvedResult.backend says where nothing was carved
+MASKED_VIDEO = "kv_mask has a False on a video column: attention is dense"
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,9 @@ class CarvedAttention:
         plan = self._plan(grid, tokens, video_start, q.device)
         context_bias, masked_video = self._context_bias(plan, batch, video_start, text_range, kv_mask)
         if masked_video:
-            self._fall_back("kv_mask has a False on a video column: attention is dense")
+            self._fall_back(MASKED_VIDEO)
             out = _dense(q, k, v, video_start, plan.num_video, kv_mask, self._text_bias(text_range), scale)
-            kept = torch.ones((), device=q.device)
-            return CarvedResult(out, None, kept, DENSE, "kv_mask has a False on a video column: attention is dense")
+            return CarvedResult(out, None, torch.ones((), device=q.device), DENSE, MASKED_VIDEO)
 
         backend, reason = self._choose(q)
         if reason:

@@ -15,6 +15,7 @@ class Constraint:
     min_head_dim: int
     max_head_dim: int
     max_tokens: int
+    min_compute_capability: tuple[int, int] = (0, 0)  # of a CUDA device
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ _NO_LIMIT = 2**62
 
 CONSTRAINTS = {
     "native_cpu": Constraint(("cpu",), (torch.float32, torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS),
-    "native_cuda": Constraint(("cuda",), (torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS),
+    "native_cuda": Constraint(("cuda",), (torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS, (8, 0)),
     # Triton multiplies tiles of at least 16 channels.
-    "flex": Constraint(("cuda",), (torch.float32, torch.bfloat16, torch.float16), 8, 16, 256, _INT32_TOKENS),
+    "flex": Constraint(("cuda",), (torch.float32, torch.bfloat16, torch.float16), 8, 16, 256, _INT32_TOKENS, (7, 0)),
     "reference": Constraint(
         None, (torch.float64, torch.float32, torch.bfloat16, torch.float16), 1, 1, _NO_LIMIT, _INT32_TOKENS
     ),
@@ -48,6 +49,11 @@ def refusal(backend: str, q: torch.Tensor) -> Refusal | None:
     tokens, head_dim = q.shape[2:]
     if rule.device_types is not None and q.device.type not in rule.device_types:
         return Refusal("device", f"must be {' or '.join(rule.device_types)}, got {q.device.type}")
+    if q.device.type == "cuda":
+        capability = torch.cuda.get_device_capability(q.device)
+        if capability < rule.min_compute_capability:
+            wanted, found = (".".join(map(str, x)) for x in (rule.min_compute_capability, capability))
+            return Refusal("device", f"must have compute capability {wanted} or newer, got {found}")
     if q.dtype not in rule.dtypes:
         return Refusal("dtype", f"must be {', '.join(map(dtype_name, rule.dtypes))}, got {dtype_name(q.dtype)}")
     if head_dim % rule.head_dim_multiple or not rule.min_head_dim <= head_dim <= rule.max_head_dim:

@@ -268,15 +268,21 @@ def test_plans_are_kept_per_shape():
     assert len(attention._plans) == 2
 
 
-def test_under_torch_compile(backend):
+@pytest.mark.parametrize("masked", [False, True])
+def test_under_torch_compile(backend, masked):
+    """Native: one graph, once the plan is there. A mask is read on the host, and the reference loops: graph breaks."""
     attention = CarvedAttention(JengaConfig(density=0.3, backend=backend, strict=True))
     q, k, v = draw(GRID.num_tokens + 4)
+    mask = torch.ones(1, q.shape[2], dtype=torch.bool)
+    mask[:, 1] = False
 
     def call(q, k, v):
-        return attention(q * 2, k, v, GRID, 4).out + 1
+        return attention(q * 2, k, v, GRID, 4, kv_mask=mask if masked else None).out + 1
 
+    expected = call(q, k, v)
     torch._dynamo.reset()
-    torch.testing.assert_close(torch.compile(call, backend="aot_eager")(q, k, v), call(q, k, v), rtol=0, atol=1e-6)
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=backend == "native" and not masked)
+    torch.testing.assert_close(compiled(q, k, v), expected, rtol=0, atol=1e-6)
 
 
 def test_under_inference_mode(backend):

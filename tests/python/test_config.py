@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -131,6 +132,21 @@ def test_published_by_hand_names_the_constructor():
 )
 def test_a_refusal_states_parameter_and_reason(backend, shape, dtype, expected):
     refusal = constraints.refusal(backend, torch.zeros(shape, dtype=dtype))
+    assert (None if refusal is None else str(refusal)) == expected
+
+
+@pytest.mark.parametrize(
+    ("backend", "capability", "expected"),
+    [
+        ("native_cuda", (8, 0), None),
+        ("native_cuda", (7, 5), "device must have compute capability 8.0 or newer, got 7.5"),
+        ("flex", (6, 1), "device must have compute capability 7.0 or newer, got 6.1"),
+    ],
+)
+def test_an_old_gpu_is_refused(monkeypatch, backend, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    q = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float16, shape=(1, 2, 9, 64))
+    refusal = constraints.refusal(backend, q)
     assert (None if refusal is None else str(refusal)) == expected
 
 
