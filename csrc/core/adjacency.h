@@ -1,4 +1,7 @@
-// Which blocks of curve-ordered tokens touch in the 3-D grid (paper section on the block-adjacency mask).
+// Which blocks of video tokens touch each other in the video.
+//
+// The token at curve position r belongs to block r / block_size. Two blocks are adjacent where a token of one lies in
+// the 3 x 3 x 3 neighbourhood of a token of the other; nothing wraps at the border.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +12,8 @@
 
 namespace jenga::core {
 
-// [nb * nb] of 0/1, nb = ceil(N / block_size): 1 where some token of one block lies in the 3x3x3 neighbourhood of some
-// token of the other. Symmetric, diagonal 1, no wrap. order: curve_order of the grid.
-// Throws std::invalid_argument for a block size below 1 or an order of another length than the grid.
+// [nb * nb] row-major 0/1, nb = ceil(t*h*w / block_size): symmetric, diagonal 1. order: [t*h*w] of curve_order.
+// Throws std::invalid_argument for an invalid grid, an order that is no permutation of it, block_size <= 0.
 std::vector<uint8_t> block_adjacency(TokenGrid grid, std::span<const int32_t> order, int64_t block_size);
 
 }  // namespace jenga::core

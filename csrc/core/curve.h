@@ -1,10 +1,11 @@
-// Token order of a video grid. Raster index = (t * H + y) * W + x.
+// Orders of the video tokens along a space-filling curve.
 //
-// gilbert3d        generalised Hilbert curve over (t, y, x) for any box (paper section on block-wise token layout)
-// gilbert2d_sliced one 2-D curve per frame; a frame is mirrored so that it starts where the last one ended
-// raster           the identity
-//
-// curve_order[r] is the raster index at curve position r, curve_rank its inverse.
+// Raster index of token (t, y, x): (t * h + y) * w + x. curve_order[r] is the raster index at curve position r and
+// curve_rank its inverse: gather with the order, scatter back with the rank.
+//   gilbert3d         generalised Hilbert curve of the whole box, starts at (0, 0, 0) and runs along its longest side
+//   gilbert2d_sliced  one curve per frame, mirrored to start in the quadrant where the frame before it ended
+//   raster            the identity
+// Any grid of positive sides with fewer than 2^31 tokens; a long thin one costs no deeper recursion than a cube.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +16,24 @@
 
 namespace jenga::core {
 
+// Tokens after patchify: frames, rows, columns.
 struct TokenGrid {
   int64_t t, h, w;
 };
 
 enum class CurveKind { kGilbert3d, kGilbert2dSliced, kRaster };
 
+// "gilbert3d", "gilbert2d_sliced", "raster"; nothing for any other name.
 std::optional<CurveKind> curve_kind_from_name(std::string_view name);
 
-// Throws std::invalid_argument for a side below 1 and for grids of 2^31 tokens or more.
+// t * h * w. Throws std::invalid_argument, with `op` in front, where a side is not positive or the product is too large
+// for int32 indices.
+int64_t checked_num_tokens(TokenGrid grid, std::string_view op);
+
+// [t * h * w], raster index at every curve position.
 std::vector<int32_t> curve_order(TokenGrid grid, CurveKind kind);
+
+// [N], curve position of every raster index. Throws std::invalid_argument where order is no permutation of 0 .. N-1.
 std::vector<int32_t> curve_rank(std::span<const int32_t> order);
 
 }  // namespace jenga::core

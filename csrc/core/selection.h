@@ -1,4 +1,8 @@
-// Which key blocks a query block keeps: the rule of kernels/params.h for one row of scores. Reference, not for speed.
+// Reference selection: which key blocks one query block keeps (the rule of select_blocks in kernels/params.h).
+//
+// p = softmax(score). Blocks are ranked by descending score, ties by ascending index. Kept are the first
+// max(min_blocks, 1 + #{prefixes whose mass <= top_p}), that is the smallest prefix whose mass exceeds top_p, at most
+// all; and every forced block. min_blocks is a floor and top_p the adaptive part: nothing caps the list.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +11,9 @@
 
 namespace jenga::core {
 
-// scores: scaled logits of the pooled blocks. Probabilities are their softmax in fp32; blocks are taken by descending
-// probability, ties by ascending index: max(min_blocks, 1 + #{prefixes whose mass <= top_p}), at most all of them.
-// forced: one 0/1 per block, kept as well; empty for none. Returns the kept blocks in ascending order.
-// Throws std::invalid_argument where forced has another length than scores.
+// scores: [nkv] finite logits, the softmax scale already in them. forced: [nkv] 0/1 or empty.
+// Returns the kept blocks, ascending. Throws std::invalid_argument for empty or non-finite scores, a forced row of
+// another length, min_blocks < 1, top_p < 0 or NaN.
 std::vector<int32_t> select_row(std::span<const float> scores, int64_t min_blocks, float top_p,
                                 std::span<const uint8_t> forced = {});
 

@@ -1,4 +1,10 @@
-// Progressive resolution: which steps each stage runs, at which noise levels, and how a switch re-noises.
+// Which steps of a run each resolution stage computes, on which sigmas, and what happens at a switch.
+//
+// Stage s ends after step int(steps * stage_ends[s]), which still belongs to it; the last step of the run always
+// belongs to the last stage. Stages without steps vanish. A stage's schedule is the run's own, shifted by the ratio r
+// of the stage: flow models r s / (1 + (r - 1) s), others min(r s, sigma_max). At a switch x0 is taken from the last
+// evaluation of the old stage, resized, and noised to the first sigma of the new stage, which is also what the model is
+// told. published: x0 is computed as if the latent were on the new schedule already.
 #pragma once
 
 #include <cstdint>
@@ -7,32 +13,28 @@
 
 namespace jenga::core {
 
+enum class Semantics { kCorrected, kPublished };
+
+struct SigmaShift {
+  enum class Family { kFlow, kOther };
+  Family family = Family::kFlow;
+  double sigma_max = 1;  // kOther: the largest sigma the model knows
+
+  double operator()(double sigma, double ratio) const;
+};
+
 struct Stage {
-  int64_t index;       // of the scale and ratio lists
-  int64_t first_step;  // steps first_step .. last_step - 1 of the full schedule
-  int64_t last_step;
+  int64_t stage_index;         // in stage_ends
+  int64_t first_step;          // steps first_step .. end_step - 1
+  int64_t end_step;            //
+  std::vector<double> sigmas;  // [end_step - first_step + 1]; the last is where the stage would go on
+  double renoise_sigma;        // noise level on entry: sigmas[0]
+  double x0_sigma;             // at the last step, x0 = x - x0_sigma * v
 };
 
-// Stages of a run of `steps` steps. ends: the fraction of the steps after which each stage ends, ascending, the last 1;
-// stage s ends after int(steps * ends[s]) steps. Stages without steps vanish (paper section on progressive resolution).
-// Throws std::invalid_argument for steps < 1 or fractions that do not ascend to 1.
-std::vector<Stage> split_steps(int64_t steps, std::span<const double> ends);
-
-// sigma of a flow model's schedule under a shift of ratio r to the schedule it is given: r s / (1 + (r - 1) s).
-double shift_flow_sigma(double sigma, double ratio);
-
-// The same for eps, v and EDM models, whose sigma is unbounded: min(r s, sigma_max).
-double shift_sigma(double sigma, double ratio, double sigma_max);
-
-struct Renoise {
-  double denoise_sigma;  // the level at which x0 is predicted from the latent
-  double noise_sigma;    // the level to which the upsampled x0 is noised, and at which the model is evaluated next
-};
-
-// Ours: x0 at the level the latent is really on, one level for latent and model.
-Renoise renoise_corrected(std::span<const double> stage_sigmas, int64_t step, std::span<const double> next_sigmas);
-
-// The paper's reference: x0 at the same step of the next stage's schedule (method defect kept for comparison).
-Renoise renoise_published(std::span<const double> stage_sigmas, int64_t step, std::span<const double> next_sigmas);
+// sigmas: [steps + 1], not increasing. stage_ends: ascending fractions of the steps, the last one 1.
+// shift_ratios: one per stage, relative to sigmas. Throws std::invalid_argument for anything else.
+std::vector<Stage> stages(std::span<const double> sigmas, std::span<const double> stage_ends,
+                          std::span<const double> shift_ratios, SigmaShift shift, Semantics semantics);
 
 }  // namespace jenga::core

@@ -1,0 +1,212 @@
+"""Dependencies point one way: nodes -> python/jenga -> csrc/ops -> kernels -> csrc/core.
+
+check_layering.py ROOT prints every violation under ROOT and exits with 1 if there is one; --self-test breaks every
+rule once in a temporary tree and asserts that each is found. C++ is judged by its #include lines, Python by its import
+statements, wherever in the file they stand.
+"""
+
+import argparse
+import ast
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CXX_SUFFIXES = {".h", ".hpp", ".cuh", ".cpp", ".cc", ".cu"}
+NOT_OURS = {"build", "dist", "__pycache__", "node_modules"}
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"][^>"\n]+[>"])', re.MULTILINE)
+COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+TORCH = re.compile(r'[<"](torch|ATen|c10|aten)/')
+CUDA = re.compile(r'[<"](cuda[^/]*\.h|cuda/|cub/|cute/|cutlass/|cooperative_groups|thrust/|nv/|mma\.h|[^>"]*\.cuh)')
+STANDARD = re.compile(r"<[a-z_0-9]+>")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`broken(path, name)`: may the file at `path` (relative, posix) not use `name` (an include or a module)?"""
+
+    text: str
+    broken: Callable[[str, str], bool]
+
+
+def within(path: str, *folders: str) -> bool:
+    return any(path.startswith(folder + "/") for folder in folders)
+
+
+def names_folder(include: str, folder: str) -> bool:
+    """`folder` is the beginning of the included path, or a part of it reached by ../."""
+    return include[1:].startswith(folder + "/") or f"/{folder}/" in include
+
+
+def is_module(name: str, *roots: str) -> bool:
+    return name.lstrip(".").split(".")[0] in roots
+
+
+def is_comfy(name: str) -> bool:
+    return is_module(name, "comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfy_config", "folder_paths")
+
+
+INCLUDE_RULES = [
+    Rule(
+        "torch headers are for csrc/ops alone",
+        lambda path, name: bool(TORCH.match(name)) and not within(path, "csrc/ops"),
+    ),
+    Rule(
+        "CUDA headers are for kernels/cuda, csrc/ops/cuda and tests/cpp/cuda alone",
+        lambda path, name: (
+            bool(CUDA.match(name)) and not within(path, "kernels/cuda", "csrc/ops/cuda", "tests/cpp/cuda")
+        ),
+    ),
+    Rule(
+        "kernels know neither csrc/ops nor csrc/bindings",
+        lambda path, name: (
+            within(path, "kernels") and (names_folder(name, "csrc/ops") or names_folder(name, "csrc/bindings"))
+        ),
+    ),
+    Rule(
+        "csrc/core includes the standard library and csrc/core alone",
+        lambda path, name: (
+            within(path, "csrc/core") and not STANDARD.fullmatch(name) and not name.startswith('"csrc/core/')
+        ),
+    ),
+    Rule(
+        "csrc/bindings knows csrc/core alone",
+        lambda path, name: (
+            within(path, "csrc/bindings") and (names_folder(name, "csrc/ops") or names_folder(name, "kernels"))
+        ),
+    ),
+]
+
+IMPORT_RULES = [
+    Rule(
+        "comfy is imported by nodes, the root __init__.py, tests and demo alone",
+        lambda path, name: is_comfy(name) and path != "__init__.py" and not within(path, "nodes", "tests", "demo"),
+    ),
+    Rule(
+        "python/jenga imports neither comfy nor nodes",
+        lambda path, name: within(path, "python/jenga") and (is_comfy(name) or is_module(name, "nodes")),
+    ),
+]
+
+
+def files(root: Path) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(
+            s
+            for s in subfolders
+            if not s.startswith(".") and s not in NOT_OURS and not (Path(folder) / s / "pyvenv.cfg").exists()
+        )
+        yield from (Path(folder) / name for name in sorted(names))
+
+
+def includes(text: str) -> Iterator[tuple[int, str]]:
+    # Comments go, strings stay, lines keep their numbers.
+    code = COMMENT.sub(lambda m: m[0] if m[0][0] == '"' else "\n" * m[0].count("\n"), text)
+    for match in INCLUDE.finditer(code):
+        yield code.count("\n", 0, match.start(1)) + 1, match[1]
+
+
+def imports(text: str) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = "." * node.level + (node.module or "")
+            if node.module:
+                yield node.lineno, parent
+            else:
+                yield from ((node.lineno, parent + alias.name) for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if function in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield node.lineno, node.args[0].value
+
+
+def violations(root: Path) -> list[str]:
+    found = []
+    for file in files(root):
+        if file.suffix in CXX_SUFFIXES:
+            uses, rules = includes, INCLUDE_RULES
+        elif file.suffix == ".py":
+            uses, rules = imports, IMPORT_RULES
+        else:
+            continue
+        path = file.relative_to(root).as_posix()
+        for line, name in uses(file.read_text(encoding="utf-8")):
+            found += [f"{path}:{line}: {name}: {rule.text}" for rule in rules if rule.broken(path, name)]
+    return found
+
+
+# One file per way to break a rule, and the rule; the empty text marks files that break none.
+SELF_TEST = {
+    "kernels/cpu/a.h": ("#include <torch/csrc/stable/tensor.h>\n", "torch headers"),
+    "csrc/core/torch.h": ('  # include "ATen/ATen.h"\n', "torch headers"),
+    "tests/cpp/core/a.cpp": ("#include <c10/util/Half.h>\n", "torch headers"),
+    "csrc/ops/cpu/a.cpp": ("#include <cuda_runtime.h>\n", "CUDA headers"),
+    "kernels/reference/a.cpp": ('#include "kernels/cuda/common/tile.cuh"\n', "CUDA headers"),
+    "tests/cpp/kernels/a.cpp": ("#include <cuda_bf16.h>\n", "CUDA headers"),
+    "kernels/cuda/a.cu": ('#include "csrc/ops/checks.h"\n', "kernels know"),
+    "kernels/cpu/b.cpp": ('#include "../../csrc/ops/checks.h"\n', "kernels know"),
+    "csrc/core/a.cpp": ('#include "kernels/params.h"\n', "csrc/core includes"),
+    "csrc/core/b.cpp": ("#include <pybind11/stl.h>\n", "csrc/core includes"),
+    "csrc/bindings/a.cpp": ('#include "kernels/params.h"\n', "csrc/bindings knows"),
+    "scripts/a.py": ("def f():\n    from comfy.ldm import wan\n", "comfy is imported"),
+    "benchmarks/a.py": ("import importlib\nimportlib.import_module('comfy_api.latest')\n", "comfy is imported"),
+    "python/jenga/a.py": ("from ...nodes import pack\n", "python/jenga imports"),
+    "python/jenga/b.py": ("from ... import nodes\n", "python/jenga imports"),
+    "kernels/cpu/c.cpp": (
+        '// #include <torch/library.h>\n/*\n#include <cuda.h>\n*/\n#include "csrc/core/curve.h"\n',
+        "",
+    ),
+    "kernels/cuda/b.cu": ("#include <cuda_fp16.h>\n", ""),
+    "csrc/ops/cuda/a.cpp": ("#include <cuda_runtime_api.h>\n#include <torch/csrc/stable/library.h>\n", ""),
+    "csrc/core/c.cpp": ('#include <cstdint>\n#include "csrc/core/curve.h"\n', ""),
+    "__init__.py": ("from comfy_api.latest import io\n", ""),
+    "nodes/a.py": ("import comfy.sample\n", ""),
+    "tests/host/a.py": ("import comfy\n", ""),
+    "demo/a.py": ("import folder_paths\n", ""),
+    "python/jenga/c.py": ("import torch\nCOMMENT = 'import comfy'\n", ""),
+    ".venv/lib/a.py": ("import comfy\n", ""),
+    "build/a.cpp": ("#include <torch/library.h>\n", ""),
+}
+
+
+def self_test() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for path, (text, _) in SELF_TEST.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text, encoding="utf-8")
+        found = violations(root)
+    for path, (_, rule) in SELF_TEST.items():
+        mine = [line for line in found if line.startswith(path + ":")]
+        assert any(rule in line for line in mine) if rule else not mine, (
+            f"{path}: expected {rule or 'none'}, got {mine}"
+        )
+    untested = [r.text for r in INCLUDE_RULES + IMPORT_RULES if not any(r.text in line for line in found)]
+    assert not untested, f"rules that no file of the self-test breaks: {untested}"
+    print(f"{len(SELF_TEST)} files, {len(found)} violations found as expected")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", nargs="?", type=Path, help="the project")
+    parser.add_argument("--self-test", action="store_true", help="check the checker")
+    args = parser.parse_args()
+    if args.self_test:
+        self_test()
+        return 0
+    if args.root is None or not (args.root / "csrc").is_dir():
+        parser.error(f"ROOT must be the project (the folder that holds csrc), got {args.root}")
+    found = violations(args.root)
+    print("\n".join(found) or "layering holds")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
