@@ -1,0 +1,142 @@
+"""Train the demo's transformer: `python -m demo.train_dit --seconds 300 --output weights`, after demo.train_vae.
+
+Flow matching on latents of procedural clips, encoded once at the start: x = (1 - sigma) clean + sigma noise, the model
+predicts noise - clean. Three sizes are mixed, since the progressive sampler's early stages run on smaller latents.
+Words of the prompt are left out at random, and whole prompts for guidance.
+"""
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from demo import scenes
+from demo.prompts import SLOTS, TEXT_DIM
+from demo.train_vae import DIM, FORMAT_MEAN, FORMAT_STD, SIZES, encode_clips
+from demo.wan_modules import WanTransformer, WanVae
+
+MODEL = {"dim": 256, "ffn_dim": 1024, "num_layers": 6, "text_dim": TEXT_DIM}
+TRAIN_SHIFT = 4.0  # of the sigma schedule in training; sampling uses 8, with its steps at high noise too
+MIX = (0.65, 0.25, 0.10)  # share of training steps per size
+
+
+def load_vae(folder: Path, device: str) -> WanVae:
+    vae = WanVae(DIM)
+    vae.load_state_dict({k: v.float() for k, v in load_file(folder / "jenga_demo_vae.safetensors").items()})
+    return vae.to(device).eval().requires_grad_(False)
+
+
+def make_dataset(vae: WanVae, seconds: float, seed: int, device: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Per size: latents bf16 [n, 16, 13, h, w], normalised, and prompts [n, slots, TEXT_DIM]."""
+    mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1, 1) for x in (FORMAT_MEAN, FORMAT_STD))
+    generator = torch.Generator(device).manual_seed(seed)
+    sets = []
+    for (height, width), share in zip(SIZES, (0.7, 0.2, 0.1), strict=True):
+        start, latents, prompts = time.perf_counter(), [], []
+        while time.perf_counter() - start < seconds * share or not latents:
+            scene = scenes.sample(2, generator, device)
+            latents.append(((encode_clips(vae, scene, height, width) - mean) / std).to(torch.bfloat16))
+            prompts.append(scenes.encode(scene))
+            if device == "cuda":
+                torch.cuda.synchronize()
+        sets.append((torch.cat(latents), torch.cat(prompts)))
+        spread = sets[-1][0].float().std().item()
+        print(f"data: {len(sets[-1][0])} clips {width}x{height}, latent deviation {spread:.3f}", flush=True)
+    return sets
+
+
+def batch_of(data, batch: int, generator: torch.Generator):
+    """Random latents, their prompts with words left out, sigmas, noise."""
+    latents, prompts = data
+    device = latents.device
+    index = torch.randint(len(latents), (batch,), generator=generator, device=device)
+    drop_word = torch.rand(batch, len(SLOTS), generator=generator, device=device) < 0.04
+    drop_all = torch.rand(batch, 1, generator=generator, device=device) < 0.1
+    context = prompts[index] * ~(drop_word | drop_all)[..., None]
+    u = torch.rand(batch, generator=generator, device=device)
+    sigma = TRAIN_SHIFT * u / (1 + (TRAIN_SHIFT - 1) * u)
+    clean = latents[index].float()
+    noise = torch.randn(clean.shape, generator=generator, device=device)
+    return clean, context, sigma, noise
+
+
+def train(data, seconds: float, batch: int, seed: int, device: str, start_from: Path | None) -> WanTransformer:
+    torch.manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
+    model = WanTransformer(**MODEL)
+    if start_from:
+        model.load_state_dict({k: v.float() for k, v in load_file(start_from).items()})
+    model.to(device)
+    average = copy.deepcopy(model).requires_grad_(False)
+    parameters = [p for p in model.parameters() if p.dim() > 1]
+    rest = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": parameters, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1, betas=(0.9, 0.98), fused=device == "cuda")
+    if device == "cuda":
+        for block in model.blocks:
+            block.compile(dynamic=False)
+    peak = 1.2e-3 if start_from is None else 6e-4
+    picker = torch.Generator().manual_seed(seed)
+    start, step, done, smooth = time.perf_counter(), 0, 0.0, None
+    while done < 1:
+        done = min((time.perf_counter() - start) / seconds, 1.0)
+        rate = peak * min(1, (step + 1) / 200) * (1e-3 + (1 - done) ** 0.8)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        size = int(torch.multinomial(torch.tensor(MIX), 1, generator=picker))
+        clean, context, sigma, noise = batch_of(data[size], batch << size, generator)
+        level = sigma.view(-1, 1, 1, 1, 1)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            predicted = model(clean + level * (noise - clean), sigma * 1000, context)
+        loss = ((predicted.float() - (noise - clean)) ** 2).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            keep = min(0.998, (step + 1) / (step + 10))
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
+        if step % 50 == 0:
+            value = loss.item()
+            smooth = value if smooth is None else smooth * 0.8 + value * 0.2
+            if step % 250 == 0:
+                print(f"dit step {step} {time.perf_counter() - start:.0f} s loss {smooth:.4f}", flush=True)
+        step += 1
+    print(f"dit: {step} steps, loss {smooth:.4f}", flush=True)
+    return average
+
+
+def save(model: WanTransformer, path: Path) -> None:
+    """bf16, with the metadata that ComfyUI's loader reads the text width from."""
+    config = {"transformer": {"num_heads": MODEL["dim"] // 128, "text_dim": TEXT_DIM}}
+    state = {name: value.to(torch.bfloat16).contiguous().cpu() for name, value in model.state_dict().items()}
+    save_file(state, path, metadata={"config": json.dumps(config)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=300, help="of training")
+    parser.add_argument("--data-seconds", type=float, default=70, help="of rendering and encoding clips")
+    parser.add_argument("--batch", type=int, default=8, help="at full size; twice and four times as many at the others")
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--continue-from", type=Path, help="a checkpoint to go on from")
+    parser.add_argument("--output", type=Path, default=Path("demo/weights"))
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_float32_matmul_precision("high")
+    vae = load_vae(arguments.output, device)
+    if device == "cuda":
+        vae.to(memory_format=torch.channels_last_3d)
+        torch.backends.cudnn.benchmark = True
+        vae.fuse()
+    data = make_dataset(vae, arguments.data_seconds, arguments.seed, device)
+    model = train(data, arguments.seconds, arguments.batch, arguments.seed, device, arguments.continue_from)
+    save(model, arguments.output / "jenga_demo_dit.safetensors")
+
+
+if __name__ == "__main__":
+    main()

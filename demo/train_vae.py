@@ -1,0 +1,154 @@
+"""Train the demo's VAE: `python -m demo.train_vae --seconds 140 --output weights`.
+
+L1 on pixels and on their spatial differences, a small KL term; random windows of procedural clips at both sizes that
+the transformer is trained on. At the end the latents are measured over whole clips, and their mean and standard
+deviation, together with those that ComfyUI's Wan 2.1 latent format takes off, go into the 1x1x1 convolutions around the
+latent: what the sampler sees has mean 0 and deviation 1 in every channel.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from demo import scenes
+from demo.wan_modules import WanVae
+
+DIM = 8
+SIZES = ((320, 512), (240, 384), (160, 256))  # full resolution and the stages of 0.75 and 0.5
+WINDOW_FRAMES, WINDOW_SIDE = 17, 160
+# Mean and deviation per channel that the Wan 2.1 latent format removes (part of the public checkpoint format).
+FORMAT_MEAN = (
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+)  # fmt: skip
+FORMAT_STD = (
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+)  # fmt: skip
+
+
+def windows(batch: int, step: int, generator: torch.Generator, device) -> torch.Tensor:
+    """A batch of windows of random clips, -1..1."""
+    height, width = SIZES[(0, 1, 0, 2)[step % 4]]
+    first, top, left = (
+        int(torch.randint(limit + 1, (), generator=generator, device=device))
+        for limit in (scenes.FRAMES - WINDOW_FRAMES, height - WINDOW_SIDE, width - WINDOW_SIDE)
+    )
+    scene = scenes.sample(batch, generator, device)
+    window = (first, WINDOW_FRAMES, top, WINDOW_SIDE, left, WINDOW_SIDE)
+    return scenes.render(scene, height, width, window) * 2 - 1
+
+
+def loss_of(vae: WanVae, clip: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Training loss and mean squared error in 0..1 units."""
+    mean, log_variance = vae.encode(clip)
+    mean, log_variance = mean.float(), log_variance.float().clamp(-20, 10)
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    decoded = vae.decode((mean + (log_variance / 2).exp() * noise).to(clip.dtype)).float()
+    difference = decoded - clip
+    edges = (difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()) / 2
+    kl = (mean**2 + log_variance.exp() - log_variance - 1).mean() / 2
+    return difference.abs().mean() + edges + 3e-5 * kl, (difference.detach() ** 2).mean() / 4
+
+
+def train(seconds: float, batch: int, seed: int, device: str) -> WanVae:
+    torch.manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
+    vae = WanVae(DIM).to(device)
+    average = WanVae(DIM).to(device)
+    average.load_state_dict(vae.state_dict())
+    if device == "cuda":
+        vae.to(memory_format=torch.channels_last_3d)
+        torch.backends.cudnn.benchmark = True
+        vae.fuse()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=1, betas=(0.9, 0.98), weight_decay=0.0, fused=device == "cuda")
+    start, step, done = time.perf_counter(), 0, 0.0
+    while done < 1:
+        done = min((time.perf_counter() - start) / seconds, 1.0)
+        rate = 2.5e-3 * min(1, (step + 1) / 50) * (1 - done) ** 0.7 + 1e-6
+        optimizer.param_groups[0]["lr"] = rate
+        clip = windows(batch, step, generator, device)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss, error = loss_of(vae, clip, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            weight = min(0.99, (step + 1) / (step + 10))
+            torch._foreach_lerp_(list(average.parameters()), list(vae.parameters()), 1 - weight)
+        if step % 100 == 0:
+            psnr = -10 * torch.log10(error).item()
+            print(
+                f"vae step {step} {time.perf_counter() - start:.0f} s loss {loss.item():.4f} psnr {psnr:.2f} dB",
+                flush=True,
+            )
+        step += 1
+    print(f"vae: {step} steps", flush=True)
+    return average
+
+
+@torch.no_grad()
+def encode_clips(vae: WanVae, scene: dict, height: int, width: int) -> torch.Tensor:
+    """Latent means of whole clips, fp32 [B, 16, 13, H / 8, W / 8]."""
+    clip = scenes.render(scene, height, width) * 2 - 1
+    with torch.autocast(clip.device.type, torch.bfloat16, enabled=clip.is_cuda):
+        return vae.encode(clip)[0].float()
+
+
+@torch.no_grad()
+def fold_statistics(vae: WanVae, generator: torch.Generator, device: str, clips: int) -> None:
+    """Put the latents' own mean and deviation, and the format's, into the convolutions around the latent."""
+    latents = torch.cat(
+        [encode_clips(vae, scenes.sample(1, generator, device), *SIZES[0]) for _ in range(clips)]
+    ).transpose(0, 1)
+    mean, std = latents.flatten(1).mean(1), latents.flatten(1).std(1)
+    format_mean, format_std = (torch.tensor(x, device=device) for x in (FORMAT_MEAN, FORMAT_STD))
+    gain, channels = format_std / std, len(FORMAT_MEAN)
+    vae.conv1.weight[:channels] *= gain.view(-1, 1, 1, 1, 1)
+    vae.conv1.bias[:channels] = (vae.conv1.bias[:channels] - mean) * gain + format_mean
+    flat = vae.conv2.weight[:, :, 0, 0, 0].clone()
+    vae.conv2.bias += flat @ (mean - format_mean / gain)
+    vae.conv2.weight /= gain.view(1, -1, 1, 1, 1)
+
+
+@torch.no_grad()
+def reconstruction_psnr(vae: WanVae, generator: torch.Generator, device: str, clips: int) -> float:
+    """Mean PSNR of whole clips, encoded and decoded in fp32."""
+    values = []
+    for _ in range(clips):
+        clip = scenes.render(scenes.sample(1, generator, device), *SIZES[0]) * 2 - 1
+        decoded = vae.decode(vae.encode(clip)[0]).clamp(-1, 1)
+        values.append(-10 * torch.log10(((decoded - clip) ** 2).mean() / 4))
+    return torch.stack(values).mean().item()
+
+
+def save(vae: WanVae, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.to(torch.bfloat16).contiguous().cpu() for name, value in vae.state_dict().items()}, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=140)
+    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--clips", type=int, default=48, help="whole clips that the latent statistics are taken from")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("demo/weights"))
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    vae = train(arguments.seconds, arguments.batch, arguments.seed, device)
+    generator = torch.Generator(device).manual_seed(arguments.seed + 1)
+    fold_statistics(vae, generator, device, arguments.clips)
+    save(vae, arguments.output / "jenga_demo_vae.safetensors")
+    print(
+        f"vae: whole clips {reconstruction_psnr(vae, generator, device, max(1, arguments.clips // 6)):.2f} dB",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
