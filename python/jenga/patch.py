@@ -133,7 +133,7 @@ class AttentionPatch:
         if settings.start_percent > 0 or settings.end_percent < 1:
             sigma = float(options["sigmas"].flatten()[0])  # one host sync a model call, only where it is needed
             to_sigma = model.model_sampling.percent_to_sigma
-            if not to_sigma(settings.end_percent) <= sigma <= to_sigma(settings.start_percent):
+            if not to_sigma(settings.end_percent) < sigma <= to_sigma(settings.start_percent):
                 return "outside start_percent .. end_percent"
         return ""
 

@@ -11,9 +11,9 @@ from numbers import Integral
 
 @dataclass(frozen=True)
 class StageRule:
-    """scale: of height and width. until: the stage ends after the step at this fraction of the schedule, 1.0 is its end.
-    shift_ratio: factor on the shift of the user's own schedule. drop: share of key blocks dropped; None leaves it to
-    Jenga Attention.
+    """scale: of height and width. until: the stage ends after the step at this fraction of the schedule; 1.0 is the
+    end. shift_ratio: factor on the shift of the user's own schedule. drop: share of key blocks dropped; None leaves it
+    to Jenga Attention.
     """
 
     scale: float

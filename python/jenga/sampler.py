@@ -37,7 +37,7 @@ def _dct_matrix(size: int, device) -> torch.Tensor:
 
 
 def _dct_map(source: int, target: int, device) -> torch.Tensor:
-    """float64 [target, source]: DCT, keep or zero-pad frequencies, inverse DCT. Orthonormal rows if target <= source."""
+    """float64 [target, source]: DCT, keep or zero-pad frequencies, inverse DCT. Orthonormal rows or columns."""
     kept = min(source, target)
     return _dct_matrix(target, device)[:kept].T @ _dct_matrix(source, device)[:kept]
 

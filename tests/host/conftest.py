@@ -24,7 +24,7 @@ class Host:
         self.base = base
         self.status: list[tuple[str, str]] = []
         self.progress: list[tuple[int, int]] = []
-        self.on_progress = None
+        self.on_progress = self.on_preview = None
         self._loop, self._server, self._executor = _start(base)
         self._server.send_progress_text = lambda text, node_id, sid=None: self.status.append((node_id, text))
         import comfy.utils
@@ -33,6 +33,8 @@ class Host:
 
     def _progress(self, value, total, preview, **_):
         self.progress.append((value, total))
+        if self.on_preview and preview:
+            self.on_preview(preview)
         if self.on_progress:
             self.on_progress(value)
 
@@ -110,5 +112,5 @@ def host_session(base_directory) -> Host:
 @pytest.fixture
 def host(host_session) -> Host:
     host_session.forget()
-    host_session.on_progress = None
+    host_session.on_progress = host_session.on_preview = None
     return host_session

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from conftest import PromptFailed
 
-from workflows import carved, report, samples, workflow
+from workflows import GRID, carved, node, report, samples, workflow
+
+OTHER = ("JengaTestOverride", {"tag": "other"})
 
 
 @pytest.fixture
@@ -12,14 +15,28 @@ def stock(host):
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_full_density_equals_stock(host, cfg):
-    stock = samples(host.run(workflow(cfg=cfg)))
-    dense = samples(host.run(workflow([carved(density=1.0)], cfg=cfg)))
-    torch.testing.assert_close(dense, stock, rtol=0, atol=1e-4)
+@pytest.mark.parametrize("checkpoint", ["wan_t2v", "wan_i2v", "hunyuan_t2v"])
+def test_full_density_equals_stock(host, checkpoint, cfg):
+    settings = {"checkpoint": checkpoint, "cfg": cfg, "steps": 2}
+    stock = samples(host.run(workflow(**settings)))
+    outputs = host.run(workflow([carved(density=1.0)], **settings))
+    torch.testing.assert_close(samples(outputs), stock, rtol=0, atol=1e-4)
+    assert report(outputs)["kept_share"] == 1.0
+    assert "dense" not in report(outputs)["backends"]
 
 
-def test_carved_run_differs_and_says_what_it_kept(host, stock):
-    outputs = host.run(workflow([carved()]))
+def test_padded_text_is_masked_as_in_stock(host):
+    settings = {"checkpoint": "hunyuan_t2v", "conditioning": {"masked_tokens": 5}, "steps": 2}
+    stock = samples(host.run(workflow(**settings)))
+    outputs = host.run(workflow([carved(density=1.0)], **settings))
+    torch.testing.assert_close(samples(outputs), stock, rtol=0, atol=1e-4)
+    assert "dense" not in report(outputs)["backends"]
+
+
+@pytest.mark.parametrize("checkpoint", ["wan_t2v", "hunyuan_t2v"])
+def test_carved_run_differs_and_says_what_it_kept(host, checkpoint):
+    stock = samples(host.run(workflow(checkpoint=checkpoint)))
+    outputs = host.run(workflow([carved()], checkpoint=checkpoint))
     result = samples(outputs)
     assert torch.isfinite(result).all()
     assert 1e-5 < (result - stock).abs().max() < stock.abs().max()
@@ -27,8 +44,14 @@ def test_carved_run_differs_and_says_what_it_kept(host, stock):
     assert 0.3 <= figures["kept_share"] < 0.6
     assert [len(row) for row in figures["kept_share_map"]] == [3, 3]
     assert figures["model_calls_computed"] == 3
-    assert not figures["fallbacks"] or all("native" in reason for reason in figures["fallbacks"])
-    assert any(node == "p0" and "attention calls carved" in text for node, text in host.status)
+    assert any(node_id == "p0" and "attention calls carved" in text for node_id, text in host.status)
+
+
+def test_batch_of_two_with_guidance(host):
+    latent = node("EmptyHunyuanLatentVideo", **{**GRID, "batch_size": 2})
+    stock = samples(host.run(workflow(cfg=3.0, latent=latent, steps=2)))
+    full = samples(host.run(workflow([carved(density=1.0)], cfg=3.0, latent=latent, steps=2)))
+    torch.testing.assert_close(full, stock, rtol=0, atol=1e-4)
 
 
 def test_bypass_restores_stock_bitwise(host, stock):
@@ -36,3 +59,117 @@ def test_bypass_restores_stock_bitwise(host, stock):
     assert torch.equal(samples(host.run(workflow([carved(enabled=False)]))), stock)
     host.run(workflow([carved()], seed=6))
     assert torch.equal(samples(host.run(workflow(seed=5))), stock)
+
+
+def test_every_queue_is_like_the_first(host):
+    """The patch node's output is cached between these runs; the run's state must not be."""
+    first = samples(host.run(workflow([carved()])))
+    small = node("EmptyHunyuanLatentVideo", **{**GRID, "width": 128})
+    assert not torch.equal(samples(host.run(workflow([carved()], seed=6))), first)
+    assert samples(host.run(workflow([carved()], latent=small))).shape[-1] == 16
+    outputs = host.run(workflow([carved()]))
+    assert torch.equal(samples(outputs), first)
+    assert report(outputs)["model_calls_computed"] == 3
+
+
+def test_other_overrides_are_chained_in_both_orders(host):
+    alone = samples(host.run(workflow([carved()])))
+    for patches in ([OTHER, carved()], [carved(), OTHER]):
+        outputs = host.run(workflow(patches))
+        assert torch.equal(samples(outputs), alone)
+        assert outputs["capture"]["override_calls"][0]["other"] > 0
+
+
+def test_the_last_of_several_jenga_nodes_counts(host):
+    alone = samples(host.run(workflow([carved(density=0.5)])))
+    for patches in ([carved(), carved(density=0.5)], [carved(), OTHER, carved(density=0.5)]):
+        outputs = host.run(workflow(patches))
+        assert torch.equal(samples(outputs), alone)
+        assert report(outputs)["backends"].keys() & {"dense"} == set()
+        assert sum(report(outputs)["backends"].values()) == 6  # 2 layers, 3 steps: carved once
+
+
+def test_unknown_model_runs_dense_and_says_so(host):
+    latent = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
+    settings = {"checkpoint": "ltxv", "latent": latent, "conditioning": {"masked_tokens": 1}}
+    stock = samples(host.run(workflow(**settings)))
+    outputs = host.run(workflow([carved()], **settings))
+    assert torch.equal(samples(outputs), stock)
+    assert any(node_id == "p0" and "LTXVModel runs dense" in text for node_id, text in host.status)
+    assert any("LTXVModel runs dense" in note for note in report(outputs)["notes"])
+    with pytest.raises(PromptFailed, match="model must be one that it knows"):
+        host.run(workflow([carved(strict=True)], **settings))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"min_tokens": 1000}, "432 video tokens, min_tokens is 1000"),
+        ({"dense_blocks": "0-1"}, "dense_blocks"),
+        ({"end_percent": 0.0}, "outside start_percent .. end_percent"),
+    ],
+)
+def test_what_the_settings_keep_dense_is_stock(host, stock, change, reason):
+    outputs = host.run(workflow([carved(**change)]))
+    assert torch.equal(samples(outputs), stock)
+    assert list(report(outputs)["dense_by_choice"]) == [reason]
+
+
+def test_window_and_dense_blocks_leave_the_rest_carved(host):
+    outputs = host.run(workflow([carved(dense_blocks="1", start_percent=0.2)]))
+    shares = report(outputs)["kept_share_map"]
+    assert shares[1] == [1.0, 1.0, 1.0]
+    assert shares[0][0] == 1.0
+    assert max(shares[0][1:]) < 0.6
+
+
+def test_wrong_dense_blocks_are_named(host):
+    with pytest.raises(PromptFailed, match="dense_blocks must be like"):
+        host.run(workflow([carved(dense_blocks="first")]))
+
+
+def test_without_the_native_library_it_runs_and_says_why(host, monkeypatch):
+    import jenga.ops
+
+    missing = jenga.ops.NativeStatus(False, False, "libjenga_cpu.so was taken away by this test")
+    monkeypatch.setattr(jenga.ops, "native_status", lambda: missing)
+    outputs = host.run(workflow([carved()]))
+    assert torch.isfinite(samples(outputs)).all()
+    assert report(outputs)["backends"] == {"reference": 6}
+    assert any("taken away by this test" in reason for reason in report(outputs)["fallbacks"])
+    with pytest.raises(PromptFailed, match="taken away by this test"):
+        host.run(workflow([carved(strict=True)]))
+
+
+def test_out_of_memory_falls_back_dense_and_is_over_in_the_next_queue(host, stock, monkeypatch):
+    import jenga.patch
+
+    expected = samples(host.run(workflow([carved()])))
+
+    def fail(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("made by this test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jenga.patch.CarvedAttention, "__call__", fail)
+        host.forget()
+        outputs = host.run(workflow([carved()]))
+    assert torch.equal(samples(outputs), stock)
+    assert report(outputs)["fallbacks"] == {"dense attention: out of memory": 6}
+    host.forget()
+    assert torch.equal(samples(host.run(workflow([carved()]))), expected)
+
+
+def test_interrupted_run_leaves_nothing_behind(host):
+    from comfy.model_management import InterruptProcessingException
+
+    expected = samples(host.run(workflow([carved()])))
+
+    def interrupt(step):
+        raise InterruptProcessingException
+
+    host.forget()
+    host.on_progress = interrupt
+    with pytest.raises(PromptFailed, match="interrupted"):
+        host.run(workflow([carved()]))
+    host.on_progress = None
+    assert torch.equal(samples(host.run(workflow([carved()]))), expected)

@@ -41,22 +41,24 @@ def workflow(
     cfg=1.0,
     sampler_name="euler",
     seed=5,
-    masked_tokens=0,
-    grid=None,
-    latent_node="EmptyHunyuanLatentVideo",
+    conditioning=None,
+    latent=None,
+    noise=None,
     **sampler_inputs,
 ) -> dict:
     """patches: (class_type, inputs) applied to the model one after the other; node ids p0, p1, …
 
+    conditioning: inputs of the test conditioning node; latent, noise: nodes in place of the default ones.
     The report reads the last patched model. Outputs of interest: "capture" (ui samples), "report".
     """
+    texts = {"masked_tokens": 0, "key": "", **(conditioning or {})}
     prompt = {
         "unet": node("UNETLoader", unet_name=f"{checkpoint}.safetensors", weight_dtype="default"),
-        "positive": node("JengaTestConditioning", seed=1, masked_tokens=masked_tokens),
-        "negative": node("JengaTestConditioning", seed=2, masked_tokens=masked_tokens),
-        "noise": node("RandomNoise", noise_seed=seed),
+        "positive": node("JengaTestConditioning", seed=1, **texts),
+        "negative": node("JengaTestConditioning", seed=2, **texts),
+        "noise": noise or node("RandomNoise", noise_seed=seed),
         "pick": node("KSamplerSelect", sampler_name=sampler_name),
-        "latent": node(latent_node, **(grid or GRID)),
+        "latent": latent or node("EmptyHunyuanLatentVideo", **GRID),
     }
     model = ["unet", 0]
     for index, (class_type, inputs) in enumerate(patches):
