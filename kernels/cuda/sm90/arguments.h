@@ -9,9 +9,9 @@
 
 namespace jenga::cuda::sm90 {
 
-inline constexpr int kTileRows = 128;      // query rows a thread block works on
-inline constexpr int kStageRows = 128;     // key rows per pipeline stage
-inline constexpr int kBoxRows = 64;        // key rows per copy: two listed 64-blocks fill a stage
+inline constexpr int kTileRows = 128;       // query rows a thread block works on
+inline constexpr int kStageRows = 128;      // key rows per pipeline stage
+inline constexpr int kBoxRows = 64;         // key rows per copy: two listed 64-blocks fill a stage
 inline constexpr int kMaxTailCells = 8192;  // bounds the bitset of kept key blocks and the mask of tail stages
 
 struct AttentionArguments {

@@ -1,10 +1,9 @@
 // Launch of the sm_90a attention kernel: copy-engine maps, tile order, persistent grid.
-#include "kernels/cuda/sm90/attention.h"
-
 #include <cudaTypedefs.h>
 
 #include <algorithm>
 
+#include "kernels/cuda/sm90/attention.h"
 #include "kernels/cuda/sm90/attention_kernel.h"
 
 namespace jenga::cuda::sm90 {
@@ -29,8 +28,7 @@ __global__ void order_tiles_kernel(const int32_t* kv_block_count, int num_q_bloc
     counts[threadIdx.x] = other < num_q_blocks ? count[other] : -1;
     __syncthreads();
 #pragma unroll 16
-    for (int i = 0; i < kOrderThreads; ++i)
-      rank += counts[i] > my_count || (counts[i] == my_count && first + i < mine);
+    for (int i = 0; i < kOrderThreads; ++i) rank += counts[i] > my_count || (counts[i] == my_count && first + i < mine);
   }
   if (mine < num_q_blocks) tile_order[head_offset + rank] = mine;
   if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *next_ticket = 0;
@@ -56,16 +54,16 @@ cudaError_t encode_map(CUtensorMap* map, const BlockSparseAttentionParams& param
   // A dimension of size 1 may carry any stride; the encoder wants a valid one.
   const int64_t head_stride = params.heads > 1 ? strides.head : strides.token;
   const int64_t batch_stride = params.batch > 1 ? strides.batch : strides.token;
-  const cuuint64_t stride_bytes[3] = {static_cast<cuuint64_t>(strides.token) * 2, static_cast<cuuint64_t>(head_stride) * 2,
+  const cuuint64_t stride_bytes[3] = {static_cast<cuuint64_t>(strides.token) * 2,
+                                      static_cast<cuuint64_t>(head_stride) * 2,
                                       static_cast<cuuint64_t>(batch_stride) * 2};
   const cuuint32_t box[4] = {kPanelChannels, kBoxRows, 1, 1};
   const cuuint32_t element_strides[4] = {1, 1, 1, 1};
   const CUtensorMapDataType type =
       params.dtype == DataType::kBFloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  const CUresult result =
-      encode(map, type, 4, const_cast<void*>(pointer), sizes, stride_bytes, box, element_strides,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = encode(map, type, 4, const_cast<void*>(pointer), sizes, stride_bytes, box, element_strides,
+                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 

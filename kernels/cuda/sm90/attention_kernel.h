@@ -110,8 +110,8 @@ __device__ __forceinline__ StageSource video_stage(const AttentionArguments& arg
 }
 
 // Bias of key `column` of a stage in units of the raw scores, -inf where the key is not attended.
-__device__ __forceinline__ float key_bias(const AttentionArguments& args, const TilePlan& plan, const StageSource& source,
-                                          int stage, int column) {
+__device__ __forceinline__ float key_bias(const AttentionArguments& args, const TilePlan& plan,
+                                          const StageSource& source, int stage, int column) {
   const BlockSparseAttentionParams& params = args.params;
   if (source.is_tail) {
     const int cell = source.row[0] + column;
@@ -179,8 +179,8 @@ __device__ __forceinline__ void produce(const AttentionArguments& args, SharedSt
         barrier_wait(&shared.k_empty[slot], k_ring.empty_parity());
         if (lane == 0) {
           barrier_expect_bytes(&shared.k_full[slot], kStageBytes);
-          load_stage<kHeadDim>(shared.k[slot], source.is_tail ? &args.k_tail_map : &args.k_map, &shared.k_full[slot], source,
-                               head, batch);
+          load_stage<kHeadDim>(shared.k[slot], source.is_tail ? &args.k_tail_map : &args.k_map, &shared.k_full[slot],
+                               source, head, batch);
         }
         if (stage < biased_stages) {
           for (int column = lane; column < kStageRows; column += 32)
@@ -219,7 +219,8 @@ __device__ __forceinline__ void gather_queries(const AttentionArguments& args, c
                                                int thread) {
   constexpr int kChunks = kHeadDim / 8;  // of 16 bytes, per row
   const BlockSparseAttentionParams& params = args.params;
-  const T* q = static_cast<const T*>(params.q) + plan.batch * params.q_strides.batch + plan.head * params.q_strides.head;
+  const T* q =
+      static_cast<const T*>(params.q) + plan.batch * params.q_strides.batch + plan.head * params.q_strides.head;
   for (int index = thread; index < kTileRows * kChunks; index += kPlannerThreads) {
     const int row = index / kChunks, chunk = index % kChunks;
     const int64_t token = plan.token[row];
@@ -230,7 +231,8 @@ __device__ __forceinline__ void gather_queries(const AttentionArguments& args, c
 }
 
 template <class T, int kHeadDim>
-__device__ __forceinline__ void plan_tiles(const AttentionArguments& args, SharedStorage<kHeadDim>& shared, int thread) {
+__device__ __forceinline__ void plan_tiles(const AttentionArguments& args, SharedStorage<kHeadDim>& shared,
+                                           int thread) {
   for (RingPosition tile;; tile.advance()) {
     TilePlan& plan = shared.plan[tile.slot()];
     barrier_wait(&shared.plan_wanted, (tile.count & 1) ^ 1);
@@ -373,7 +375,8 @@ __device__ __forceinline__ void consume(const AttentionArguments& args, SharedSt
       release(&shared.v_empty[v_ring.slot()], lane);
       v_ring.advance();
       pack_probabilities<T>(probabilities, scores);
-      rescale_rows(outputs, rescale);
+      // Once the maxima have settled, which takes few stages, whole warps have nothing to rescale.
+      if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f)) rescale_rows(outputs, rescale);
     }
     release(&shared.q_empty[tile.slot()], lane);
     if (num_stages > 0) {

@@ -31,8 +31,10 @@ __device__ __forceinline__ void transpose_quad(float2 (&values)[4], int lane) {
 
 template <class T>
 __device__ __forceinline__ float2 unpack_pair(uint32_t packed) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) return __bfloat1622float2(reinterpret_cast<__nv_bfloat162&>(packed));
-  else return __half22float2(reinterpret_cast<__half2&>(packed));
+  if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    return __bfloat1622float2(reinterpret_cast<__nv_bfloat162&>(packed));
+  else
+    return __half22float2(reinterpret_cast<__half2&>(packed));
 }
 
 // Adds residual channels first .. first + 7 of one row; row counts [B, S, H].
@@ -90,9 +92,9 @@ __device__ __forceinline__ void add_residual(float2 (&values)[4], const BlockSpa
 
 // tokens: raster rows of this thread's two rows, -1 for none.
 template <class T, int kHeadDim>
-__device__ __forceinline__ void store_outputs(const BlockSparseAttentionParams& params, const float (&outputs)[kHeadDim / 2],
-                                              const RowState& state, const int32_t (&tokens)[2], int batch, int head,
-                                              int lane) {
+__device__ __forceinline__ void store_outputs(const BlockSparseAttentionParams& params,
+                                              const float (&outputs)[kHeadDim / 2], const RowState& state,
+                                              const int32_t (&tokens)[2], int batch, int head, int lane) {
   const int64_t num_tokens = params.num_context + params.num_video;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
