@@ -367,16 +367,18 @@ __device__ __forceinline__ void consume(const AttentionArguments& args, SharedSt
       release(&shared.k_empty[k_ring.slot()], lane);
       k_ring.advance();
       update_softmax(scores, state, rescale, scale_log2);
-      // The exponentials belong under PV[i - 1]. The branches of this wait keep the assembler from sinking them below.
-      pin_registers(scores);
+      // Once the maxima have settled, which takes few stages, whole warps have nothing to rescale. The sums, never
+      // negative, are in the vote because exponentials and sums belong under PV[i - 1]: left to itself the assembler
+      // sinks them below the wait for it.
+      const bool rescale_outputs = __any_sync(
+          0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f || state.sum[0] < 0.f || state.sum[1] < 0.f);
       if (stage + 1 < num_stages) barrier_wait(&shared.k_full[k_ring.slot()], k_ring.full_parity());
       wgmma_wait<0>();
       pin_registers(outputs);
       release(&shared.v_empty[v_ring.slot()], lane);
       v_ring.advance();
       pack_probabilities<T>(probabilities, scores);
-      // Once the maxima have settled, which takes few stages, whole warps have nothing to rescale.
-      if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f)) rescale_rows(outputs, rescale);
+      if (rescale_outputs) rescale_rows(outputs, rescale);
     }
     release(&shared.q_empty[tile.slot()], lane);
     if (num_stages > 0) {
