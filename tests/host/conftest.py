@@ -30,6 +30,7 @@ class Host:
         import comfy.utils
 
         comfy.utils.set_progress_bar_global_hook(self._progress)
+        comfy.utils.PROGRESS_THROTTLE_MIN_INTERVAL = 0  # these steps are faster than a page wants to hear of
 
     def _progress(self, value, total, preview, **_):
         self.progress.append((value, total))
@@ -38,7 +39,7 @@ class Host:
         if self.on_progress:
             self.on_progress(value)
 
-    def run(self, prompt: dict) -> dict:
+    def run(self, prompt: dict, **extra_data) -> dict:
         """Outputs of an API prompt by node id. Raises PromptFailed."""
         import execution
 
@@ -50,7 +51,7 @@ class Host:
         )
         if not valid:
             raise PromptFailed(f"{error} {node_errors}")
-        self._loop.run_until_complete(self._executor.execute_async(prompt, prompt_id, {}, outputs))
+        self._loop.run_until_complete(self._executor.execute_async(prompt, prompt_id, extra_data, outputs))
         if not self._executor.success:
             raise PromptFailed(str(self._executor.status_messages[-1]))
         return self._executor.history_result["outputs"]
