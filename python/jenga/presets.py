@@ -107,7 +107,7 @@ def split(rules: Iterable[StageRule], steps: int, boundary: Callable[[float], in
 # (up to this fraction of the steps, distance to the next computed step at 50 steps)
 _GAPS = ((0.08, 1), (0.82, 3), (0.90, 2), (0.94, 1), (1.0, 2))
 _GAPS_I2V = ((0.06, 1), (0.14, 2), (0.80, 3), (0.88, 2), (1.0, 1))
-_FEWEST_STEPS = 12  # below this a reused step is too long a way
+FEWEST_STEPS = 12  # below this a reused step is too long a way
 
 
 def computed_steps(steps: int, stages: tuple[Stage, ...], model_family: str = "any") -> tuple[int, ...]:
@@ -118,7 +118,7 @@ def computed_steps(steps: int, stages: tuple[Stage, ...], model_family: str = "a
     computed, and with fewer than 12 steps all are.
     """
     gaps = _GAPS_I2V if model_family.endswith("i2v") else _GAPS
-    longest = max(round(3 * steps / 50), 2) if steps >= _FEWEST_STEPS else 1
+    longest = max(round(3 * steps / 50), 2) if steps >= FEWEST_STEPS else 1
     restarts = {b.first for a, b in zip(stages, stages[1:], strict=False) if a.scale != b.scale}
     if gaps is _GAPS:
         restarts.add(steps // 2 + 1)  # in the published list of every preset, with or without a change there

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import COMFYUI
+from comfy_host import COMFYUI
 
 from workflows import carved, node, staged, workflow
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import PromptFailed
+from comfy_host import PromptFailed
 
 from workflows import carved, node, report, samples, staged, workflow
 

@@ -1,0 +1,78 @@
+"""Schedules: the published numbers at 50 steps, and sound ones at any other number."""
+
+import pytest
+
+import jenga
+from jenga.presets import FEWEST_STEPS, PRESETS, STAGES, computed_steps, preset
+
+T2V = (0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 26, 29, 32, 35, 38, 41, 43, 45, 46, 47, 49)
+I2V = (0, 1, 2, 3, 5, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40, 42, 44, 45, 46, 47, 48, 49)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_computed_steps_at_50_are_the_published_ones(name):
+    assert preset(name, "hunyuan-video", 50).computed == T2V
+    assert preset(name, "wan-14b", 50).computed == T2V
+
+
+def test_image_to_video_has_its_own_published_list():
+    assert preset("base", "hunyuan-video-i2v", 50).computed == I2V
+
+
+def test_published_stages_at_50():
+    assert [(s.first, s.stop, s.scale) for s in preset("turbo", "hunyuan-video", 50).stages] == [
+        (0, 26, 0.75),
+        (26, 50, 1.0),
+    ]
+    assert [(s.first, s.stop, s.scale) for s in preset("3-stage", "hunyuan-video", 50).stages] == [
+        (0, 16, 0.5),
+        (16, 26, 0.75),
+        (26, 50, 1.0),
+    ]
+    assert [s.density for s in preset("flash", "hunyuan-video", 50).stages] == pytest.approx([0.2, 0.05])
+    assert [7 * s.shift_ratio for s in preset("3-stage", "hunyuan-video", 50).stages] == pytest.approx([7, 9, 11])
+    assert [8 * s.shift_ratio for s in preset("turbo", "wan-1.3b", 50).stages] == pytest.approx([8, 10])
+
+
+def test_five_steps_switch_after_the_third_and_compute_all():
+    five = preset("turbo", "hunyuan-video", 5)
+    assert [(s.first, s.stop) for s in five.stages] == [(0, 3), (3, 5)]
+    assert five.computed == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("family", STAGES)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_number_of_steps_is_covered(family, name):
+    for steps in range(1, 121):
+        result = preset(name, family, steps)
+        assert [s.first for s in result.stages] == [0, *(s.stop for s in result.stages[:-1])]
+        assert result.stages[-1].stop == steps
+        assert result.stages[-1].scale == 1.0
+        assert result.computed[0] == 0 and result.computed[-1] == steps - 1
+        switches = {b.first for a, b in zip(result.stages, result.stages[1:], strict=False) if a.scale != b.scale}
+        assert switches <= set(result.computed)
+        longest = max(round(3 * steps / 50), 2) if steps >= FEWEST_STEPS else 1
+        assert max((b - a for a, b in zip(result.computed, result.computed[1:], strict=False)), default=1) <= longest
+
+
+def test_a_change_of_size_is_computed_wherever_it_is():
+    stages = preset("3-stage", "any", 40).stages
+    assert stages[1].first in computed_steps(40, stages)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("fast", "any", 20), "name must be one of base, turbo"),
+        (("turbo", "sdxl", 20), "model_family must be one of"),
+        (("turbo", "any", 0), "steps must be at least 1, got 0"),
+    ],
+)
+def test_unknown_names_are_refused(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        preset(*arguments)
+
+
+def test_public_names():
+    assert jenga.STAGES is STAGES
+    assert jenga.preset is preset
