@@ -17,9 +17,10 @@ import comfy.utils
 import latent_preview
 import torch
 from comfy.model_patcher import create_model_options_clone
+from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
-from jenga.patch import Run, StageState
+from jenga.patch import FORWARD_KEY, Run, StageState
 from jenga.presets import PRESETS, STAGES, Preset, Stage, StageRule, computed_steps, split, whole_schedule_boundary
 from jenga.reuse import StepReuse
 from jenga.sampler import (
@@ -48,7 +49,6 @@ FIXED_SIZE_CONDITIONS = (
     "pose_video_latent",
     "face_video_pixels",
     "keyframe_idxs",
-    "area",
 )
 
 
@@ -211,6 +211,8 @@ class ProgressiveRun:
         latent = {**latent, "samples": _fix_empty_latent(self.patcher, latent)}
         reuse = StepReuse(plan.computed) if reuse_steps else None
         runs.report_slot(self.patcher).begin(self.report)
+        if not self.patcher.get_wrappers(WrappersMP.APPLY_MODEL, FORWARD_KEY):
+            self.report.note("no Jenga Attention on the model: nothing is carved, text is not amplified")
         original = self.guider.model_options
         self.guider.model_options = create_model_options_clone(original)
         runs.install(self.state, self.guider.model_options, self._say, reuse)
@@ -271,6 +273,8 @@ class ProgressiveRun:
             return "the latent holds video and audio"
         conditions = {key for group in self.guider.original_conds.values() for cond in group for key in cond}
         fixed = [key for key in FIXED_SIZE_CONDITIONS if key in conditions]
+        areas = [cond["area"] for group in self.guider.original_conds.values() for cond in group if "area" in cond]
+        fixed += ["area"] if any(area[0] != "percentage" for area in areas) else []
         if fixed:
             return f"the conditioning has {', '.join(fixed)}, which does not follow the size"
         if torch.count_nonzero(noise) == 0 and torch.count_nonzero(image) > 0:

@@ -14,8 +14,19 @@ def stock(host):
     return samples(host.run(workflow()))
 
 
-@pytest.mark.parametrize("cfg", [1.0, 3.0])
-@pytest.mark.parametrize("checkpoint", ["wan_t2v", "wan_i2v", "hunyuan_t2v"])
+@pytest.mark.parametrize(
+    ("checkpoint", "cfg"),
+    [
+        ("wan_t2v", 1.0),
+        ("wan_t2v", 3.0),
+        ("wan_i2v", 3.0),
+        ("wan22_i2v", 1.0),
+        ("wan22_5b", 1.0),
+        ("wan_vace", 3.0),
+        ("hunyuan_t2v", 1.0),
+        ("hunyuan_t2v", 3.0),
+    ],
+)
 def test_full_density_equals_stock(host, checkpoint, cfg):
     settings = {"checkpoint": checkpoint, "cfg": cfg, "steps": 2}
     stock = samples(host.run(workflow(**settings)))

@@ -123,6 +123,7 @@ def test_without_jenga_attention_the_report_is_on_the_plain_model(host):
     outputs = host.run(workflow(**staged()))
     assert sizes(outputs) == [12, 24]
     assert report(outputs)["kept_share"] is None
+    assert any("no Jenga Attention" in note for note in report(outputs)["notes"])
     assert any(node_id == "sampler" and "stage 2, latent 24×24" in text for node_id, text in host.status)
 
 

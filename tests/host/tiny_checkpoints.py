@@ -29,16 +29,21 @@ def random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor
     return weights
 
 
-def wan(path: Path, channels: int = 16, model_type: str = "t2v", seed: int = 1) -> None:
-    """Wan 2.1: 2 heads of 128, 2 layers; model_type t2v or i2v (channels 36: with the condition)."""
+def wan(path: Path, channels: tuple[int, int] = (16, 16), model_type: str = "t2v", seed: int = 1) -> None:
+    """Wan: 2 heads of 128, 2 layers. channels in and out: (36, 16) with an image condition, (48, 48) Wan 2.2 5B.
+    model_type: t2v, i2v or vace.
+    """
     import comfy.ops
-    from comfy.ldm.wan.model import WanModel
+    from comfy.ldm.wan.model import VaceWanModel, WanModel
 
     sizes = {"dim": 256, "ffn_dim": 256, "num_heads": 2, "num_layers": 2, "text_dim": TEXT_DIM, "freq_dim": 256}
-    model = WanModel(
-        model_type=model_type,
-        in_dim=channels,
-        out_dim=16,
+    if model_type == "vace":
+        build, sizes = VaceWanModel, {**sizes, "vace_layers": 1, "vace_in_dim": 96}
+    else:
+        build, sizes = WanModel, {**sizes, "model_type": model_type}
+    model = build(
+        in_dim=channels[0],
+        out_dim=channels[1],
         device="cpu",
         dtype=torch.float32,
         operations=comfy.ops.disable_weight_init,
@@ -102,6 +107,9 @@ def make_all(folder: Path) -> None:
     """Every checkpoint of this module, in the folder that UNETLoader looks in."""
     folder.mkdir(parents=True, exist_ok=True)
     wan(folder / "wan_t2v.safetensors")
-    wan(folder / "wan_i2v.safetensors", channels=36, model_type="i2v")
+    wan(folder / "wan_i2v.safetensors", (36, 16), "i2v")
+    wan(folder / "wan22_i2v.safetensors", (36, 16))
+    wan(folder / "wan22_5b.safetensors", (48, 48))
+    wan(folder / "wan_vace.safetensors", model_type="vace")
     hunyuan_video(folder / "hunyuan_t2v.safetensors")
     ltxv(folder / "ltxv.safetensors")
