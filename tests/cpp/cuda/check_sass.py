@@ -1,0 +1,63 @@
+"""Checks the machine code of attention kernels: check_sass.py INSTRUCTION OBJECT...
+
+Every function whose name contains `attention_kernel` must use INSTRUCTION (HGMMA on sm_90a, HMMA on sm_80) and must
+neither spill nor keep anything in local memory: no stack, no LDL, no STL. Exits with 77 (ctest: skipped) without
+cuobjdump.
+"""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def find_cuobjdump() -> str | None:
+    """The CUDA toolkit's, else the one inside the Triton package."""
+    found = shutil.which("cuobjdump") or shutil.which("cuobjdump", path="/usr/local/cuda/bin")
+    if found:
+        return found
+    triton = importlib.util.find_spec("triton")
+    if triton is None or triton.origin is None:
+        return None
+    bundled = Path(triton.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    return str(bundled) if bundled.exists() else None
+
+
+def functions_of(listing: str) -> dict[str, str]:
+    """Machine code by function name."""
+    parts = re.split(r"^\s*Function : (\S+)$", listing, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def main(instruction: str, objects: list[str]) -> int:
+    cuobjdump = find_cuobjdump()
+    if cuobjdump is None:
+        print("skipped: cuobjdump is neither on PATH nor in a Triton package")
+        return 77
+
+    def dump(option: str) -> str:
+        return "".join(
+            subprocess.run([cuobjdump, option, path], check=True, capture_output=True, text=True).stdout
+            for path in objects
+        )
+
+    kernels = {name: code for name, code in functions_of(dump("-sass")).items() if "attention_kernel" in name}
+    problems = [] if kernels else [f"no attention_kernel in {' '.join(objects)}"]
+    for name, code in kernels.items():
+        if not re.search(rf"\b{instruction}\b", code):
+            problems.append(f"{name}: no {instruction}")
+        if local := re.findall(r"\b(?:LDL|STL)\b.*", code):
+            problems.append(f"{name}: {len(local)} local-memory accesses, first: {local[0].strip()}")
+    for name, usage in re.findall(r"Function (\S*attention_kernel\S*):\s*\n\s*(.*)", dump("-res-usage")):
+        if int(re.search(r"STACK:(\d+)", usage)[1]) or int(re.search(r"LOCAL:(\d+)", usage)[1]):
+            problems.append(f"{name}: registers spill or arrays sit in local memory ({usage.strip()})")
+    for problem in problems:
+        print(problem)
+    print(f"{len(kernels)} kernels, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
