@@ -1,0 +1,63 @@
+// Eight 16-bit elements are one 16-byte access; arithmetic on them is fp32.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+namespace jenga::cuda {
+
+inline constexpr int kVectorElements = 8;
+
+template <class T>
+__device__ __forceinline__ float2 unpack_pair(uint32_t packed) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(packed));
+  } else {
+    return __half22float2(reinterpret_cast<const __half2&>(packed));
+  }
+}
+
+template <class T>
+__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return reinterpret_cast<const uint32_t&>(pair);
+  } else {
+    const __half2 pair = __floats2half2_rn(low, high);
+    return reinterpret_cast<const uint32_t&>(pair);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void unpack_vector(const uint4& packed, float (&values)[kVectorElements]) {
+  const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 pair = unpack_pair<T>(words[i]);
+    values[2 * i] = pair.x;
+    values[2 * i + 1] = pair.y;
+  }
+}
+
+template <class T>
+__device__ __forceinline__ uint4 pack_vector(const float (&values)[kVectorElements]) {
+  return make_uint4(pack_pair<T>(values[0], values[1]), pack_pair<T>(values[2], values[3]),
+                    pack_pair<T>(values[4], values[5]), pack_pair<T>(values[6], values[7]));
+}
+
+// Data that nothing reads again soon: first to leave the caches.
+__device__ __forceinline__ uint4 load_streaming(const void* source) {
+  return __ldcs(static_cast<const uint4*>(source));
+}
+
+// Lanes that share one row, one vector each: the next power of two, so that rows are reduced by exchanges.
+constexpr int lanes_per_row(int64_t head_dim) {
+  int lanes = 2;
+  while (lanes * kVectorElements < head_dim) lanes *= 2;
+  return lanes;
+}
+
+}  // namespace jenga::cuda

@@ -1,0 +1,185 @@
+// prepare_blocks: k and v gathered into carved layout, means of q, k and v (formula and layout: kernels/params.h).
+//
+// One thread block takes 128 carved rows of one tensor of one head; a warp takes 16 of them, all loads in flight before
+// the first use. Rows are written as they came and summed in fp32: over the lanes that hold the same channels, then
+// over the warps of a cell, in a fixed order. Heads run fastest over the grid: in token-major memory neighbours share
+// pages.
+//
+// 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
+#include "kernels/cuda/common/element.h"
+#include "kernels/cuda/launch.h"
+
+namespace jenga::cuda {
+namespace {
+
+constexpr int kTileRows = 128;
+constexpr int kWarps = 8;
+constexpr int kRowsPerWarp = kTileRows / kWarps;
+static_assert(kTileRows == kContextAlignment, "a tile is all context or all video");
+
+struct PrepareArguments {
+  PrepareBlocksParams params;
+  int32_t context_tiles, tiles;
+};
+
+enum Operand { kQuery, kKey, kValue, kOperands };
+
+// Means of `cell_size` rows out of the sums over 16: out[cell][channel] of cells that begin in this tile.
+template <class Out>
+__device__ __forceinline__ void write_means(Out* out, int64_t cell_size, const float* sums, int64_t first_row,
+                                            int64_t num_rows, int head_dim) {
+  const int warps_per_cell = static_cast<int>(cell_size) / kRowsPerWarp;
+  const int cells = kTileRows / static_cast<int>(cell_size);
+  for (int i = threadIdx.x; i < cells * head_dim; i += kWarps * 32) {
+    const int cell = i / head_dim, channel = i - cell * head_dim;
+    const int64_t row = first_row + cell * cell_size;
+    if (row >= num_rows) return;
+    float sum = 0.f;
+    for (int w = 0; w < warps_per_cell; ++w) sum += sums[(cell * warps_per_cell + w) * head_dim + channel];
+    const int64_t count = num_rows - row < cell_size ? num_rows - row : cell_size;
+    out[row / cell_size * head_dim + channel] = static_cast<Out>(sum / static_cast<float>(count));
+  }
+}
+
+template <class T, int kLanes>
+__global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __grid_constant__ PrepareArguments args) {
+  constexpr int kRowsPerPass = 32 / kLanes;
+  constexpr int kPasses = kRowsPerWarp / kRowsPerPass;
+  __shared__ float sums[kWarps * kLanes * kVectorElements];
+
+  const PrepareBlocksParams& p = args.params;
+  const int heads = static_cast<int>(p.heads), head_dim = static_cast<int>(p.head_dim);
+  uint32_t index = blockIdx.x;
+  const int head = index % heads;
+  index /= heads;
+  const int operand = index % kOperands;
+  index /= kOperands;
+  const int tile = index % args.tiles;
+  const int64_t batch = index / args.tiles;
+  const int64_t batch_head = batch * heads + head;
+  const bool is_context = tile < args.context_tiles;
+  if (operand == kQuery && is_context) return;
+
+  const void* input = operand == kQuery ? p.q : operand == kKey ? p.k : p.v;
+  const Strides& strides = operand == kQuery ? p.q_strides : operand == kKey ? p.k_strides : p.v_strides;
+  void* output = operand == kQuery ? nullptr : operand == kKey ? p.k_carved : p.v_carved;
+  const T* source = static_cast<const T*>(input) + batch * strides.batch + head * strides.head;
+
+  // Rows of this tile among the context or the video; rows past num_rows are the gap or do not exist.
+  const int64_t first_row = static_cast<int64_t>(is_context ? tile : tile - args.context_tiles) * kTileRows;
+  const int64_t num_rows = is_context ? p.num_context : p.num_video;
+  const int32_t* tokens = p.token_index + (is_context ? 0 : p.num_context);
+  const int64_t carved_rows = static_cast<int64_t>(args.context_tiles) * kTileRows + p.num_video;
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int channel = lane % kLanes * kVectorElements;
+  const int first_in_tile = warp * kRowsPerWarp;
+  const int64_t token_row = first_row + first_in_tile + lane % kRowsPerWarp;
+  const int32_t my_token = token_row < num_rows ? tokens[token_row] : -1;
+
+  uint4 vectors[kPasses];
+#pragma unroll
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const int row = pass * kRowsPerPass + lane / kLanes;
+    const int64_t token = __shfl_sync(0xFFFFFFFFu, my_token, row);
+    vectors[pass] = make_uint4(0, 0, 0, 0);
+    if (token >= 0 && channel < head_dim) vectors[pass] = load_streaming(source + token * strides.token + channel);
+  }
+
+  if (output != nullptr) {
+    T* target = static_cast<T*>(output) +
+                (batch_head * carved_rows + static_cast<int64_t>(tile) * kTileRows + first_in_tile) * head_dim +
+                channel;
+    // Context tiles write their gap too: zeros.
+    const int64_t rows_left = (is_context ? first_row + kTileRows : num_rows) - first_row - first_in_tile;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int row = pass * kRowsPerPass + lane / kLanes;
+      if (row < rows_left && channel < head_dim) *reinterpret_cast<uint4*>(target + row * head_dim) = vectors[pass];
+    }
+  }
+  if (is_context) return;
+
+  float sum[kVectorElements] = {};
+#pragma unroll
+  for (int pass = 0; pass < kPasses; ++pass) {
+    float values[kVectorElements];
+    unpack_vector<T>(vectors[pass], values);
+#pragma unroll
+    for (int i = 0; i < kVectorElements; ++i) sum[i] += values[i];
+  }
+#pragma unroll
+  for (int step = kLanes; step < 32; step *= 2) {
+#pragma unroll
+    for (int i = 0; i < kVectorElements; ++i) sum[i] += __shfl_xor_sync(0xFFFFFFFFu, sum[i], step);
+  }
+  if (lane < kLanes && channel < head_dim) {
+    float4* target = reinterpret_cast<float4*>(sums + warp * head_dim + channel);
+    target[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+    target[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+  }
+  __syncthreads();
+
+  float* pool = operand == kQuery ? p.q_pool : operand == kKey ? p.k_pool : nullptr;
+  if (pool != nullptr) {
+    const int64_t size = operand == kQuery ? p.q_block_size : p.kv_block_size;
+    write_means(pool + batch_head * ceil_div(p.num_video, size) * head_dim, size, sums, first_row, num_rows, head_dim);
+  }
+  void* tail = operand == kKey ? p.k_tail : operand == kValue ? p.v_tail : nullptr;
+  if (tail != nullptr) {
+    T* cells = static_cast<T*>(tail) + batch_head * ceil_div(p.num_video, p.tail_block_size) * head_dim;
+    write_means(cells, p.tail_block_size, sums, first_row, num_rows, head_dim);
+  }
+}
+
+template <class T>
+cudaError_t launch(const PrepareArguments& args, unsigned grid, cudaStream_t stream) {
+  constexpr int kThreads = kWarps * 32;
+  switch (lanes_per_row(args.params.head_dim)) {
+    case 2:
+      prepare_blocks_kernel<T, 2><<<grid, kThreads, 0, stream>>>(args);
+      break;
+    case 4:
+      prepare_blocks_kernel<T, 4><<<grid, kThreads, 0, stream>>>(args);
+      break;
+    case 8:
+      prepare_blocks_kernel<T, 8><<<grid, kThreads, 0, stream>>>(args);
+      break;
+    case 16:
+      prepare_blocks_kernel<T, 16><<<grid, kThreads, 0, stream>>>(args);
+      break;
+    case 32:
+      prepare_blocks_kernel<T, 32><<<grid, kThreads, 0, stream>>>(args);
+      break;
+    default:
+      return cudaErrorNotSupported;
+  }
+  return cudaGetLastError();
+}
+
+bool cell_size_fits(int64_t size) { return size == 32 || size == 64 || size == 128; }
+
+}  // namespace
+
+cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t stream) {
+  if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return cudaErrorNotSupported;
+  if (!cell_size_fits(params.q_block_size) || !cell_size_fits(params.kv_block_size)) return cudaErrorNotSupported;
+  if ((params.k_tail != nullptr || params.v_tail != nullptr) && !cell_size_fits(params.tail_block_size))
+    return cudaErrorNotSupported;
+  PrepareArguments args{params, 0, 0};
+  args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kTileRows));
+  args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kTileRows));
+  const int64_t grid = params.batch * params.heads * kOperands * args.tiles;
+  if (grid == 0) return cudaSuccess;
+  if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
+  switch (params.dtype) {
+    case DataType::kBFloat16:
+      return launch<__nv_bfloat16>(args, static_cast<unsigned>(grid), stream);
+    case DataType::kFloat16:
+      return launch<__half>(args, static_cast<unsigned>(grid), stream);
+    default:
+      return cudaErrorNotSupported;
+  }
+}
+
+}  // namespace jenga::cuda
