@@ -1,0 +1,14 @@
+// The four operators of kernels/params.h as naive loops in fp64: slow, short, and what every other kernel must match.
+// Host only. Inputs are read in their dtype, every sum is fp64, outputs are rounded once to the dtype they have.
+#pragma once
+
+#include "kernels/params.h"
+
+namespace jenga::reference {
+
+void prepare_blocks(const PrepareBlocksParams& params);
+void select_blocks(const SelectBlocksParams& params);
+void block_sparse_attention(const BlockSparseAttentionParams& params);
+void pack_residual(const PackResidualParams& params);
+
+}  // namespace jenga::reference
