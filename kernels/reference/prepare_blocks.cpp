@@ -1,0 +1,70 @@
+// Carved copies of k and v, and means over runs of video tokens in curve order.
+#include <algorithm>
+
+#include "kernels/numeric.h"
+#include "kernels/reference/reference.h"
+
+namespace jenga::reference {
+namespace {
+
+// Calls store(cell * head_dim + d, mean) for every cell of one head.
+template <typename Store>
+void means(const PrepareBlocksParams& p, const void* x, int64_t head_offset, int64_t token_stride, int64_t block_size,
+           Store store) {
+  for (int64_t first = 0, cell = 0; first < p.num_video; first += block_size, ++cell) {
+    const int64_t last = std::min(first + block_size, p.num_video);
+    for (int64_t d = 0; d < p.head_dim; ++d) {
+      double sum = 0;
+      for (int64_t r = first; r < last; ++r) {
+        sum += load_element(x, head_offset + p.token_index[p.num_context + r] * token_stride + d, p.dtype);
+      }
+      store(cell * p.head_dim + d, static_cast<float>(sum / static_cast<double>(last - first)));
+    }
+  }
+}
+
+void carve(const PrepareBlocksParams& p, const void* x, int64_t head_offset, int64_t token_stride, void* carved,
+           int64_t carved_offset) {
+  const int64_t context_rows = round_up(p.num_context, kContextAlignment);
+  for (int64_t row = 0; row < context_rows + p.num_video; ++row) {
+    const bool gap = row >= p.num_context && row < context_rows;
+    const int64_t i = row < p.num_context ? row : row - context_rows + p.num_context;
+    for (int64_t d = 0; d < p.head_dim; ++d) {
+      const float value = gap ? 0.0f : load_element(x, head_offset + p.token_index[i] * token_stride + d, p.dtype);
+      store_element(carved, carved_offset + row * p.head_dim + d, p.dtype, value);
+    }
+  }
+}
+
+}  // namespace
+
+void prepare_blocks(const PrepareBlocksParams& p) {
+  const int64_t carved_rows = round_up(p.num_context, kContextAlignment) + p.num_video;
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t h = 0; h < p.heads; ++h) {
+      const int64_t head = b * p.heads + h;
+      const int64_t q = b * p.q_strides.batch + h * p.q_strides.head;
+      const int64_t k = b * p.k_strides.batch + h * p.k_strides.head;
+      const int64_t v = b * p.v_strides.batch + h * p.v_strides.head;
+      if (p.k_carved) carve(p, p.k, k, p.k_strides.token, p.k_carved, head * carved_rows * p.head_dim);
+      if (p.v_carved) carve(p, p.v, v, p.v_strides.token, p.v_carved, head * carved_rows * p.head_dim);
+      auto pool = [&](float* out, const void* x, int64_t offset, int64_t token_stride, int64_t block_size) {
+        if (!out) return;
+        out += head * ceil_div(p.num_video, block_size) * p.head_dim;
+        means(p, x, offset, token_stride, block_size, [&](int64_t i, float mean) { out[i] = mean; });
+      };
+      auto tail = [&](void* out, const void* x, int64_t offset, int64_t token_stride) {
+        if (!out) return;
+        const int64_t base = head * ceil_div(p.num_video, p.tail_block_size) * p.head_dim;
+        means(p, x, offset, token_stride, p.tail_block_size,
+              [&](int64_t i, float mean) { store_element(out, base + i, p.dtype, mean); });
+      };
+      pool(p.q_pool, p.q, q, p.q_strides.token, p.q_block_size);
+      pool(p.k_pool, p.k, k, p.k_strides.token, p.kv_block_size);
+      tail(p.k_tail, p.k, k, p.k_strides.token);
+      tail(p.v_tail, p.v, v, p.v_strides.token);
+    }
+  }
+}
+
+}  // namespace jenga::reference
