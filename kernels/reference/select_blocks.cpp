@@ -23,7 +23,7 @@ void select_blocks(const SelectBlocksParams& p) {
     }
     const auto forced =
         p.adjacency ? std::span(p.adjacency + q_block * p.num_kv_blocks, nkv) : std::span<const uint8_t>();
-    const std::vector<int32_t> kept = core::select_row(scores, forced, p.min_blocks, p.top_p);
+    const std::vector<int32_t> kept = core::select_row(scores, p.min_blocks, p.top_p, forced);
     int32_t* out = p.kv_block_index + row * p.max_kv;
     std::fill(std::copy(kept.begin(), kept.end(), out), out + p.max_kv, -1);
     p.kv_block_count[row] = static_cast<int32_t>(kept.size());
