@@ -5,31 +5,52 @@
 #include <algorithm>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/sm80/attention.h"
 #include "kernels/cuda/sm90/attention.h"
 
 namespace jenga::cuda {
 namespace {
 
+enum class Arch { kSm80, kSm90 };
+
 struct AttentionKernel {
-  int major;  // compute capability its machine code is for
+  Arch arch;
   DataType dtype;
-  int64_t head_dim;
-  bool (*supports)(const BlockSparseAttentionParams&);
+  int64_t head_dim;  // sm90: exactly, sm80: the largest it serves
   cudaError_t (*launch)(const BlockSparseAttentionParams&, void* workspace, cudaStream_t);
 };
 
 // The first that fits is taken.
 constexpr AttentionKernel kAttentionKernels[] = {
-    {9, DataType::kBFloat16, 128, sm90::supports_attention, sm90::launch_attention<__nv_bfloat16, 128>},
-    {9, DataType::kFloat16, 128, sm90::supports_attention, sm90::launch_attention<__half, 128>},
-    {9, DataType::kBFloat16, 64, sm90::supports_attention, sm90::launch_attention<__nv_bfloat16, 64>},
-    {9, DataType::kFloat16, 64, sm90::supports_attention, sm90::launch_attention<__half, 64>},
+    {Arch::kSm90, DataType::kBFloat16, 128, sm90::launch_attention<__nv_bfloat16, 128>},
+    {Arch::kSm90, DataType::kFloat16, 128, sm90::launch_attention<__half, 128>},
+    {Arch::kSm90, DataType::kBFloat16, 64, sm90::launch_attention<__nv_bfloat16, 64>},
+    {Arch::kSm90, DataType::kFloat16, 64, sm90::launch_attention<__half, 64>},
+    {Arch::kSm80, DataType::kBFloat16, 32, sm80::launch_attention<__nv_bfloat16, 32>},
+    {Arch::kSm80, DataType::kBFloat16, 64, sm80::launch_attention<__nv_bfloat16, 64>},
+    {Arch::kSm80, DataType::kBFloat16, 96, sm80::launch_attention<__nv_bfloat16, 96>},
+    {Arch::kSm80, DataType::kBFloat16, 128, sm80::launch_attention<__nv_bfloat16, 128>},
+    {Arch::kSm80, DataType::kBFloat16, 192, sm80::launch_attention<__nv_bfloat16, 192>},
+    {Arch::kSm80, DataType::kBFloat16, 256, sm80::launch_attention<__nv_bfloat16, 256>},
+    {Arch::kSm80, DataType::kFloat16, 32, sm80::launch_attention<__half, 32>},
+    {Arch::kSm80, DataType::kFloat16, 64, sm80::launch_attention<__half, 64>},
+    {Arch::kSm80, DataType::kFloat16, 96, sm80::launch_attention<__half, 96>},
+    {Arch::kSm80, DataType::kFloat16, 128, sm80::launch_attention<__half, 128>},
+    {Arch::kSm80, DataType::kFloat16, 192, sm80::launch_attention<__half, 192>},
+    {Arch::kSm80, DataType::kFloat16, 256, sm80::launch_attention<__half, 256>},
 };
+
+bool fits(const AttentionKernel& kernel, const BlockSparseAttentionParams& params, int major) {
+  if (kernel.dtype != params.dtype) return false;
+  if (kernel.arch == Arch::kSm90)  // its machine code runs on no other generation
+    return major == 9 && kernel.head_dim == params.head_dim && sm90::supports_attention(params);
+  return major >= 8 && params.head_dim <= kernel.head_dim && sm80::supports_attention(params);
+}
 
 }  // namespace
 
 size_t block_sparse_attention_workspace(const BlockSparseAttentionParams& params) {
-  return sm90::attention_workspace(params);
+  return std::max(sm90::attention_workspace(params), sm80::attention_workspace(params));
 }
 
 cudaError_t block_sparse_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream) {
@@ -37,9 +58,7 @@ cudaError_t block_sparse_attention(const BlockSparseAttentionParams& params, voi
   if (cudaError_t error = cudaGetDevice(&device)) return error;
   if (cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) return error;
   for (const AttentionKernel& kernel : kAttentionKernels) {
-    if (kernel.major == major && kernel.dtype == params.dtype && kernel.head_dim == params.head_dim &&
-        kernel.supports(params))
-      return kernel.launch(params, workspace, stream);
+    if (fits(kernel, params, major)) return kernel.launch(params, workspace, stream);
   }
   return cudaErrorNotSupported;
 }

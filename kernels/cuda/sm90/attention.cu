@@ -3,36 +3,14 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/common/tile_order.h"
 #include "kernels/cuda/sm90/attention.h"
 #include "kernels/cuda/sm90/attention_kernel.h"
 
 namespace jenga::cuda::sm90 {
 namespace {
 
-constexpr int kOrderThreads = 128;
 constexpr size_t kTicketBytes = 16;
-
-// Ranks the query blocks of one head by list length, longest first, ties by index: position = number of blocks that go
-// before. Quadratic, but a head has some hundred query blocks. Also resets the work counter.
-__global__ void order_tiles_kernel(const int32_t* kv_block_count, int num_q_blocks, int32_t* tile_order,
-                                   int32_t* next_ticket) {
-  __shared__ int32_t counts[kOrderThreads];
-  const int64_t head_offset = static_cast<int64_t>(blockIdx.x) * num_q_blocks;
-  const int32_t* count = kv_block_count + head_offset;
-  const int mine = blockIdx.y * kOrderThreads + threadIdx.x;
-  const int32_t my_count = mine < num_q_blocks ? count[mine] : 0;
-  int rank = 0;
-  for (int first = 0; first < num_q_blocks; first += kOrderThreads) {
-    const int other = first + threadIdx.x;
-    __syncthreads();
-    counts[threadIdx.x] = other < num_q_blocks ? count[other] : -1;
-    __syncthreads();
-#pragma unroll 16
-    for (int i = 0; i < kOrderThreads; ++i) rank += counts[i] > my_count || (counts[i] == my_count && first + i < mine);
-  }
-  if (mine < num_q_blocks) tile_order[head_offset + rank] = mine;
-  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *next_ticket = 0;
-}
 
 // Found through the runtime, so that nothing links against the driver library.
 PFN_cuTensorMapEncodeTiled_v12000 find_encode() {
@@ -130,11 +108,9 @@ cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* wor
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedBytes)))
     return error;
 
-  const dim3 order_grid(static_cast<unsigned>(batch_heads),
-                        std::max(1u, static_cast<unsigned>(ceil_div(args.num_q_blocks, kOrderThreads))));
-  order_tiles_kernel<<<order_grid, kOrderThreads, 0, stream>>>(params.kv_block_count, args.num_q_blocks, tile_order,
-                                                               args.next_ticket);
-  if (cudaError_t error = cudaGetLastError()) return error;
+  if (cudaError_t error = order_tiles(params.kv_block_count, batch_heads, args.num_q_blocks, tile_order, stream))
+    return error;
+  if (cudaError_t error = cudaMemsetAsync(args.next_ticket, 0, sizeof(int32_t), stream)) return error;
   kernel<<<std::min(processors, args.num_tickets), kAttentionThreads, kSharedBytes, stream>>>(args);
   return cudaGetLastError();
 }

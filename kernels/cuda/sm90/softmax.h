@@ -2,12 +2,7 @@
 // Scores stay in natural units before softmax_scale; probabilities are exp2((s - max) * scale_log2).
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <cmath>
-#include <cstdint>
-#include <type_traits>
 
 namespace jenga::cuda::sm90 {
 
@@ -68,17 +63,6 @@ __device__ __forceinline__ void update_softmax(float (&scores)[64], RowState& st
       }
     }
     state.sum[i] = fmaf(state.sum[i], rescale[i], sum);
-  }
-}
-
-template <class T>
-__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return reinterpret_cast<const uint32_t&>(pair);
-  } else {
-    const __half2 pair = __floats2half2_rn(low, high);
-    return reinterpret_cast<const uint32_t&>(pair);
   }
 }
 
