@@ -196,12 +196,14 @@ class ProgressiveRun:
         if not self.steps:
             return Preset((), ())
         family = preset_family(self.patcher)
-        whole = float(self.sigmas[0]) >= 0.999 * float(self.model_sampling.sigma_max) and float(self.sigmas[-1]) == 0
+        to_the_end = float(self.sigmas[-1]) == 0
+        whole = to_the_end and float(self.sigmas[0]) >= 0.999 * float(self.model_sampling.sigma_max)
 
         def boundary(until: float) -> int:
             if whole:
                 return whole_schedule_boundary(until, self.steps)
-            return boundary_by_sigma(self.sigmas, self.model_sampling.percent_to_sigma(until))
+            step = boundary_by_sigma(self.sigmas, self.model_sampling.percent_to_sigma(until))
+            return min(step, self.steps - to_the_end)  # the last step of all is one at full size
 
         stages = split(custom or STAGES[family][name], self.steps, boundary)
         return Preset(stages, computed_steps(self.steps, stages, family))
@@ -265,12 +267,12 @@ class ProgressiveRun:
         return samples, self._denoised(found, samples)
 
     def _full_size_reason(self, stages, image, noise) -> str:
-        """Why no stage may be small; empty where they may."""
-        scales = [stage.scale for stage in stages if stage.scale < 1]
-        if not scales:
-            return ""
-        if image.is_nested:
+        """Why all steps must run at full size on one schedule; empty where they need not."""
+        smallest = min((stage.scale for stage in stages), default=1.0)
+        if image.is_nested and len(passes(stages)) > 1:
             return "the latent holds video and audio"
+        if smallest == 1:
+            return ""
         conditions = {key for group in self.guider.original_conds.values() for cond in group for key in cond}
         fixed = [key for key in FIXED_SIZE_CONDITIONS if key in conditions]
         areas = [cond["area"] for group in self.guider.original_conds.values() for cond in group if "area" in cond]
@@ -280,7 +282,7 @@ class ProgressiveRun:
         if torch.count_nonzero(noise) == 0 and torch.count_nonzero(image) > 0:
             return "noise is disabled and the latent is not empty: it carries its noise already"
         try:
-            stage_size(image.shape[-2:], min(scales), self._patch_sides())
+            stage_size(image.shape[-2:], smallest, self._patch_sides())
         except ValueError as error:
             return str(error)
         return ""
