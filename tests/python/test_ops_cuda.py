@@ -1,0 +1,52 @@
+"""What only CUDA has: graphs, side streams, no synchronisation with the host."""
+
+import cases
+import pytest
+import torch
+
+from jenga import ops
+
+CASE = cases.Case("graph", before=20, masked=3, residual="int4", head_dim=128)
+
+
+@pytest.fixture
+def inputs():
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    if not ops.native_status().cuda:
+        pytest.skip(ops.native_status().reason)
+    return cases.make_inputs(CASE, torch.bfloat16, "cuda")
+
+
+def test_a_step_is_captured_in_a_graph(inputs):
+    expected = cases.run(CASE, inputs)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = cases.run(CASE, inputs)
+    for _ in range(2):
+        graph.replay()
+    torch.cuda.synchronize()
+    assert all(torch.equal(expected[name], captured[name]) for name in expected)
+
+
+def test_the_current_stream_is_used(inputs):
+    expected = cases.run(CASE, inputs)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        # were a kernel on another stream, it would read q before this long wait has passed and q has been written
+        q = torch.zeros_like(inputs.q)
+        torch.cuda._sleep(100_000_000)
+        q.copy_(inputs.q)
+        actual = cases.run(CASE, cases.dataclasses.replace(inputs, q=q))
+    stream.synchronize()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_nothing_waits_for_the_device(inputs):
+    cases.run(CASE, inputs)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        out = cases.run(CASE, inputs)["out"]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert out.isfinite().all()
