@@ -24,6 +24,12 @@ struct AttentionArguments {
   int32_t num_kv_blocks;
   int32_t num_tail_cells;  // 0: no compensation
   int32_t num_tickets;     // query tiles of the whole launch
+  // For the bias of a key, in units of the raw scores. Divisions and logarithms are done on the host: one warp writes
+  // the bias of a stage while two warpgroups wait for it.
+  int32_t block_cells_log2;  // a key block has 1, 2 or 4 tail cells
+  float cell_bias;           // log(n_c) / softmax_scale of a full tail cell
+  float last_cell_bias;      // of the last one, which may be ragged
+  float inverse_scale;       // 1 / softmax_scale
 };
 
 }  // namespace jenga::cuda::sm90

@@ -2,6 +2,7 @@
 #include <cudaTypedefs.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cuda/common/tile_order.h"
 #include "kernels/cuda/sm90/attention.h"
@@ -52,6 +53,11 @@ bool aligned(const BlockSparseAttentionParams& params, const void* pointer, cons
          (params.batch == 1 || strides.batch % 8 == 0);
 }
 
+int64_t num_tail_cells(const BlockSparseAttentionParams& params) {
+  return params.k_tail == nullptr || params.tail_block_size == 0 ? 0
+                                                                 : ceil_div(params.num_video, params.tail_block_size);
+}
+
 int64_t num_q_blocks(const BlockSparseAttentionParams& params) { return ceil_div(params.num_video, kTileRows); }
 
 }  // namespace
@@ -61,7 +67,7 @@ bool supports_attention(const BlockSparseAttentionParams& params) {
   if (params.head_dim != 64 && params.head_dim != 128) return false;
   if (params.q_block_size != kTileRows || !(params.softmax_scale > 0.f)) return false;
   if (params.kv_block_size != 64 && params.kv_block_size != 128) return false;
-  if (params.k_tail != nullptr && ceil_div(params.num_video, params.tail_block_size) > kMaxTailCells) return false;
+  if (num_tail_cells(params) > kMaxTailCells) return false;
   return aligned(params, params.q, params.q_strides) && aligned(params, params.k_carved, params.k_strides) &&
          aligned(params, params.v_carved, params.v_strides) && aligned(params, params.out, params.out_strides) &&
          aligned(params.k_tail) && aligned(params.v_tail) && aligned(params.residual);
@@ -81,11 +87,19 @@ cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* wor
   args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kTileRows));
   args.num_q_blocks = static_cast<int32_t>(num_q_blocks(params));
   args.num_kv_blocks = static_cast<int32_t>(ceil_div(params.num_video, params.kv_block_size));
-  args.num_tail_cells =
-      params.k_tail == nullptr ? 0 : static_cast<int32_t>(ceil_div(params.num_video, params.tail_block_size));
+  args.num_tail_cells = static_cast<int32_t>(num_tail_cells(params));
   const int64_t batch_heads = params.batch * params.heads;
   args.num_tickets = static_cast<int32_t>(batch_heads * (args.context_tiles + args.num_q_blocks));
   if (args.num_tickets == 0) return cudaSuccess;
+  args.inverse_scale = 1.f / params.softmax_scale;
+  args.block_cells_log2 = 0;
+  args.cell_bias = args.last_cell_bias = 0.f;
+  if (args.num_tail_cells > 0) {
+    while (params.tail_block_size << args.block_cells_log2 < params.kv_block_size) ++args.block_cells_log2;
+    const int64_t last_rows = params.num_video - (args.num_tail_cells - 1) * params.tail_block_size;
+    args.cell_bias = static_cast<float>(std::log(static_cast<double>(params.tail_block_size)) / params.softmax_scale);
+    args.last_cell_bias = static_cast<float>(std::log(static_cast<double>(last_rows)) / params.softmax_scale);
+  }
 
   const int64_t rows = int64_t{args.context_tiles} * kTileRows + params.num_video;
   if (cudaError_t error = encode_map(&args.k_map, params, params.k_carved, params.k_strides, rows)) return error;

@@ -55,8 +55,8 @@ template <int kHeadDim>
 struct SharedStorage {
   static constexpr int kPanels = kHeadDim / kPanelChannels;
   static constexpr int kTileBytes = kPanels * kPanelBytes;
-  // As many as fit. A V slot comes back later than a K slot (after the softmax under which its product ran), so the odd
-  // stage goes to V: with two, a load that misses L2 arrives too late.
+  // As many as fit. A V slot comes back later than a K slot (after the softmax under which its product ran), so V has
+  // the odd one.
   static constexpr int kKeyStages = kHeadDim == 64 ? 4 : 2;
   static constexpr int kValueStages = kHeadDim == 64 ? 4 : 3;
   uint8_t q[kTileBytes];
@@ -136,11 +136,9 @@ __device__ __forceinline__ float key_bias(const AttentionArguments& args, const 
   if (source.is_tail) {
     const int cell = source.row[0] + column;
     if (cell >= args.num_tail_cells) return -INFINITY;
-    const int cell_rows = static_cast<int>(params.tail_block_size);
-    const int block = cell / static_cast<int>(params.kv_block_size / params.tail_block_size);
+    const int block = cell >> args.block_cells_log2;
     if (plan.kept[block / 32] >> (block % 32) & 1) return -INFINITY;
-    const int rows = min(cell_rows, static_cast<int>(params.num_video) - cell * cell_rows);
-    return __logf(static_cast<float>(rows)) / params.softmax_scale;
+    return cell == args.num_tail_cells - 1 ? args.last_cell_bias : args.cell_bias;
   }
   const int row = (column < kBoxRows ? source.row[0] : source.row[1]) + column % kBoxRows;
   if (stage < args.context_tiles) {
@@ -148,7 +146,7 @@ __device__ __forceinline__ float key_bias(const AttentionArguments& args, const 
     if (params.context_bias == nullptr) return 0.f;
     const float bias = params.context_bias[static_cast<int64_t>(plan.batch) * args.context_tiles * kTileRows + row];
     if (bias == -INFINITY) return bias;
-    return plan.is_context ? 0.f : bias / params.softmax_scale;
+    return plan.is_context ? 0.f : bias * args.inverse_scale;
   }
   return row < args.context_tiles * kTileRows + params.num_video ? 0.f : -INFINITY;
 }

@@ -29,47 +29,29 @@ struct TilePlan {
   __device__ int num_stages() const { return biased_stages + video_stages - has_partial_stage; }
 };
 
-inline constexpr int kContextLead = 4;
-
-// Order of tickets: context of the first kContextLead + 1 heads; then, for every head that has one so many places
-// after it, its video tiles and the later one's context tiles; then the video tiles of the last heads.
 __device__ __forceinline__ void locate_tile(const AttentionArguments& args, int ticket, TilePlan& plan) {
   if (ticket >= args.num_tickets) {
     plan.batch = -1;
     return;
   }
   const int heads = static_cast<int>(args.params.heads);
-  const int batch_heads = static_cast<int>(args.params.batch) * heads;
-  const int context_tiles = args.context_tiles, video_tiles = args.num_q_blocks;
-  const int early_heads = min(batch_heads, kContextLead + 1);
-  const int mixed_heads = batch_heads - early_heads;
-  int batch_head, tile;
-  bool is_context = false;
-  if (ticket < early_heads * context_tiles) {
-    is_context = true;
-    batch_head = ticket / context_tiles;
-    tile = ticket - batch_head * context_tiles;
+  const int context_tickets = static_cast<int>(args.params.batch) * heads * args.context_tiles;
+  plan.is_context = ticket < context_tickets;
+  int batch_head;
+  if (plan.is_context) {
+    batch_head = ticket / args.context_tiles;
+    plan.video_block = 0;
+    plan.first_row = (ticket - batch_head * args.context_tiles) * kTileRows;
+    plan.count = args.num_kv_blocks;
   } else {
-    ticket -= early_heads * context_tiles;
-    const int group = min(ticket / (video_tiles + context_tiles), mixed_heads);
-    ticket -= group * (video_tiles + context_tiles);
-    is_context = group < mixed_heads && ticket >= video_tiles;
-    if (is_context) {
-      batch_head = group + early_heads;
-      tile = ticket - video_tiles;
-    } else {
-      batch_head = group + ticket / video_tiles;
-      tile = ticket % video_tiles;
-    }
+    const int rank = ticket - context_tickets;
+    batch_head = rank / args.num_q_blocks;
+    plan.video_block = args.tile_order[rank];
+    plan.first_row = plan.video_block * kTileRows;
+    plan.count = args.params.kv_block_count[static_cast<int64_t>(batch_head) * args.num_q_blocks + plan.video_block];
   }
-  plan.is_context = is_context;
   plan.batch = batch_head / heads;
   plan.head = batch_head - plan.batch * heads;
-  plan.video_block = is_context ? 0 : args.tile_order[batch_head * video_tiles + tile];
-  plan.first_row = (is_context ? tile : plan.video_block) * kTileRows;
-  plan.count = is_context
-                   ? args.num_kv_blocks
-                   : args.params.kv_block_count[static_cast<int64_t>(batch_head) * video_tiles + plan.video_block];
 }
 
 __device__ __forceinline__ const int32_t* list_of(const AttentionArguments& args, const TilePlan& plan) {
@@ -92,8 +74,7 @@ __device__ __forceinline__ void count_video_stages(const AttentionArguments& arg
 // True where tail stage `stage` holds a cell whose key block was dropped. A stage covers 128, 64 or 32 blocks, hence
 // whole words of the bitset.
 __device__ __forceinline__ bool tail_stage_needed(const AttentionArguments& args, const TilePlan& plan, int stage) {
-  const int cells_per_block = static_cast<int>(args.params.kv_block_size / args.params.tail_block_size);
-  const int words = kStageRows / 32 / cells_per_block;
+  const int words = (kStageRows / 32) >> args.block_cells_log2;
   bool needed = false;
   for (int word = stage * words; word < (stage + 1) * words; ++word) {
     const int blocks = args.num_kv_blocks - word * 32;
