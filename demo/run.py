@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 from comfy_cli.workflow_to_api import convert_ui_to_api
-from jenga import compare
 from tqdm import tqdm
 
 from demo import clips, comfyui, figure, variants
 from demo.server import ROOT, Server, ServerError
+from jenga import compare
 
 WORKFLOW = ROOT / "workflows" / "demo_ab.json"
 WEIGHTS = ROOT / "demo" / "weights"

@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import save_file
 
 from demo import scenes
-from demo.wan_modules import WanVae
+from demo.wan_modules import Downsample, FrameAttention, ResidualBlock, Upsample, WanVae
 
 DIM = 8
 SIZES = ((320, 512), (240, 384), (160, 256))  # full resolution and the stages of 0.75 and 0.5
-WINDOW_FRAMES, WINDOW_SIDE = 17, 160
+WINDOW_FRAMES, WINDOW_SIDE = 9, 128
+CONSTANT = 4.0  # the constant channel of the start, see pass_through
 # Mean and deviation per channel that the Wan 2.1 latent format removes (part of the public checkpoint format).
 FORMAT_MEAN = (
     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
@@ -28,6 +29,59 @@ FORMAT_STD = (
     2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
     3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
 )  # fmt: skip
+
+
+@torch.no_grad()
+def pass_through(vae: WanVae) -> None:
+    """Start as a plain pyramid: pixels averaged down to the latent and repeated back up, everything else on top.
+
+    Residual branches end in zeros; shortcuts and resampling convolutions hand channel i to channel i, averaging over the
+    pixels and frames that they merge. Three channels are carried with both signs, since silu(x) - silu(-x) = x, and a
+    seventh is a large constant, so that the norm before a last convolution hardly changes their magnitude.
+    """
+
+    def hand_on(conv, taps: list[tuple[int, ...]]) -> None:
+        """Channel i to channel i as the mean of the given taps, a little noise elsewhere."""
+        conv.weight.mul_(0.1)
+        conv.bias.zero_()
+        for channel in range(min(conv.weight.shape[:2])):
+            for tap in taps:
+                conv.weight[(channel, channel, *tap)] += 1 / len(taps)
+
+    for module in vae.modules():
+        if isinstance(module, ResidualBlock):
+            module.residual[6].weight.zero_()
+            module.residual[6].bias.zero_()
+            if isinstance(module.shortcut, torch.nn.Conv3d):
+                hand_on(module.shortcut, [(0, 0, 0)])
+        elif isinstance(module, FrameAttention):
+            module.proj.weight.zero_()
+        elif isinstance(module, Downsample):
+            hand_on(module.resample[1], [(0, 0), (0, 1), (1, 0), (1, 1)])
+            if module.time_conv is not None:
+                hand_on(module.time_conv, [(1, 0, 0), (2, 0, 0)])
+        elif isinstance(module, Upsample):
+            hand_on(module.resample[1], [(1, 1)])
+            if module.time_conv is not None:
+                half = module.time_conv.weight.shape[1]
+                hand_on(module.time_conv, [(2, 0, 0)])
+                module.time_conv.weight[half:] = module.time_conv.weight[:half]
+    for part in (vae.encoder, vae.decoder):
+        part.conv1.weight.mul_(0.1)
+        part.conv1.bias.zero_()
+        last, width = part.head[2], part.head[0].gamma.shape[0]
+        last.weight.mul_(0.1)
+        last.bias.zero_()
+        gain = CONSTANT / width**0.5
+        for channel in range(3):
+            for sign, place in ((1, channel), (-1, channel + 3)):
+                part.conv1.weight[place, channel, 2, 1, 1] = sign
+                last.weight[channel, place, 2, 1, 1] = sign * gain
+        part.conv1.weight[6].zero_()
+        part.conv1.bias[6] = CONSTANT
+    for conv in (vae.conv1, vae.conv2):
+        hand_on(conv, [(0, 0, 0)])
+    vae.conv1.bias[16:] = -6  # of the log variance
 
 
 def windows(batch: int, step: int, generator: torch.Generator, device) -> torch.Tensor:
@@ -58,17 +112,16 @@ def train(seconds: float, batch: int, seed: int, device: str) -> WanVae:
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     vae = WanVae(DIM).to(device)
+    pass_through(vae)
     average = WanVae(DIM).to(device)
     average.load_state_dict(vae.state_dict())
     if device == "cuda":
-        vae.to(memory_format=torch.channels_last_3d)
-        torch.backends.cudnn.benchmark = True
-        vae.fuse()
+        vae.channels_last()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1, betas=(0.9, 0.98), weight_decay=0.0, fused=device == "cuda")
     start, step, done = time.perf_counter(), 0, 0.0
     while done < 1:
         done = min((time.perf_counter() - start) / seconds, 1.0)
-        rate = 2.5e-3 * min(1, (step + 1) / 50) * (1 - done) ** 0.7 + 1e-6
+        rate = 1.2e-3 * min(1, (step + 1) / 150) * (1 - done) ** 0.7 + 1e-6
         optimizer.param_groups[0]["lr"] = rate
         clip = windows(batch, step, generator, device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -134,7 +187,7 @@ def save(vae: WanVae, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=140)
-    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--clips", type=int, default=48, help="whole clips that the latent statistics are taken from")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("demo/weights"))

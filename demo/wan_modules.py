@@ -133,7 +133,7 @@ class ChannelNorm(nn.Module):
 
 
 class NormSilu(ChannelNorm):
-    """ChannelNorm and SiLU as one module, so that they can be compiled into one kernel (`WanVae.fuse`)."""
+    """ChannelNorm, then SiLU."""
 
     def forward(self, x):
         return F.silu(super().forward(x))
@@ -248,11 +248,11 @@ class WanVae(nn.Module):
         self.encoder, self.decoder = Encoder(dim, 2 * channels), Decoder(dim, channels)
         self.conv1, self.conv2 = CausalConv3d(2 * channels, 2 * channels, 1), CausalConv3d(channels, channels, 1)
 
-    def fuse(self):
-        """Compile the memory-bound parts; the convolutions stay with cuDNN."""
+    def channels_last(self):
+        """The layout that cuDNN's 3-D convolutions are faster in."""
         for module in self.modules():
-            if isinstance(module, NormSilu):
-                module.compile(dynamic=True)
+            if isinstance(module, CausalConv3d):
+                module.to(memory_format=torch.channels_last_3d)
 
     def encode(self, clip):
         """Mean and log variance of the latent."""

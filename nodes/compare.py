@@ -1,6 +1,7 @@
 """Jenga Compare: two clips in, one clip that shows both, their metrics as a picture and a table."""
 
 from comfy_api.latest import io
+
 from jenga import compare
 
 
