@@ -3,6 +3,8 @@
 #pragma once
 
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "kernels/params.h"
 
@@ -23,5 +25,8 @@ std::span<const KernelTable* const> kernel_tables();
 // The tier in use. Reads JENGA_FORCE_ISA at every call; throws std::runtime_error with the remedy where it names a tier
 // that does not exist or that this machine cannot run.
 const KernelTable& live_table();
+
+// The instruction sets a tier's gate asks for, as compiler flags ("-mavx2 -mfma -mf16c"); "" for an unknown name.
+std::string gate_flags(std::string_view isa);
 
 }  // namespace jenga::cpu

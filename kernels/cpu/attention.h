@@ -1,0 +1,224 @@
+// Carved attention of one block of query rows, for any tier (include after simd.h and vector_math.h).
+//
+// For every tile of 64 keys: scores = Q K^T in register blocks of kRows x kScoreVecs; online softmax in base 2 (running
+// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. Each half of a tile
+// stays in the first-level cache while all query rows pass over it. Math decides what a 32-bit unit holds.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/attention_plan.h"
+
+namespace jenga::cpu {
+namespace {
+
+// Finite, so that m - m is 0 and not NaN in a row that has seen masked keys only.
+constexpr float kNoMaximum = -1e30f;
+constexpr float kLog2E = 1.44269504088896340736f;
+constexpr int kTileVecs = kTileKeys / kWidth;
+
+template <class Math>
+void pack_tile(const PackJob& job) {
+  alignas(64) float row[kMaxHeadDim];
+  const int64_t units = job.head_dim / Math::kPerUnit;
+  auto skipped = [&](int64_t j) {
+    return j >= job.rows || (job.bias && job.bias[j] == -std::numeric_limits<float>::infinity());
+  };
+  for (int64_t j = 0; j < kTileKeys; ++j) {
+    if (skipped(j)) {
+      std::memset(row, 0, units * sizeof(float));
+    } else {
+      Math::pack_query(row, at(job.k, j * job.k_stride, job.dtype), job.dtype, job.head_dim);
+    }
+    for (int64_t d = 0; d < units; ++d) job.k_tile[d * kTileKeys + j] = row[d];
+  }
+  if (!job.v_tile) return;
+  const int64_t stride = round_up(job.head_dim, kChannelAlignment);
+  for (int64_t j = 0; j < kTileKeys; j += 2) {
+    const void* rows[2];
+    for (int i = 0; i < 2; ++i) rows[i] = skipped(j + i) ? nullptr : at(job.v, (j + i) * job.v_stride, job.dtype);
+    Math::pack_values(job.v_tile + j / Math::kPerUnit * stride, stride, rows, job.dtype, job.head_dim);
+  }
+}
+
+// panel[kRows][64] = Q K^T for kRows rows of q.
+template <class Math>
+inline void score_panel(float* panel, const float* q, const float* k, int64_t units) {
+  for (int key = 0; key < kTileKeys; key += kScoreVecs * kWidth) {
+    Vec acc[kRows][kScoreVecs] = {};
+    const float* column = k + key;
+    for (int64_t d = 0; d < units; ++d, column += kTileKeys) {
+      Vec b[kScoreVecs];
+#pragma GCC unroll 8
+      for (int c = 0; c < kScoreVecs; ++c) b[c] = load(column + c * kWidth);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const Vec a = Math::broadcast(q + r * units + d);
+#pragma GCC unroll 8
+        for (int c = 0; c < kScoreVecs; ++c) acc[r][c] = Math::dot(acc[r][c], a, b[c]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int c = 0; c < kScoreVecs; ++c) store(panel + r * kTileKeys + key + c * kWidth, acc[r][c]);
+    }
+  }
+}
+
+// Scores to weights: panel rows become exp2(score - m), m and l move on, alpha is what older sums shrink by.
+template <class Math, bool kBias>
+inline void softmax_panel(float* panel, const float* bias, float scale, float* m, float* l, float* alpha) {
+  alignas(64) float top_now[kWidth] = {};
+  for (int r = 0; r < kRows; ++r) {
+    float* row = panel + r * kTileKeys;
+    Vec x[kTileVecs];
+#pragma GCC unroll 16
+    for (int c = 0; c < kTileVecs; ++c) {
+      x[c] = load(row + c * kWidth) * set1(scale);
+      if constexpr (kBias) x[c] = x[c] + load(bias + c * kWidth);
+      store(row + c * kWidth, x[c]);
+    }
+#pragma GCC unroll 8
+    for (int width = kTileVecs / 2; width > 0; width /= 2) {
+#pragma GCC unroll 8
+      for (int c = 0; c < width; ++c) x[c] = vmax(x[c], x[c + width]);
+    }
+    const float row_top = top(x[0]);
+    top_now[r] = row_top > m[r] ? row_top : m[r];
+  }
+  alignas(64) float shrink[kWidth];
+  store(shrink, Math::exp2(load(m) - load(top_now)));
+  for (int r = 0; r < kRows; ++r) {
+    float* row = panel + r * kTileKeys;
+    const Vec shift = set1(top_now[r]);
+    Vec mass = load(l + r * kWidth) * set1(shrink[r]);
+#pragma GCC unroll 16
+    for (int c = 0; c < kTileVecs; ++c) {
+      const Vec weight = Math::exp2(load(row + c * kWidth) - shift);
+      store(row + c * kWidth, weight);
+      mass = mass + weight;
+    }
+    store(l + r * kWidth, mass);
+    m[r] = top_now[r];
+    alpha[r] = shrink[r];
+  }
+}
+
+// o[kRows][kVecs] = alpha o + P V over the units of one tile.
+template <class Math, int kVecs>
+inline void accumulate_panel(float* o, int64_t o_stride, const float* alpha, const float* p, const float* v,
+                             int64_t v_stride, int64_t units) {
+  Vec acc[kRows][kVecs];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kVecs; ++c) acc[r][c] = load(o + r * o_stride + c * kWidth) * set1(alpha[r]);
+  }
+  for (int64_t u = 0; u < units; ++u, v += v_stride) {
+    Vec b[kVecs];
+#pragma GCC unroll 8
+    for (int c = 0; c < kVecs; ++c) b[c] = load(v + c * kWidth);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vec a = Math::broadcast(p + r * (kTileKeys / Math::kPerUnit) + u);
+#pragma GCC unroll 8
+      for (int c = 0; c < kVecs; ++c) acc[r][c] = Math::dot(acc[r][c], a, b[c]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kVecs; ++c) store(o + r * o_stride + c * kWidth, acc[r][c]);
+  }
+}
+
+template <class Math>
+inline void accumulate_channels(int64_t vecs, float* o, int64_t o_stride, const float* alpha, const float* p,
+                                const float* v, int64_t v_stride, int64_t units) {
+  if constexpr (kValueVecs >= 4) {
+    if (vecs == 4) return accumulate_panel<Math, 4>(o, o_stride, alpha, p, v, v_stride, units);
+    if (vecs == 3) return accumulate_panel<Math, 3>(o, o_stride, alpha, p, v, v_stride, units);
+  }
+  if (vecs == 2) return accumulate_panel<Math, 2>(o, o_stride, alpha, p, v, v_stride, units);
+  accumulate_panel<Math, 1>(o, o_stride, alpha, p, v, v_stride, units);
+}
+
+// Per row: divide by the mass, add the residual, round, store where the token is.
+template <class Math>
+void store_rows(const AttendJob& job, const float* o, const float* m, const float* l) {
+  const BlockSparseAttentionParams& p = *job.params;
+  const int64_t tokens = p.num_context + p.num_video, stride = round_up(p.head_dim, kChannelAlignment);
+  alignas(64) float row[kMaxHeadDim];
+  for (int64_t r = 0; r < job.rows; ++r) {
+    const int64_t token = p.token_index[job.first_row + r];
+    const float mass = sum(load(l + r * kWidth));
+    const bool nothing = mass == 0.0f;
+    const Vec inverse = set1(nothing ? 0.0f : 1.0f / mass);
+    for (int64_t d = 0; d < stride; d += kWidth) store(row + d, load(o + r * stride + d) * inverse);
+    p.lse[(job.batch * p.heads + job.head) * tokens + token] =
+        nothing ? -std::numeric_limits<float>::infinity() : (m[r] + std::log2(mass)) * (1.0f / kLog2E);
+    if (p.residual_type != ResidualType::kNone && p.residual) {
+      const int64_t index = (job.batch * tokens + token) * p.heads + job.head;
+      for (int64_t d = 0; d < p.head_dim; ++d) {
+        row[d] += load_residual(p.residual, p.residual_scale, p.residual_type, index, p.head_dim, d);
+      }
+    }
+    const int64_t offset =
+        job.batch * p.out_strides.batch + job.head * p.out_strides.head + token * p.out_strides.token;
+    store_row(at(p.out, offset, p.dtype), row, p.dtype, p.head_dim);
+  }
+}
+
+template <class Math>
+void attend_block(const AttendJob& job) {
+  const BlockSparseAttentionParams& p = *job.params;
+  const int64_t units = p.head_dim / Math::kPerUnit, weight_units = kTileKeys / Math::kPerUnit;
+  const int64_t rows = round_up(job.rows, kRows), stride = round_up(p.head_dim, kChannelAlignment);
+  float* const q = job.scratch;
+  float* const o = q + round_up(rows * units, 16);
+  float* const weights = o + rows * stride;
+  float* const panel = weights + rows * weight_units;
+  float* const l = panel + kRows * kTileKeys;
+  float* const m = l + rows * kWidth;  // kWidth more than rows: vectors start at any row group
+  float* const alpha = m + rows + kWidth;
+
+  const int64_t q_head = job.batch * p.q_strides.batch + job.head * p.q_strides.head;
+  std::memset(q, 0, rows * units * sizeof(float));
+  for (int64_t r = 0; r < job.rows; ++r) {
+    const int64_t token = p.token_index[job.first_row + r];
+    Math::pack_query(q + r * units, at(p.q, q_head + token * p.q_strides.token, p.dtype), p.dtype, p.head_dim);
+  }
+  std::memset(o, 0, rows * stride * sizeof(float));
+  std::memset(l, 0, rows * kWidth * sizeof(float));
+  for (int64_t r = 0; r < rows + kWidth; ++r) m[r] = kNoMaximum;
+
+  const float scale = p.softmax_scale * kLog2E;
+  const int64_t channel_vecs = stride / kWidth, channel_blocks = ceil_div(channel_vecs, kValueVecs);
+  const int64_t block_vecs = ceil_div(channel_vecs, channel_blocks);
+  for (int64_t t = 0; t < job.num_tiles; ++t) {
+    const AttentionTile& tile = job.tiles[t];
+    for (int64_t r = 0; r < rows; r += kRows) {
+      score_panel<Math>(panel, q + r * units, tile.k, units);
+      if (tile.bias) {
+        softmax_panel<Math, true>(panel, tile.bias, scale, m + r, l + r * kWidth, alpha + r);
+      } else {
+        softmax_panel<Math, false>(panel, nullptr, scale, m + r, l + r * kWidth, alpha + r);
+      }
+      Math::pack_weights(weights + r * weight_units, panel, kRows * kTileKeys);
+    }
+    const int64_t value_units = ceil_div(tile.keys, Math::kPerUnit);
+    for (int64_t c = 0; c < channel_vecs; c += block_vecs) {
+      const int64_t vecs = channel_vecs - c < block_vecs ? channel_vecs - c : block_vecs;
+      for (int64_t r = 0; r < rows; r += kRows) {
+        accumulate_channels<Math>(vecs, o + r * stride + c * kWidth, stride, alpha + r, weights + r * weight_units,
+                                  tile.v + c * kWidth, tile.v_stride, value_units);
+      }
+    }
+  }
+  store_rows<Math>(job, o, m, l);
+}
+
+}  // namespace
+}  // namespace jenga::cpu

@@ -1,0 +1,24 @@
+// The avx512 tier: fp32 arithmetic for every dtype.
+#include "kernels/cpu/avx512/simd.h"
+// simd.h comes first: the headers below are written in its terms.
+#include "kernels/cpu/vector_math.h"
+//
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/pack_residual.h"
+#include "kernels/cpu/prepare_blocks.h"
+#include "kernels/cpu/select_blocks.h"
+#include "kernels/cpu/tiers.h"
+
+namespace jenga::cpu {
+namespace {
+
+void block_sparse_attention(const BlockSparseAttentionParams& params, ParallelFor parallel_for) {
+  run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<FloatMath>});
+}
+
+}  // namespace
+
+const KernelTable avx512_table = {"avx512",      avx512_supported,       prepare_blocks,
+                                  select_blocks, block_sparse_attention, pack_residual};
+
+}  // namespace jenga::cpu

@@ -1,0 +1,148 @@
+// Carved copies and means, for any tier (include after simd.h and vector_math.h).
+//
+// A work item is a run of 128 video tokens of one head, or all of its context rows. Every row is read once: copied to
+// its carved place and added to the running sums of its cell, 64 bytes or more of channels at a time.
+#pragma once
+
+#include "kernels/params.h"
+
+namespace jenga::cpu {
+namespace {
+
+constexpr int64_t kRunTokens = 128;  // every block and cell size divides it
+constexpr int64_t kAhead = 12;       // rows fetched before they are needed: curve order defeats the hardware's guess
+
+struct RunSource {
+  const void* x;  // head's first element
+  int64_t token_stride, head_dim;
+  const int32_t* rows;  // raster rows of the run
+  int64_t count;
+  void* carved;  // first carved row of the run, or null
+};
+
+// One cell: sums[head_dim] = sum of its rows, which are copied on the way.
+template <DataType kType>
+inline void sum_rows(const RunSource& s, int64_t first, int64_t last, float* sums) {
+  constexpr int kVecs = 4;
+  for (int64_t d = 0; d < s.head_dim; ++d) sums[d] = 0;
+  for (int64_t i = first; i < last; ++i) {
+    const void* row = at(s.x, s.rows[i] * s.token_stride, kType);
+    if (i + kAhead < s.count) {
+      const char* ahead = static_cast<const char*>(at(s.x, s.rows[i + kAhead] * s.token_stride, kType));
+      for (int64_t byte = 0; byte < s.head_dim * element_size(kType); byte += 64) __builtin_prefetch(ahead + byte);
+    }
+    if (s.carved) {
+      std::memcpy(at(s.carved, i * s.head_dim, kType), row, s.head_dim * element_size(kType));
+    }
+    int64_t d = 0;
+    for (; d + kVecs * kWidth <= s.head_dim; d += kVecs * kWidth) {
+#pragma GCC unroll 4
+      for (int c = 0; c < kVecs; ++c) {
+        store(sums + d + c * kWidth, load(sums + d + c * kWidth) + load_as<kType>(row, d + c * kWidth));
+      }
+    }
+    for (; d + kWidth <= s.head_dim; d += kWidth) store(sums + d, load(sums + d) + load_as<kType>(row, d));
+    for (; d < s.head_dim; ++d) sums[d] += load_element(row, d, kType);
+  }
+}
+
+// Means of the run's cells of cell_size and of its blocks of block_size; either output may be null.
+template <DataType kType>
+void run_means(const RunSource& s, int64_t cell_size, void* cells, int64_t block_size, float* blocks) {
+  alignas(64) float sums[kMaxHeadDim], block_sums[kMaxHeadDim], mean[kMaxHeadDim];
+  const int64_t step = cells ? cell_size : block_size;
+  for (int64_t first = 0; first < s.count; first += step) {
+    const int64_t last = first + step < s.count ? first + step : s.count;
+    sum_rows<kType>(s, first, last, sums);
+    if (cells) {
+      const float share = 1.0f / static_cast<float>(last - first);
+      for (int64_t d = 0; d < s.head_dim; ++d) mean[d] = sums[d] * share;
+      store_row_as<kType>(at(cells, first / step * s.head_dim, kType), mean, s.head_dim);
+    }
+    if (!blocks) continue;
+    const int64_t block = first / block_size * block_size;
+    for (int64_t d = 0; d < s.head_dim; ++d) block_sums[d] = first == block ? sums[d] : block_sums[d] + sums[d];
+    if (last == s.count || last == block + block_size) {
+      const float share = 1.0f / static_cast<float>(last - block);
+      float* out = blocks + first / block_size * s.head_dim;
+      for (int64_t d = 0; d < s.head_dim; ++d) out[d] = block_sums[d] * share;
+    }
+  }
+}
+
+template <DataType kType>
+void prepare_context(const PrepareBlocksParams& p, const void* x, int64_t token_stride, void* carved) {
+  const int64_t context_rows = round_up(p.num_context, kContextAlignment), row_bytes = p.head_dim * element_size(kType);
+  for (int64_t c = 0; c < p.num_context; ++c) {
+    std::memcpy(at(carved, c * p.head_dim, kType), at(x, p.token_index[c] * token_stride, kType), row_bytes);
+  }
+  std::memset(at(carved, p.num_context * p.head_dim, kType), 0, (context_rows - p.num_context) * row_bytes);
+}
+
+template <DataType kType>
+void prepare_run(const PrepareBlocksParams& p, int64_t head, int64_t run) {
+  const int64_t b = head / p.heads, h = head % p.heads, first = run * kRunTokens;
+  const int64_t context_rows = round_up(p.num_context, kContextAlignment);
+  const int64_t carved_head = head * (context_rows + p.num_video) * p.head_dim;
+  const int64_t count = p.num_video - first < kRunTokens ? p.num_video - first : kRunTokens;
+  auto source = [&](const void* x, const Strides& strides, void* carved) {
+    return RunSource{at(x, b * strides.batch + h * strides.head, kType),
+                     strides.token,
+                     p.head_dim,
+                     p.token_index + p.num_context + first,
+                     count,
+                     carved ? at(carved, carved_head + (context_rows + first) * p.head_dim, kType) : nullptr};
+  };
+  auto tail = [&](void* out) {
+    const int64_t cells = out ? ceil_div(p.num_video, p.tail_block_size) : 0;
+    return out ? at(out, (head * cells + first / p.tail_block_size) * p.head_dim, kType) : nullptr;
+  };
+  auto pool = [&](float* out, int64_t block_size) {
+    return out ? out + (head * ceil_div(p.num_video, block_size) + first / block_size) * p.head_dim : nullptr;
+  };
+  if (p.q_pool)
+    run_means<kType>(source(p.q, p.q_strides, nullptr), 0, nullptr, p.q_block_size, pool(p.q_pool, p.q_block_size));
+  if (p.k_carved || p.k_pool || p.k_tail) {
+    run_means<kType>(source(p.k, p.k_strides, p.k_carved), p.tail_block_size, tail(p.k_tail), p.kv_block_size,
+                     pool(p.k_pool, p.kv_block_size));
+  }
+  if (p.v_carved || p.v_tail) {
+    run_means<kType>(source(p.v, p.v_strides, p.v_carved), p.tail_block_size, tail(p.v_tail), p.kv_block_size, nullptr);
+  }
+}
+
+template <DataType kType>
+void prepare_range(int64_t begin, int64_t end, void* context) {
+  const auto& p = *static_cast<const PrepareBlocksParams*>(context);
+  const int64_t runs = ceil_div(p.num_video, kRunTokens);
+  const int64_t carved_rows = round_up(p.num_context, kContextAlignment) + p.num_video;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t head = i / (runs + 1), run = i % (runs + 1) - 1;
+    if (run >= 0) {
+      prepare_run<kType>(p, head, run);
+      continue;
+    }
+    const int64_t b = head / p.heads, h = head % p.heads, carved = head * carved_rows * p.head_dim;
+    auto carve = [&](const void* x, const Strides& s, void* out) {
+      if (out) prepare_context<kType>(p, at(x, b * s.batch + h * s.head, kType), s.token, at(out, carved, kType));
+    };
+    carve(p.k, p.k_strides, p.k_carved);
+    carve(p.v, p.v_strides, p.v_carved);
+  }
+}
+
+void prepare_blocks(const PrepareBlocksParams& params, ParallelFor parallel_for) {
+  PrepareBlocksParams p = params;
+  const int64_t items = p.batch * p.heads * (ceil_div(p.num_video, kRunTokens) + 1);
+  switch (p.dtype) {
+    case DataType::kFloat32:
+      return parallel_for(0, items, 1, prepare_range<DataType::kFloat32>, &p);
+    case DataType::kBFloat16:
+      return parallel_for(0, items, 1, prepare_range<DataType::kBFloat16>, &p);
+    case DataType::kFloat16:
+      return parallel_for(0, items, 1, prepare_range<DataType::kFloat16>, &p);
+  }
+}
+
+}  // namespace
+}  // namespace jenga::cpu
