@@ -19,8 +19,12 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def cell_means(x: Tensor, cell_size: int) -> Tensor:
-    """[..., N, D] -> [..., ceil(N / cell_size), D], exact divisor in the last cell."""
-    return torch.stack([cell.mean(-2) for cell in x.split(cell_size, dim=-2)], dim=-2)
+    """[B, H, N, D] -> [B, H, ceil(N / cell_size), D], exact divisor at the end; torch's own pooling below float64."""
+    if x.dtype == torch.float64:
+        return torch.stack([cell.mean(-2) for cell in x.split(cell_size, dim=-2)], dim=-2)
+    size = min(cell_size, x.shape[2])
+    means = torch.nn.functional.avg_pool1d(x.flatten(0, 1).mT, size, ceil_mode=True, count_include_pad=False)
+    return means.mT.unflatten(0, x.shape[:2])
 
 
 def prepare_blocks(
@@ -150,7 +154,7 @@ def block_sparse_attention(
     )
     nothing = (terms == -math.inf).all(-1)
     if plain:
-        logits = (softmax_scale * (rows @ keys.mT)).double() + terms
+        logits = (softmax_scale * (rows @ keys.mT)).float() + terms.float()
         out = torch.nn.functional.scaled_dot_product_attention(
             rows, keys, values, attn_mask=terms.float(), scale=softmax_scale
         ).double()
@@ -160,7 +164,7 @@ def block_sparse_attention(
     out = _to_raster(out.masked_fill(nothing[..., None], 0.0), token_index)
     if added is not None:
         out = (out.to(q.dtype) + added.to(q.dtype)).double() if plain else out + added
-    return out, _to_raster(logits.logsumexp(-1)[..., None], token_index)[..., 0]
+    return out, _to_raster(logits.logsumexp(-1).double()[..., None], token_index)[..., 0]
 
 
 def pool_blocks(x: Tensor, block_size: int, mask: Tensor | None, compute=torch.float64) -> tuple[Tensor, Tensor]:
