@@ -126,18 +126,16 @@ TEST(CpuAttentionOffsets, StrideBeyondTwoToTheThirtyOne) {
   constexpr int64_t kFar = (int64_t{1} << 31) + 64;
   const size_t bytes = static_cast<size_t>(kFar) * 2 * 2 + (1 << 20);
   struct Reservation {
-    void* data;
-    size_t bytes;
+    void* data = MAP_FAILED;
+    size_t bytes = 0;
     ~Reservation() {
       if (data != MAP_FAILED) munmap(data, bytes);
     }
-  };
-  std::vector<Reservation> memory;
-  memory.reserve(4);
-  for (int i = 0; i < 4; ++i) {
-    void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    memory.push_back({data, bytes});
-    if (data == MAP_FAILED) GTEST_SKIP() << "cannot reserve " << bytes << " bytes of address space";
+  } memory[4];
+  for (Reservation& m : memory) {
+    m.bytes = bytes;
+    m.data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m.data == MAP_FAILED) GTEST_SKIP() << "cannot reserve " << bytes << " bytes of address space";
   }
   Tensor near = inputs.fresh_out();
   std::vector<float> near_lse = inputs.fresh_lse(), far_lse = inputs.fresh_lse();
