@@ -1,0 +1,84 @@
+// Pieces of an attention epilogue: accumulator fragments to 8 contiguous channels a thread, and the residual.
+//
+// A quad of threads holds 8 channels of a row in four pairs; transposing four such groups among the quad leaves every
+// thread with one group: 16 bytes of output.
+#pragma once
+
+#include "kernels/cuda/common/element.h"
+#include "kernels/params.h"
+
+namespace jenga::cuda {
+
+// values[c] of quad lane l becomes values[l] of quad lane c.
+__device__ __forceinline__ void transpose_quad(float2 (&values)[4], int lane) {
+#pragma unroll
+  for (int step = 1; step <= 2; step *= 2) {
+    const bool upper = (lane & step) != 0;
+#pragma unroll
+    for (int pair = 0; pair < 2; ++pair) {
+      const int low = step == 1 ? 2 * pair : pair;
+      const int high = low + step;
+      const float2 sent = upper ? values[low] : values[high];
+      float2 received;
+      received.x = __shfl_xor_sync(0xFFFFFFFFu, sent.x, step);
+      received.y = __shfl_xor_sync(0xFFFFFFFFu, sent.y, step);
+      values[low] = upper ? received : values[low];
+      values[high] = upper ? values[high] : received;
+    }
+  }
+}
+
+// Adds residual channels first .. first + 7 of one row; row counts [B, S, H].
+__device__ __forceinline__ void add_residual(float2 (&values)[4], const BlockSparseAttentionParams& params, int64_t row,
+                                             int channel) {
+  const int64_t element = row * params.head_dim + channel;
+  switch (params.residual_type) {
+    case ResidualType::kNone:
+      return;
+    case ResidualType::kFloat32: {
+      const float2* source = reinterpret_cast<const float2*>(static_cast<const float*>(params.residual) + element);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) values[c] = make_float2(values[c].x + source[c].x, values[c].y + source[c].y);
+      return;
+    }
+    case ResidualType::kBFloat16:
+    case ResidualType::kFloat16: {
+      const uint4 packed = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(params.residual) + element);
+      const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+      const bool is_bfloat16 = params.residual_type == ResidualType::kBFloat16;
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const float2 pair = is_bfloat16 ? unpack_pair<__nv_bfloat16>(words[c]) : unpack_pair<__half>(words[c]);
+        values[c] = make_float2(values[c].x + pair.x, values[c].y + pair.y);
+      }
+      return;
+    }
+    case ResidualType::kInt8: {
+      const float scale = params.residual_scale[row];
+      const uint2 packed = *reinterpret_cast<const uint2*>(static_cast<const int8_t*>(params.residual) + element);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const uint32_t word = (c < 2 ? packed.x : packed.y) >> (c % 2 * 16);
+        values[c].x = fmaf(static_cast<float>(static_cast<int8_t>(word)), scale, values[c].x);
+        values[c].y = fmaf(static_cast<float>(static_cast<int8_t>(word >> 8)), scale, values[c].y);
+      }
+      return;
+    }
+    case ResidualType::kInt4: {
+      const float scale = params.residual_scale[row];
+      const uint32_t packed =
+          *reinterpret_cast<const uint32_t*>(static_cast<const uint8_t*>(params.residual) + element / 2);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        // The arithmetic shift down from the top nibble extends the sign.
+        const int32_t low = static_cast<int32_t>(packed << (28 - 8 * c)) >> 28;
+        const int32_t high = static_cast<int32_t>(packed << (24 - 8 * c)) >> 28;
+        values[c].x = fmaf(static_cast<float>(low), scale, values[c].x);
+        values[c].y = fmaf(static_cast<float>(high), scale, values[c].y);
+      }
+      return;
+    }
+  }
+}
+
+}  // namespace jenga::cuda

@@ -1,0 +1,34 @@
+// Tile shapes by head dim, and where a 16-byte chunk of a tile stands in shared memory.
+//
+// A warp takes 32 query rows, so that every key fragment it reads serves two matrix instructions; above 128 channels
+// the accumulators leave room for 16 rows only. Rows are swizzled by chunk, so that the eight rows ldmatrix reads at a
+// time lie in different banks.
+#pragma once
+
+#include <cstdint>
+
+namespace jenga::cuda::sm80 {
+
+inline constexpr int kThreads = 128;
+inline constexpr int kWarps = kThreads / 32;
+inline constexpr int kQueryBlock = 128;  // query rows that share a list
+inline constexpr int kUnitKeys = 64;     // keys a tile works on at a time
+
+template <int kHeadDim>
+struct Tile {
+  static_assert(kHeadDim % 32 == 0 && kHeadDim <= 256);
+  static constexpr int kRowGroups = kHeadDim <= 128 ? 2 : 1;  // of 16 rows, per warp
+  static constexpr int kQueryRows = kWarps * kRowGroups * 16;
+  static constexpr int kTilesPerBlock = kQueryBlock / kQueryRows;
+  static constexpr int kRowBytes = kHeadDim * 2;
+  static constexpr int kChunks = kHeadDim / 8;
+  static constexpr int kQueryBytes = kQueryRows * kRowBytes;
+  static constexpr int kUnitBytes = kUnitKeys * kRowBytes;
+  static constexpr bool kQueriesInRegisters = kHeadDim <= 64;
+
+  // What is added to the chunk number of a row by exclusive or; the same for rows that are 8 apart.
+  __device__ static int swizzle(int row) { return kChunks % 8 == 0 ? row % 8 : row / 2 % 4; }
+  __device__ static uint32_t offset(int row, int chunk) { return row * kRowBytes + (chunk ^ swizzle(row)) * 16; }
+};
+
+}  // namespace jenga::cuda::sm80
