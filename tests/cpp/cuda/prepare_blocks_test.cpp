@@ -1,0 +1,121 @@
+// prepare_blocks against the reference: carved rows bit for bit, means to rounding.
+#include <gtest/gtest.h>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/reference/reference.h"
+#include "tests/cpp/cuda/device_array.h"
+#include "tests/cpp/cuda/sm90_attention_case.h"
+
+namespace jenga::testing {
+namespace {
+
+struct PrepareCase {
+  const char* name;
+  int64_t num_context, num_video, head_dim, kv_block_size, tail_block_size;
+  bool tokens_first = false;
+  DataType dtype = DataType::kBFloat16;
+};
+
+class PrepareBlocks : public ::testing::TestWithParam<PrepareCase> {};
+
+TEST_P(PrepareBlocks, MatchesTheReference) {
+  JENGA_SKIP_WITHOUT_DEVICE();
+  const PrepareCase& shape = GetParam();
+  constexpr int64_t kBatch = 2, kHeads = 3;
+  const int64_t tokens = shape.num_context + shape.num_video, channels = shape.head_dim;
+  const int64_t carved_rows = round_up(shape.num_context, kContextAlignment) + shape.num_video;
+  const int64_t heads = kBatch * kHeads, size = heads * tokens * channels;
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  const auto draw = [&] {
+    std::vector<uint16_t> values(size);
+    for (uint16_t& value : values) value = encode(shape.dtype, normal(random));
+    return values;
+  };
+  const std::vector<uint16_t> q = draw(), k = draw(), v = draw();
+  std::vector<int32_t> token_index(tokens);
+  std::iota(token_index.begin(), token_index.end(), 0);
+  std::shuffle(token_index.begin(), token_index.end(), random);
+
+  PrepareBlocksParams params{};
+  params.dtype = shape.dtype;
+  params.batch = kBatch;
+  params.heads = kHeads;
+  params.head_dim = channels;
+  params.num_context = shape.num_context;
+  params.num_video = shape.num_video;
+  params.q_block_size = 128;
+  params.kv_block_size = shape.kv_block_size;
+  params.tail_block_size = shape.tail_block_size;
+  params.q_strides = params.k_strides = params.v_strides =
+      shape.tokens_first ? Strides{tokens * kHeads * channels, channels, kHeads * channels}
+                         : Strides{kHeads * tokens * channels, tokens * channels, channels};
+  const int64_t q_means = heads * ceil_div(shape.num_video, 128) * channels;
+  const int64_t k_means = heads * ceil_div(shape.num_video, shape.kv_block_size) * channels;
+  const int64_t tails = shape.tail_block_size ? heads * ceil_div(shape.num_video, shape.tail_block_size) * channels : 0;
+
+  std::vector<uint16_t> k_carved(heads * carved_rows * channels), v_carved(k_carved.size()), k_tail(tails),
+      v_tail(tails);
+  std::vector<float> q_pool(q_means), k_pool(k_means);
+  PrepareBlocksParams host = params;
+  host.q = q.data();
+  host.k = k.data();
+  host.v = v.data();
+  host.token_index = token_index.data();
+  host.k_carved = k_carved.data();
+  host.v_carved = v_carved.data();
+  host.q_pool = q_pool.data();
+  host.k_pool = k_pool.data();
+  host.k_tail = tails ? k_tail.data() : nullptr;
+  host.v_tail = tails ? v_tail.data() : nullptr;
+  reference::prepare_blocks(host);
+
+  const DeviceArray device_q(q), device_k(k), device_v(v);
+  const DeviceArray device_index(token_index);
+  const DeviceArray<uint16_t> device_k_carved(k_carved.size()), device_v_carved(k_carved.size()), device_k_tail(tails),
+      device_v_tail(tails);
+  const DeviceArray<float> device_q_pool(q_means), device_k_pool(k_means);
+  params.q = device_q.get();
+  params.k = device_k.get();
+  params.v = device_v.get();
+  params.token_index = device_index.get();
+  params.k_carved = device_k_carved.get();
+  params.v_carved = device_v_carved.get();
+  params.q_pool = device_q_pool.get();
+  params.k_pool = device_k_pool.get();
+  params.k_tail = device_k_tail.get();
+  params.v_tail = device_v_tail.get();
+  ASSERT_EQ(cuda::prepare_blocks(params, nullptr), cudaSuccess);
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+
+  EXPECT_EQ(device_k_carved.download(), k_carved);
+  EXPECT_EQ(device_v_carved.download(), v_carved);
+  const auto expect_means = [](const std::vector<float>& got, const std::vector<float>& want) {
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-6) << i;
+  };
+  expect_means(device_q_pool.download(), q_pool);
+  expect_means(device_k_pool.download(), k_pool);
+  // A mean of 32 values or more is below 2: fp32 rounding can move it across one boundary of the dtype.
+  const double unit = shape.dtype == DataType::kBFloat16 ? 1.0 / 128 : 1.0 / 1024;
+  const auto expect_cells = [&](const std::vector<uint16_t>& got, const std::vector<uint16_t>& want) {
+    for (size_t i = 0; i < want.size(); ++i) {
+      const float exact = decode(shape.dtype, want[i]);
+      ASSERT_NEAR(decode(shape.dtype, got[i]), exact, unit * std::abs(exact) + 1e-6) << i;
+    }
+  };
+  expect_cells(device_k_tail.download(), k_tail);
+  expect_cells(device_v_tail.download(), v_tail);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, PrepareBlocks,
+    ::testing::Values(PrepareCase{"Whole", 0, 512, 128, 64, 64}, PrepareCase{"Ragged", 77, 585, 128, 64, 32},
+                      PrepareCase{"TokensFirst", 20, 300, 64, 128, 64, true},
+                      PrepareCase{"OneToken", 128, 1, 128, 64, 64}, PrepareCase{"NoTail", 5, 200, 128, 128, 0, true},
+                      PrepareCase{"HeadDim8", 3, 150, 8, 64, 32}, PrepareCase{"HeadDim40", 0, 150, 40, 128, 128, true},
+                      PrepareCase{"HeadDim96", 10, 150, 96, 64, 64}, PrepareCase{"HeadDim256", 6, 150, 256, 64, 64},
+                      PrepareCase{"Fp16", 9, 400, 128, 128, 128, true, DataType::kFloat16}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace jenga::testing
