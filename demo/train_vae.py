@@ -35,9 +35,9 @@ FORMAT_STD = (
 def pass_through(vae: WanVae) -> None:
     """Start as a plain pyramid: pixels averaged down to the latent and repeated back up, everything else on top.
 
-    Residual branches end in zeros; shortcuts and resampling convolutions hand channel i to channel i, averaging over the
-    pixels and frames that they merge. Three channels are carried with both signs, since silu(x) - silu(-x) = x, and a
-    seventh is a large constant, so that the norm before a last convolution hardly changes their magnitude.
+    Residual branches end in zeros; shortcuts and resampling convolutions hand channel i to channel i, averaging over
+    the pixels and frames that they merge. Three channels are carried with both signs, since silu(x) - silu(-x) = x, and
+    a seventh is a large constant, so that the norm before a last convolution hardly changes their magnitude.
     """
 
     def hand_on(conv, taps: list[tuple[int, ...]]) -> None:

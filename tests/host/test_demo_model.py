@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from comfy_host import ROOT
 from safetensors.torch import load_file, safe_open
 
-from comfy_host import ROOT
 from demo import prompts, scenes
 from demo.train_dit import MODEL
 from demo.train_vae import DIM, FORMAT_MEAN, FORMAT_STD
