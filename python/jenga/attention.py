@@ -223,15 +223,12 @@ def _candidates(requested: str, device: torch.device) -> tuple[str, ...]:
 
 def _unavailable(native) -> dict[str, str]:
     """Backend -> why this machine cannot run it; empty where it can."""
-    if not torch.cuda.is_available():
-        flex = "torch sees no CUDA device"
-    elif importlib.util.find_spec("triton") is None:
-        flex = "Triton is not installed"
-    else:
-        flex = ""
+    no_cuda = "" if torch.cuda.is_available() else "torch sees no CUDA device"
+    no_triton = "" if importlib.util.find_spec("triton") else "Triton is not installed"
+    no_library = "" if native.cuda else native.reason or "the native CUDA library is not loaded"
     return {
-        "native_cuda": "" if native.cuda else native.reason or "the native CUDA library is not loaded",
-        "flex": flex,
+        "native_cuda": no_cuda or no_library,
+        "flex": no_cuda or no_triton,
         "native_cpu": "" if native.cpu else native.reason or "the native library is not loaded",
         "reference": "",
     }
