@@ -27,10 +27,13 @@ $(VENV)/.dependencies: requirements-dev.txt scripts/check_tools.py
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-# One build folder for the wheel and the tests, so that no kernel is compiled twice.
+# One build folder for the wheel and the tests, so that no kernel is compiled twice; one wheel, tested as it ships.
 $(VENV)/.jenga: $(VENV)/.dependencies $(SOURCES)
-	$(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall . \
+	@$(PYTHON) scripts/check_tools.py $(if $(TESTS),--tests)
+	rm -rf dist
+	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps . --wheel-dir dist \
 	  -C build-dir=$(BUILD) -C cmake.define.JENGA_BUILD_TESTS=$(if $(TESTS),ON,OFF) -C cmake.define.JENGA_BUILD_BINDINGS=$(if $(TESTS),ON,OFF)
+	$(PY) -m pip install --quiet --no-deps --force-reinstall dist/*.whl
 	touch $@
 
 setup: $(VENV)/.jenga
@@ -46,6 +49,8 @@ test:
 	$(PY) -m demo.comfyui
 	JENGA_CORE_DIR=$(BUILD)/csrc/bindings $(PY) -m pytest $(PYTEST_ARGS)
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PYTHON) scripts/check_wheel.py dist/*.whl
 
 bench: setup
 	$(PY) -m benchmarks $(BENCH)

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))  # cases.py and oracles.py
+
+# How fast a busy machine draws examples says nothing about the code.
+settings.register_profile("jenga", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("jenga")
 
 if "JENGA_LIB_DIR" in os.environ:
     sys.path.insert(0, str(ROOT / "python"))

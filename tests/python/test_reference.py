@@ -154,7 +154,7 @@ def test_curve_has_the_published_checksum(grid, curve, checksum, pairs, first, l
     assert curves.block_adjacency(*grid, curve, 128).sum() == pairs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.tuples(*[st.integers(1, 9)] * 3), st.sampled_from(["gilbert3d", "gilbert2d_sliced", "raster"]))
 def test_curve_is_a_permutation_with_short_steps(grid, curve):
     order = curves.curve_order(*grid, curve).long()
@@ -167,7 +167,7 @@ def test_curve_is_a_permutation_with_short_steps(grid, curve):
         assert (step <= 4).all() and (step == 1).sum() >= 0.8 * step.numel()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.tuples(*[st.integers(1, 6)] * 3), st.sampled_from(["gilbert3d", "gilbert2d_sliced"]))
 def test_adjacency_is_its_definition(grid, curve):
     t, h, w = grid
