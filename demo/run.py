@@ -95,7 +95,8 @@ def measure(server: Server, prompt: dict, settings: dict) -> dict[str, dict]:
     """Every variant once, after one short run of dense and Jenga that is thrown away."""
     warm_up = variants.configure(prompt, **{**settings, "steps": WARM_UP_STEPS, "seed": settings["seed"] + 1})
     for name in ("dense", "jenga"):
-        run_variant(server, warm_up, name, "warm-up")
+        edited, sampler = variants.warm_up(warm_up, name)
+        server.run(edited, Progress(sampler, "warm-up"))
     configured = variants.configure(prompt, **settings)
     runs = {name: run_variant(server, configured, name, name) for name in variants.VARIANTS}
     for run in runs.values():

@@ -60,7 +60,8 @@ class Server:
         command += ["--listen", "127.0.0.1", "--extra-model-paths-config", str(paths), "--disable-auto-launch"]
         command += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--preview-method", "latent2rgb"]
         if self.cpu:
-            command += ["--cpu", "--use-pytorch-cross-attention"]
+            # torch's fp32 Conv3d on a CPU is a slow path: in bf16 the same VAE decodes three times faster.
+            command += ["--cpu", "--use-pytorch-cross-attention", "--bf16-vae"]
         with self.log_path.open("w") as log:
             self._process = subprocess.Popen(
                 command,

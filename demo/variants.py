@@ -48,15 +48,7 @@ def variant(prompt: dict, name: str, frames_prefix: str) -> tuple[dict, str]:
 
     frames_prefix: where SaveImage puts the decoded frames, in ComfyUI's output folder.
     """
-    prompt = copy.deepcopy(prompt)
-    sampler = find(prompt, STOCK_SAMPLER if name == "dense" else JENGA_SAMPLER)
-    if name == "carving":
-        entry = prompt[sampler]
-        kept = ("noise", "guider", "sampler", "sigmas", "latent_image")
-        entry["inputs"] = {key: entry["inputs"][key] for key in kept}
-        entry["class_type"] = STOCK_SAMPLER
-    elif name == "resolution":
-        prompt[sampler]["inputs"]["step_reuse"] = "off"
+    prompt, sampler = _sampling(prompt, name)
     vae = prompt[find_all(prompt, "VAEDecode")[0]]["inputs"]["vae"]
     prompt["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": [sampler, LATENT_SLOT], "vae": vae}}
     prompt["frames"] = {
@@ -69,6 +61,28 @@ def variant(prompt: dict, name: str, frames_prefix: str) -> tuple[dict, str]:
         prompt[report]["inputs"]["latent"] = [sampler, LATENT_SLOT]
         outputs.add(report)
     return ancestors(prompt, outputs), sampler
+
+
+def warm_up(prompt: dict, name: str) -> tuple[dict, str]:
+    """The same sampling for a run that nobody looks at: its latent goes to a file, not through the VAE."""
+    prompt, sampler = _sampling(prompt, name)
+    inputs = {"samples": [sampler, LATENT_SLOT], "filename_prefix": "warm_up"}
+    prompt["latent"] = {"class_type": "SaveLatent", "inputs": inputs}
+    return ancestors(prompt, {"latent"}), sampler
+
+
+def _sampling(prompt: dict, name: str) -> tuple[dict, str]:
+    """A copy of the prompt in which the variant's sampler is set up, and the id of that node."""
+    prompt = copy.deepcopy(prompt)
+    sampler = find(prompt, STOCK_SAMPLER if name == "dense" else JENGA_SAMPLER)
+    if name == "carving":
+        entry = prompt[sampler]
+        kept = ("noise", "guider", "sampler", "sigmas", "latent_image")
+        entry["inputs"] = {key: entry["inputs"][key] for key in kept}
+        entry["class_type"] = STOCK_SAMPLER
+    elif name == "resolution":
+        prompt[sampler]["inputs"]["step_reuse"] = "off"
+    return prompt, sampler
 
 
 def ancestors(prompt: dict, outputs: set[str]) -> dict:
