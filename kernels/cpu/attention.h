@@ -1,8 +1,10 @@
 // Carved attention of one block of query rows, for any tier (include after simd.h and vector_math.h).
 //
 // For every tile of 64 keys: scores = Q K^T in register blocks of kRows x kScoreVecs; online softmax in base 2 (running
-// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. Each half of a tile
-// stays in the first-level cache while all query rows pass over it. Math decides what a 32-bit unit holds.
+// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. The sums of a tile, of
+// weights and of P V, start at zero and are folded into l and O once: rounding grows with the number of tiles and the
+// length of one, not with the number of keys. Each half of a tile stays in the first-level cache while all query rows
+// pass over it. Math decides what a 32-bit unit holds.
 #pragma once
 
 #include <cmath>
@@ -67,7 +69,8 @@ inline void score_panel(float* panel, const float* q, const float* k, int64_t un
   }
 }
 
-// Scores to weights: panel rows become exp2(score - m), m and l move on, alpha is what older sums shrink by.
+// Scores to weights: panel rows become exp2(score - m), m and l move on, alpha is what older sums shrink by. Without a
+// bias the scale enters with the subtraction, in one rounding.
 template <class Math, bool kBias>
 inline void softmax_panel(float* panel, const float* bias, float scale, float* m, float* l, float* alpha) {
   alignas(64) float top_now[kWidth] = {};
@@ -76,31 +79,34 @@ inline void softmax_panel(float* panel, const float* bias, float scale, float* m
     Vec x[kTileVecs];
 #pragma GCC unroll 16
     for (int c = 0; c < kTileVecs; ++c) {
-      x[c] = load(row + c * kWidth) * set1(scale);
-      if constexpr (kBias) x[c] = x[c] + load(bias + c * kWidth);
-      store(row + c * kWidth, x[c]);
+      x[c] = load(row + c * kWidth);
+      if constexpr (kBias) {
+        x[c] = madd(x[c], set1(scale), load(bias + c * kWidth));
+        store(row + c * kWidth, x[c]);
+      }
     }
 #pragma GCC unroll 8
     for (int width = kTileVecs / 2; width > 0; width /= 2) {
 #pragma GCC unroll 8
       for (int c = 0; c < width; ++c) x[c] = vmax(x[c], x[c + width]);
     }
-    const float row_top = top(x[0]);
+    const float row_top = kBias ? top(x[0]) : top(x[0]) * scale;
     top_now[r] = row_top > m[r] ? row_top : m[r];
   }
   alignas(64) float shrink[kWidth];
   store(shrink, Math::exp2(load(m) - load(top_now)));
   for (int r = 0; r < kRows; ++r) {
     float* row = panel + r * kTileKeys;
-    const Vec shift = set1(top_now[r]);
-    Vec mass = load(l + r * kWidth) * set1(shrink[r]);
+    const Vec shift = set1(-top_now[r]);
+    Vec mass = {};
 #pragma GCC unroll 16
     for (int c = 0; c < kTileVecs; ++c) {
-      const Vec weight = Math::exp2(load(row + c * kWidth) - shift);
+      const Vec score = load(row + c * kWidth);
+      const Vec weight = Math::exp2(kBias ? score + shift : madd(score, set1(scale), shift));
       store(row + c * kWidth, weight);
       mass = mass + weight;
     }
-    store(l + r * kWidth, mass);
+    store(l + r * kWidth, madd(load(l + r * kWidth), set1(shrink[r]), mass));
     m[r] = top_now[r];
     alpha[r] = shrink[r];
   }
@@ -110,12 +116,7 @@ inline void softmax_panel(float* panel, const float* bias, float scale, float* m
 template <class Math, int kVecs>
 inline void accumulate_panel(float* o, int64_t o_stride, const float* alpha, const float* p, const float* v,
                              int64_t v_stride, int64_t units) {
-  Vec acc[kRows][kVecs];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < kVecs; ++c) acc[r][c] = load(o + r * o_stride + c * kWidth) * set1(alpha[r]);
-  }
+  Vec acc[kRows][kVecs] = {};
   for (int64_t u = 0; u < units; ++u, v += v_stride) {
     Vec b[kVecs];
 #pragma GCC unroll 8
@@ -130,7 +131,10 @@ inline void accumulate_panel(float* o, int64_t o_stride, const float* alpha, con
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-    for (int c = 0; c < kVecs; ++c) store(o + r * o_stride + c * kWidth, acc[r][c]);
+    for (int c = 0; c < kVecs; ++c) {
+      float* const sum = o + r * o_stride + c * kWidth;
+      store(sum, madd(load(sum), set1(alpha[r]), acc[r][c]));
+    }
   }
 }
 

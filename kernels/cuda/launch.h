@@ -12,6 +12,9 @@
 namespace jenga::cuda {
 
 cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t stream);
+
+// *most: the key blocks of one head that select_blocks takes on the current device.
+cudaError_t most_selectable_blocks(int64_t head_dim, int64_t* most);
 cudaError_t select_blocks(const SelectBlocksParams& params, cudaStream_t stream);
 
 // workspace: block_sparse_attention_workspace(params) bytes of device memory, 16-byte aligned, contents irrelevant.

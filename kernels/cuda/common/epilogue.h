@@ -1,10 +1,12 @@
-// Pieces of an attention epilogue: accumulator fragments to 8 contiguous channels a thread, and the residual.
+// The attention epilogue: out = outputs / sum (+ residual), scattered to raster rows by 16-byte stores, and
+// lse = max * softmax_scale + log(sum).
 //
 // A quad of threads holds 8 channels of a row in four pairs; transposing four such groups among the quad leaves every
 // thread with one group: 16 bytes of output.
 #pragma once
 
 #include "kernels/cuda/common/element.h"
+#include "kernels/cuda/common/row_state.h"
 #include "kernels/params.h"
 
 namespace jenga::cuda {
@@ -78,6 +80,39 @@ __device__ __forceinline__ void add_residual(float2 (&values)[4], const BlockSpa
       }
       return;
     }
+  }
+}
+
+// Row i (0 or 1) of this thread. pair(n): its outputs of channels 8 n + 2 (lane % 4) and the next, n < kHeadDim / 8.
+// token: raster row; -1 for none, whose quad takes part in the exchange all the same.
+template <class T, int kHeadDim, class Pair>
+__device__ __forceinline__ void store_row(const BlockSparseAttentionParams& params, const RowState& state, int i,
+                                          int64_t token, int batch, int head, int lane, Pair pair) {
+  const int64_t num_tokens = params.num_context + params.num_video;
+  const float sum = quad_sum(state.sum[i]);
+  const float inverse = sum > 0.f ? 1.f / sum : 0.f;
+  if (token >= 0 && lane % 4 == 0) {
+    params.lse[(batch * params.heads + head) * num_tokens + token] =
+        sum > 0.f ? fmaf(state.max[i], params.softmax_scale, logf(sum)) : -INFINITY;
+  }
+  T* out = static_cast<T*>(params.out) + batch * params.out_strides.batch + head * params.out_strides.head +
+           token * params.out_strides.token;
+  const int64_t residual_row = (batch * num_tokens + token) * params.heads + head;
+#pragma unroll
+  for (int group = 0; group < kHeadDim / 32; ++group) {
+    float2 values[4];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const float2 output = pair(4 * group + c);
+      values[c] = make_float2(output.x * inverse, output.y * inverse);
+    }
+    transpose_quad(values, lane);
+    const int channel = 32 * group + 8 * (lane % 4);
+    if (token < 0 || channel >= params.head_dim) continue;
+    add_residual(values, params, residual_row, channel);
+    *reinterpret_cast<uint4*>(out + channel) =
+        make_uint4(pack_pair<T>(values[0].x, values[0].y), pack_pair<T>(values[1].x, values[1].y),
+                   pack_pair<T>(values[2].x, values[2].y), pack_pair<T>(values[3].x, values[3].y));
   }
 }
 

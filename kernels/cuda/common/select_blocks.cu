@@ -6,7 +6,8 @@
 // rule, and one pass in index order that writes the list. Masses are integers in units of 2^-31 of the largest weight,
 // so that their sums are exact: the same in any order, and no prefix exceeds the whole.
 //
-// Limit: the scores of one query block fit in shared memory (24,000 key blocks with 99 KB, 56,000 with 227 KB).
+// Limit: the scores of one query block fit in shared memory (24,000 key blocks with 99 KB, 56,000 with 227 KB);
+// most_selectable_blocks says how many that are on the current device.
 #include "kernels/cuda/launch.h"
 
 namespace jenga::cuda {
@@ -17,6 +18,8 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kTileRows = 16;      // query blocks of one matrix instruction
 constexpr int kChunkKeys = 32;     // key blocks a warp scores at a time
 constexpr int kStepChannels = 16;  // two instructions of 8 channels: one float4 a thread
+// Words past a multiple of 32: the rows that a quarter-warp stores to lie in different banks.
+constexpr int kKeyPadding = 8;
 constexpr uint32_t kFullMask = 0xFFFFFFFFu;
 constexpr float kMassUnits = 2147483648.f;  // weight 1
 
@@ -295,23 +298,40 @@ __global__ void __launch_bounds__(kThreads) select_blocks_kernel(const __grid_co
   }
 }
 
+// Of the staged queries of a thread block.
+int64_t fragment_bytes(int64_t head_dim) { return ceil_div(head_dim, kStepChannels) * 64 * int64_t{sizeof(float4)}; }
+
+// What a thread block may have on the current device.
+cudaError_t shared_memory(int64_t* bytes) {
+  int device = 0, available = 0;
+  if (cudaError_t error = cudaGetDevice(&device)) return error;
+  if (cudaError_t error = cudaDeviceGetAttribute(&available, cudaDevAttrMaxSharedMemoryPerBlockOptin, device))
+    return error;
+  *bytes = available;
+  return cudaSuccess;
+}
+
 }  // namespace
+
+cudaError_t most_selectable_blocks(int64_t head_dim, int64_t* most) {
+  int64_t available = 0;
+  if (cudaError_t error = shared_memory(&available)) return error;
+  const int64_t row_bytes = available - fragment_bytes(head_dim) - kKeyPadding * int64_t{sizeof(uint32_t)};
+  *most = row_bytes / (kChunkKeys * int64_t{sizeof(uint32_t)}) * kChunkKeys;
+  return cudaSuccess;
+}
 
 cudaError_t select_blocks(const SelectBlocksParams& params, cudaStream_t stream) {
   if (params.head_dim % 8 != 0 || params.head_dim > kMaxHeadDim || params.min_blocks < 1) return cudaErrorNotSupported;
   SelectArguments args{params, kTileRows, 0, 0, 0};
   args.channel_steps = static_cast<int32_t>(ceil_div(params.head_dim, kStepChannels));
-  // 8 words past a multiple of 32: the rows that a quarter-warp stores to lie in different banks.
-  const int64_t key_stride = round_up(params.num_kv_blocks, kChunkKeys) + 8;
-  const int64_t fragment_bytes = args.channel_steps * 64 * int64_t{sizeof(float4)};
+  const int64_t key_stride = round_up(params.num_kv_blocks, kChunkKeys) + kKeyPadding;
   const auto shared_bytes = [&](int64_t rows) {
-    return fragment_bytes + rows * key_stride * int64_t{sizeof(uint32_t)};
+    return fragment_bytes(params.head_dim) + rows * key_stride * int64_t{sizeof(uint32_t)};
   };
 
-  int device = 0, available = 0;
-  if (cudaError_t error = cudaGetDevice(&device)) return error;
-  if (cudaError_t error = cudaDeviceGetAttribute(&available, cudaDevAttrMaxSharedMemoryPerBlockOptin, device))
-    return error;
+  int64_t available = 0;
+  if (cudaError_t error = shared_memory(&available)) return error;
   while (args.rows_per_block > 1 && shared_bytes(args.rows_per_block) > available) args.rows_per_block /= 2;
   if (shared_bytes(args.rows_per_block) > available) return cudaErrorNotSupported;
   args.key_stride = static_cast<int32_t>(key_stride);

@@ -134,39 +134,13 @@ __device__ __forceinline__ void store_outputs(const AttentionArguments& args, co
                                               const float (&outputs)[kHeadDim / 8][4], const RowState& state,
                                               int first_row, int lane) {
   const BlockSparseAttentionParams& p = args.params;
-  const int64_t num_tokens = p.num_context + p.num_video;
   const int num_rows = static_cast<int>(plan.is_context ? p.num_context : p.num_video);
   const int32_t* tokens = p.token_index + (plan.is_context ? 0 : p.num_context);
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = first_row + lane / 4 + 8 * i;
-    const bool exists = row < num_rows;
-    const int64_t token = exists ? tokens[row] : 0;
-    const float sum = quad_sum(state.sum[i]);
-    const float inverse = sum > 0.f ? 1.f / sum : 0.f;
-    if (exists && lane % 4 == 0) {
-      p.lse[(plan.batch * p.heads + plan.head) * num_tokens + token] =
-          sum > 0.f ? fmaf(state.max[i], p.softmax_scale, logf(sum)) : -INFINITY;
-    }
-    T* out = static_cast<T*>(p.out) + plan.batch * p.out_strides.batch + plan.head * p.out_strides.head +
-             token * p.out_strides.token;
-    const int64_t residual_row = (plan.batch * num_tokens + token) * p.heads + plan.head;
-#pragma unroll
-    for (int group = 0; group < kHeadDim / 32; ++group) {
-      float2 values[4];
-#pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        const float* pair = outputs[4 * group + c] + 2 * i;
-        values[c] = make_float2(pair[0] * inverse, pair[1] * inverse);
-      }
-      transpose_quad(values, lane);
-      const int channel = 32 * group + 8 * (lane % 4);
-      if (!exists || channel >= p.head_dim) continue;
-      add_residual(values, p, residual_row, channel);
-      *reinterpret_cast<uint4*>(out + channel) =
-          make_uint4(pack_pair<T>(values[0].x, values[0].y), pack_pair<T>(values[1].x, values[1].y),
-                     pack_pair<T>(values[2].x, values[2].y), pack_pair<T>(values[3].x, values[3].y));
-    }
+    store_row<T, kHeadDim>(p, state, i, row < num_rows ? tokens[row] : -1, plan.batch, plan.head, lane,
+                           [&](int n) { return make_float2(outputs[n][2 * i], outputs[n][2 * i + 1]); });
   }
 }
 

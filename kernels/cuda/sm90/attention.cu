@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/common/attention_layout.h"
 #include "kernels/cuda/common/tile_order.h"
 #include "kernels/cuda/sm90/attention.h"
 #include "kernels/cuda/sm90/attention_kernel.h"
@@ -46,13 +47,6 @@ cudaError_t encode_map(CUtensorMap* map, const BlockSparseAttentionParams& param
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
-bool aligned(const BlockSparseAttentionParams& params, const void* pointer, const Strides& strides) {
-  return aligned(pointer) && strides.token % 8 == 0 && (params.heads == 1 || strides.head % 8 == 0) &&
-         (params.batch == 1 || strides.batch % 8 == 0);
-}
-
 int64_t num_tail_cells(const BlockSparseAttentionParams& params) {
   return params.k_tail == nullptr || params.tail_block_size == 0 ? 0
                                                                  : ceil_div(params.num_video, params.tail_block_size);
@@ -63,14 +57,8 @@ int64_t num_q_blocks(const BlockSparseAttentionParams& params) { return ceil_div
 }  // namespace
 
 bool supports_attention(const BlockSparseAttentionParams& params) {
-  if (params.dtype != DataType::kBFloat16 && params.dtype != DataType::kFloat16) return false;
-  if (params.head_dim != 64 && params.head_dim != 128) return false;
-  if (params.q_block_size != kTileRows || !(params.softmax_scale > 0.f)) return false;
-  if (params.kv_block_size != 64 && params.kv_block_size != 128) return false;
-  if (num_tail_cells(params) > kMaxTailCells) return false;
-  return aligned(params, params.q, params.q_strides) && aligned(params, params.k_carved, params.k_strides) &&
-         aligned(params, params.v_carved, params.v_strides) && aligned(params, params.out, params.out_strides) &&
-         aligned(params.k_tail) && aligned(params.v_tail) && aligned(params.residual);
+  return (params.head_dim == 64 || params.head_dim == 128) && num_tail_cells(params) <= kMaxTailCells &&
+         has_kernel_layout(params);
 }
 
 size_t attention_workspace(const BlockSparseAttentionParams& params) {

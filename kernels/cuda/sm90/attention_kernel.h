@@ -10,8 +10,8 @@
 // read or wrote arrives; where the copy engine and the products do, one thread arrives for its warp.
 #pragma once
 
+#include "kernels/cuda/common/epilogue.h"
 #include "kernels/cuda/sm90/arguments.h"
-#include "kernels/cuda/sm90/epilogue.h"
 #include "kernels/cuda/sm90/mbarrier.h"
 #include "kernels/cuda/sm90/softmax.h"
 #include "kernels/cuda/sm90/tile_plan.h"
@@ -428,7 +428,12 @@ __device__ __forceinline__ void consume(const AttentionArguments& args, SharedSt
       release(&shared.v_empty[v_ring.slot], lane);
       v_ring.advance();
     }
-    store_outputs<T, kHeadDim>(args.params, outputs, state, tokens, batch, head, lane);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      store_row<T, kHeadDim>(args.params, state, i, tokens[i], batch, head, lane, [&](int n) {
+        return make_float2(outputs[4 * n + 2 * i], outputs[4 * n + 2 * i + 1]);
+      });
+    }
   }
 }
 

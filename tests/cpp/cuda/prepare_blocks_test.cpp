@@ -4,7 +4,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/reference/reference.h"
 #include "tests/cpp/cuda/device_array.h"
-#include "tests/cpp/cuda/sm90_attention_case.h"
+#include "tests/cpp/cuda/attention_case.h"
 
 namespace jenga::testing {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "kernels/cuda/sm80/attention.h"
 #include "tests/cpp/cuda/device_array.h"
-#include "tests/cpp/cuda/sm90_attention_case.h"
+#include "tests/cpp/cuda/attention_case.h"
 
 namespace jenga::testing {
 namespace {

@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #include "kernels/cuda/sm90/attention.h"
-#include "tests/cpp/cuda/sm90_attention_case.h"
+#include "tests/cpp/cuda/attention_case.h"
 
 namespace jenga::testing {
 namespace {
