@@ -41,14 +41,15 @@ class JengaProgressiveSampler(io.ComfyNode):
                     options=[*PRESETS, "custom"],
                     default="turbo",
                     tooltip="base: full size throughout. turbo: half of the steps at 75 % size. flash: turbo that "
-                    "keeps less. 3-stage: 50 %, 75 %, full. custom: the fields below.",
+                    "keeps less. 3-stage: 50 %, 75 %, full. few-step: for 4 to 8 steps with a distilled LoRA at CFG 1. "
+                    "custom: the fields below.",
                 ),
                 io.Combo.Input(
                     "step_reuse",
                     options=list(REUSE_CHOICES),
                     default="from preset",
                     tooltip="static: in the middle of the run every second or third step repeats the model's last "
-                    "output. Every preset does; custom does not. Below 12 steps all are computed.",
+                    "output. Every preset but few-step does; custom does not. Below 12 steps all are computed.",
                 ),
                 io.String.Input(
                     "scales",
