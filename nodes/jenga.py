@@ -10,7 +10,7 @@ from jenga.presets import PRESETS
 from . import runs, status
 from .attention import patch_model
 from .families import family_of
-from .stages import REUSE_CHOICES, StageSettings, outer_sample
+from .stages import REUSE_CHOICES, REUSE_THRESHOLD, REUSE_TOOLTIP, THRESHOLD_TOOLTIP, StageSettings, outer_sample
 
 
 class Jenga(io.ComfyNode):
@@ -41,8 +41,16 @@ class Jenga(io.ComfyNode):
                     options=list(REUSE_CHOICES),
                     default="from preset",
                     advanced=True,
-                    tooltip="static: in the middle of the run every second or third step repeats the model's last "
-                    "output. Every preset but few-step does. Below 12 steps all are computed.",
+                    tooltip=REUSE_TOOLTIP,
+                ),
+                io.Float.Input(
+                    "reuse_threshold",
+                    default=REUSE_THRESHOLD,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    advanced=True,
+                    tooltip=THRESHOLD_TOOLTIP,
                 ),
                 io.String.Input(
                     "dense_blocks",
@@ -77,7 +85,9 @@ class Jenga(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, preset, step_reuse, dense_blocks, min_tokens, backend, strict) -> io.NodeOutput:
+    def execute(
+        cls, model, preset, step_reuse, reuse_threshold, dense_blocks, min_tokens, backend, strict
+    ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         if preset == "off":
             status.say(node_id, "off: the model is as it came")
@@ -89,7 +99,7 @@ class Jenga(io.ComfyNode):
         )
         patched = patch_model(model, carving, node_id)
         if family_of(model) is not None:
-            add_stages(patched, StageSettings(preset, step_reuse=step_reuse), node_id)
+            add_stages(patched, StageSettings(preset, None, step_reuse, reuse_threshold), node_id)
         return io.NodeOutput(patched)
 
 

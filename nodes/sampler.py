@@ -15,7 +15,7 @@ from jenga.presets import PRESETS, StageRule
 from jenga.sampler import RESIZE_MODES
 
 from . import runs
-from .stages import REUSE_CHOICES, StageSettings, outer_sample
+from .stages import REUSE_CHOICES, REUSE_THRESHOLD, REUSE_TOOLTIP, THRESHOLD_TOOLTIP, StageSettings, outer_sample
 
 
 class JengaProgressiveSampler(io.ComfyNode):
@@ -48,8 +48,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                     "step_reuse",
                     options=list(REUSE_CHOICES),
                     default="from preset",
-                    tooltip="static: in the middle of the run every second or third step repeats the model's last "
-                    "output. Every preset but few-step does; custom does not. Below 12 steps all are computed.",
+                    tooltip=REUSE_TOOLTIP,
                 ),
                 io.String.Input(
                     "scales",
@@ -84,6 +83,16 @@ class JengaProgressiveSampler(io.ComfyNode):
                     tooltip="dct: all stages share the low frequencies of one noise, so that the clip resembles the "
                     "full-size run of the same seed. independent: fresh noise for every stage.",
                 ),
+                io.Float.Input(
+                    "reuse_threshold",
+                    default=REUSE_THRESHOLD,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    optional=True,
+                    advanced=True,
+                    tooltip=THRESHOLD_TOOLTIP,
+                ),
             ],
             outputs=[io.Latent.Output(display_name="output"), io.Latent.Output(display_name="denoised_output")],
             hidden=[io.Hidden.unique_id],
@@ -104,9 +113,10 @@ class JengaProgressiveSampler(io.ComfyNode):
         shift_ratios,
         upsample,
         stage_noise,
+        reuse_threshold=REUSE_THRESHOLD,
     ) -> io.NodeOutput:
         rules = parse_stages(scales, switch_points, shift_ratios) if preset == "custom" else None
-        settings = StageSettings(preset, rules, step_reuse, upsample, stage_noise)
+        settings = StageSettings(preset, rules, step_reuse, reuse_threshold, upsample, stage_noise)
         patcher = guider.model_patcher
         latent = {**latent_image, "samples": _fix_empty_latent(patcher, latent_image)}
         found: dict = {}

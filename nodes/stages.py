@@ -25,7 +25,7 @@ from jenga.presets import (
     split,
     whole_schedule_boundary,
 )
-from jenga.reuse import StepReuse
+from jenga.reuse import InputChangeRule, StaticRule, StepReuse
 from jenga.sampler import (
     boundary_by_sigma,
     dct_truncate,
@@ -40,13 +40,17 @@ from jenga.sampler import (
 from . import runs, status
 from .families import preset_family
 
-# Conditions that ComfyUI does not resize with the latent: a smaller stage would get them at the wrong size.
+# Conditions of the latent's size that ComfyUI does not resize with it, and how a stage gets them at its own.
+RESIZED_CONDITIONS = {
+    "vace_frames": "bilinear",
+    "vace_mask": "nearest-exact",  # 64 channels of yes or no
+    "time_dim_concat": "bilinear",
+    "ref_latent": "bilinear",
+}
+# Those that need more than another size: with one of these every step runs at full size.
 FIXED_SIZE_CONDITIONS = (
-    "vace_frames",
-    "time_dim_concat",
     "reference_latents",
     "reference_latent",
-    "ref_latent",
     "reference_motion",
     "context_latents",
     "control_video",
@@ -56,19 +60,31 @@ FIXED_SIZE_CONDITIONS = (
     "driving_mask_28ch",
     "keyframe_idxs",
 )
-REUSE_CHOICES = ("from preset", "off", "static")
+REUSE_CHOICES = ("from preset", "off", "static", "adaptive")
+REUSE_THRESHOLD = 0.05
+REUSE_TOOLTIP = (
+    "static: in the middle of the run every second or third step repeats the model's last output; below 12 steps all "
+    "are computed. adaptive: a step repeats it while the latent has moved less than reuse_threshold. from preset: "
+    "static, but off with few-step and custom."
+)
+THRESHOLD_TOOLTIP = (
+    "adaptive: 0.05 calls the model again once the latent has changed by 5 % in all since it was called last. Smaller "
+    "values reuse fewer steps, 0 reuses none."
+)
 
 
 @dataclass(frozen=True)
 class StageSettings:
     """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of REUSE_CHOICES.
 
-    upsample: one of jenga.sampler.RESIZE_MODES. stage_noise: dct or independent.
+    reuse_threshold: of jenga.reuse.InputChangeRule, for adaptive. upsample: one of jenga.sampler.RESIZE_MODES.
+    stage_noise: dct or independent.
     """
 
     preset: str
     rules: tuple[StageRule, ...] | None = None
     step_reuse: str = "from preset"
+    reuse_threshold: float = REUSE_THRESHOLD
     upsample: str = "bicubic"
     stage_noise: str = "dct"
 
@@ -90,13 +106,16 @@ class StageSettings:
             return min(step, steps - to_the_end)  # the last step of all is one at full size
 
         stages = split(self.rules or STAGES[family][self.preset], steps, boundary)
-        return Preset(stages, computed_steps(steps, stages, family) if self._reuses else tuple(range(steps)))
+        return Preset(stages, computed_steps(steps, stages, family))
 
-    @property
-    def _reuses(self) -> bool:
-        if self.step_reuse == "from preset":
-            return self.rules is None and reuses_steps(self.preset)
-        return self.step_reuse == "static"
+    def reuse(self, plan: Preset, steps: int) -> StepReuse | None:
+        """Step reuse for one run of that plan; None where every step is computed."""
+        from_preset = self.step_reuse == "from preset" and self.rules is None and reuses_steps(self.preset)
+        if self.step_reuse == "static" or from_preset:
+            return StepReuse(StaticRule(plan.computed)) if len(plan.computed) < steps else None
+        if self.step_reuse == "adaptive":
+            return StepReuse(InputChangeRule(self.reuse_threshold, steps))
+        return None
 
 
 def outer_sample(settings: StageSettings, node_id: str | None) -> Callable:
@@ -145,8 +164,12 @@ class SamplerEntry:
         return self.kwargs.get("latent_shapes") or [self.image.shape]
 
     def sample(self, noise, latent, sampler, sigmas, mask, callback, seed):
-        # Sampling writes what it made for one size into the conditions.
-        self.guider.conds = {name: [cond.copy() for cond in group] for name, group in self.conds.items()}
+        # Copies: sampling writes what it made for one size into the conditions.
+        conds = {name: [cond.copy() for cond in group] for name, group in self.conds.items()}
+        if latent.shape[-2:] != self.image.shape[-2:]:
+            for cond in (cond for group in conds.values() for cond in group):
+                _resize_condition(cond, latent.shape[-2:])
+        self.guider.conds = conds
         kwargs = self.kwargs
         if "latent_shapes" in kwargs and len(self.shapes) == 1:
             kwargs = {**kwargs, "latent_shapes": [latent.shape]}
@@ -162,7 +185,7 @@ class StagedRun:
         self.model_sampling = self.patcher.get_model_object("model_sampling")
         self.steps = max(0, entry.sigmas.shape[-1] - 1)
         self.plan = settings.plan(self.patcher, entry.sigmas)
-        self.reuse = StepReuse(self.plan.computed) if len(self.plan.computed) < self.steps else None
+        self.reuse = settings.reuse(self.plan, self.steps)
         self.state = StageState(Run())
         self.report = self.state.run.report
 
@@ -222,6 +245,11 @@ class StagedRun:
             return ""
         conds = [cond for group in self.entry.conds.values() for cond in group]
         fixed = [key for key in FIXED_SIZE_CONDITIONS if any(cond.get(key) is not None for cond in conds)]
+        fixed += [
+            f"{key} of another size"
+            for key in RESIZED_CONDITIONS
+            if any(x.shape[-2:] != image.shape[-2:] for cond in conds for x in _tensors(cond.get(key)))
+        ]
         fixed += ["area"] if any(cond["area"][0] != "percentage" for cond in conds if "area" in cond) else []
         if fixed:
             return f"the conditioning has {', '.join(fixed)}, which does not follow the size"
@@ -321,3 +349,16 @@ class StagedRun:
         stages = self.report.stages
         size = "×".join(map(str, stages[-1].latent_shape[-2:])) if stages else ""
         status.say(self.node_id, f"stage {len(stages)}, latent {size}; {self.report.line()}")
+
+
+def _tensors(condition) -> list[torch.Tensor]:
+    """A condition's tensors: none, one, or those of a list."""
+    return [] if condition is None else [condition] if isinstance(condition, torch.Tensor) else list(condition)
+
+
+def _resize_condition(cond: dict, size: tuple[int, int]) -> None:
+    """Put copies of latent height and width `size` in the place of a condition's RESIZED_CONDITIONS."""
+    for key, mode in RESIZED_CONDITIONS.items():
+        if cond.get(key) is not None:
+            resized = [resize(x, *size, mode) for x in _tensors(cond[key])]
+            cond[key] = resized[0] if isinstance(cond[key], torch.Tensor) else resized

@@ -46,6 +46,14 @@ CASES = {
 }
 
 
+# Conditions that ComfyUI leaves at their size, so that a stage resizes them.
+RESIZED = {
+    "wan-vace": Case("wan_vace", "vace", follows=("vace_context",)),
+    "wan-phantom": Case("wan_t2v", "phantom", follows=("time_dim_concat",)),
+    "hunyuan-reference": Case("hunyuan_t2v", "reference", follows=("ref_latent",)),
+}
+
+
 def prompt_of(case: Case, *patches, steps=4, cfg=3.0) -> dict:
     prompt = workflow(
         [("JengaTestWatch", {}), *patches], checkpoint=case.checkpoint, latent=case.latent, steps=steps, cfg=cfg
@@ -70,11 +78,10 @@ def test_full_density_equals_the_unpatched_model(host, name):
     assert "dense" not in report(outputs)["backends"]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *RESIZED])
 def test_conditions_follow_the_size_of_a_stage(host, name):
-    case = CASES[name]
-    host.forget()
-    outputs = host.run(prompt_of(case, dial("turbo")))
+    case = {**CASES, **RESIZED}[name]
+    outputs = host.run(prompt_of(case, dial("turbo"), cfg=1.0))
     channels = 48 if case.checkpoint == "wan22_5b" else 16
     assert samples(outputs).shape == (1, channels, 3, 24, 24)
     assert torch.isfinite(samples(outputs)).all()
@@ -158,17 +165,28 @@ def test_a_second_expert_cannot_shrink_a_latent_that_carries_noise(host):
     assert any("it carries its noise already" in note for note in report(outputs)["notes"])
 
 
+@pytest.mark.parametrize("name", RESIZED)
+def test_a_resized_condition_is_whole_again_at_full_size(host, name):
+    """One stage at full size gets the conditions as they came: the result is the stock one."""
+    case = RESIZED[name]
+    stock = samples(host.run(prompt_of(case, steps=2)))
+    outputs = host.run(prompt_of(case, dial("base", min_tokens=10**6), steps=2))
+    assert torch.equal(samples(outputs), stock)
+
+
 @pytest.mark.parametrize(
-    ("case", "key"),
+    ("case", "reason"),
     [
-        (Case("hunyuan_t2v", "reference"), "ref_latent"),
-        (Case("wan_vace", "vace"), "vace_frames"),
-        (Case("wan_t2v", "phantom"), "time_dim_concat"),
+        (
+            Case("hunyuan_t2v", "reference", node("JengaTestLatent", height=16, width=24, keep_first=False)),
+            "ref_latent of another size",
+        ),
+        (Case("wan_t2v", "keyframes"), "keyframe_idxs"),
     ],
 )
-def test_what_does_not_follow_the_size_keeps_all_steps_full_and_says_so(host, case, key):
+def test_what_cannot_follow_the_size_keeps_all_steps_full_and_says_so(host, case, reason):
     outputs = host.run(prompt_of(case, dial("turbo"), cfg=1.0))
     assert sizes(outputs) == [24]
     assert torch.isfinite(samples(outputs)).all()
-    assert any(f"the conditioning has {key}" in note for note in report(outputs)["notes"])
-    assert any(node_id == "p1" and f"the conditioning has {key}" in text for node_id, text in host.status)
+    assert any(f"the conditioning has {reason}" in note for note in report(outputs)["notes"])
+    assert any(node_id == "p1" and f"the conditioning has {reason}" in text for node_id, text in host.status)

@@ -126,6 +126,34 @@ def test_step_reuse_is_a_switch_of_its_own(host):
     assert report(run(host, dial("few-step", step_reuse="static"), steps=20))["model_calls_reused"] > 5
 
 
+@pytest.mark.parametrize("sampler_name", ["euler", "heun", "dpmpp_2m_sde"])
+def test_adaptive_reuse_follows_its_threshold(host, sampler_name):
+    def reused(threshold):
+        patch = dial(step_reuse="adaptive", reuse_threshold=threshold)
+        outputs = run(host, patch, steps=20, cfg=3.0, sampler_name=sampler_name)
+        assert torch.isfinite(samples(outputs)).all()
+        # The first prediction of each size is computed, and so is the last step.
+        shares = report(outputs)["kept_share_map"][0]
+        assert shares[0] is not None and shares[-1] is not None
+        return report(outputs)["model_calls_reused"]
+
+    computed = run(host, dial(**NO_REUSE), steps=20, cfg=3.0, sampler_name=sampler_name)
+    patch = dial(step_reuse="adaptive", reuse_threshold=0.0)
+    never = run(host, patch, steps=20, cfg=3.0, sampler_name=sampler_name)
+    assert torch.equal(samples(never), samples(computed))
+    assert report(never)["model_calls_reused"] == 0
+    assert 0 < reused(0.2) < reused(1.0) < report(computed)["model_calls_computed"] - 2
+
+
+def test_easycache_beside_it_is_said_and_runs(host):
+    cache = {"reuse_threshold": 1.0, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
+    for patches in ((dial(), ("EasyCache", cache)), (("EasyCache", cache), dial())):
+        outputs = run(host, *patches, steps=12)
+        assert torch.isfinite(samples(outputs)).all()
+        assert sizes(outputs) == [18, 24]
+        assert any("EasyCache is on this model" in note for note in report(outputs)["notes"])
+
+
 @pytest.mark.parametrize("at", [1, 3, 4, 6])
 def test_interrupt_in_every_stage_leaves_nothing_behind(host, at):
     from comfy.model_management import InterruptProcessingException

@@ -69,7 +69,7 @@ class Capture:
 class ImageCondition:
     """What the image-to-video nodes of ComfyUI put into a conditioning, at the size of the other test latents.
 
-    kinds: words of concat, clip, guiding, reference, vace, phantom.
+    kinds: words of concat, clip, guiding, reference, vace, phantom, keyframes.
     """
 
     CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "add", ("CONDITIONING",)
@@ -94,6 +94,7 @@ class ImageCondition:
                 "vace_strength": [1.0],
             },
             "phantom": {"time_dim_concat": image[:, :, :1]},
+            "keyframes": {"keyframe_idxs": torch.zeros(1, 3, 4, 2)},
         }
         added = {key: value for kind in kinds.split() for key, value in entries[kind].items()}
         return ([[text, {**extra, **added}] for text, extra in conditioning],)
