@@ -96,14 +96,13 @@ class StageSettings:
         if not steps:
             return Preset((), ())
         family, sampling = preset_family(patcher), patcher.get_model_object("model_sampling")
-        to_the_end = float(sigmas[-1]) == 0
-        whole = to_the_end and float(sigmas[0]) >= 0.999 * float(sampling.sigma_max)
+        whole = is_whole(sigmas, sampling)
 
         def boundary(until: float) -> int:
             if whole:
                 return whole_schedule_boundary(until, steps)
             step = boundary_by_sigma(sigmas, sampling.percent_to_sigma(until))
-            return min(step, steps - to_the_end)  # the last step of all is one at full size
+            return min(step, steps - (float(sigmas[-1]) == 0))  # the last step of all is one at full size
 
         stages = split(self.rules or STAGES[family][self.preset], steps, boundary)
         return Preset(stages, computed_steps(steps, stages, family))
@@ -116,6 +115,11 @@ class StageSettings:
         if self.step_reuse == "adaptive":
             return StepReuse(InputChangeRule(self.reuse_threshold, steps))
         return None
+
+
+def is_whole(sigmas: torch.Tensor, model_sampling) -> bool:
+    """Whether a schedule goes from all noise to none; a part of one is shared with other samplers, or starts late."""
+    return float(sigmas[-1]) == 0 and float(sigmas[0]) >= 0.999 * float(model_sampling.sigma_max)
 
 
 def outer_sample(settings: StageSettings, node_id: str | None) -> Callable:
@@ -199,6 +203,10 @@ class StagedRun:
         if reason:
             self.report.note(f"all steps at full size: {reason}")
             stages = tuple(replace(stage, scale=1.0, shift_ratio=1.0) for stage in stages)
+        elif any(stage.shift_ratio != 1 for stage in stages) and not is_whole(self.entry.sigmas, self.model_sampling):
+            # The sampler before or after this one meets it at these sigmas, and denoise below 1 means them.
+            self.report.note("no shift by stage: a part of a schedule keeps its sigmas")
+            stages = tuple(replace(stage, shift_ratio=1.0) for stage in stages)
         runs.install(self.state, self.entry.guider.model_options, self._say, self.reuse)
         try:
             return self._sample(stages)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from comfy.patcher_extension import WrappersMP
 
-SEEN: list[dict[str, list[int]]] = []  # tensor arguments and their shapes, one entry a model call; cleared by Watch
+SEEN: list[dict[str, list]] = []  # shapes of the tensors in a model call, and its sigma; reported by Capture
 CALLS: dict[str, int] = {}  # override tag -> calls; reported by Capture, cleared by OtherOverride
 
 
@@ -63,7 +63,9 @@ class Capture:
         return {"required": {"latent": ("LATENT",)}}
 
     def capture(self, latent):
-        return {"ui": {"samples": [latent["samples"].clone()], "override_calls": [dict(CALLS)], "seen": list(SEEN)}}
+        seen = SEEN.copy()
+        SEEN.clear()
+        return {"ui": {"samples": [latent["samples"].clone()], "override_calls": [dict(CALLS)], "seen": seen}}
 
 
 class ImageCondition:
@@ -101,7 +103,7 @@ class ImageCondition:
 
 
 class Watch:
-    """Notes the shapes of what every model call gets."""
+    """Notes the shapes of what every model call gets, and its sigma."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
 
@@ -110,11 +112,10 @@ class Watch:
         return {"required": {"model": ("MODEL",)}}
 
     def patch(self, model):
-        SEEN.clear()
-
         def apply_model(executor, x, *args, **kwargs):
             given = {**dict(zip(("t", "c_concat", "c_crossattn"), args, strict=False)), **kwargs, "x": x}
-            SEEN.append({name: list(value.shape) for name, value in given.items() if isinstance(value, torch.Tensor)})
+            shapes = {name: list(value.shape) for name, value in given.items() if isinstance(value, torch.Tensor)}
+            SEEN.append({**shapes, "sigma": given["t"].tolist()})
             return executor(x, *args, **kwargs)
 
         patched = model.clone()
