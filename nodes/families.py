@@ -31,7 +31,9 @@ def preset_family(model) -> str:
     """The row of jenga.STAGES whose schedules were published for this model."""
     name = model_name(model)
     if name == "HunyuanVideo":
-        return "hunyuan-video"
+        # Models that take the image as a condition have channels for it; the others are sampled like text to video.
+        diffusion_model = model.model.diffusion_model
+        return "hunyuan-video-i2v" if diffusion_model.in_channels > diffusion_model.out_channels else "hunyuan-video"
     if FAMILIES.get(name) is _WAN:
         return "wan-14b" if model.model.diffusion_model.dim >= 5120 else "wan-1.3b"
     return "any"

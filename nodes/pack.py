@@ -12,10 +12,11 @@ from comfy_api.latest import ComfyExtension, io  # noqa: E402
 from .attention import JengaAttention  # noqa: E402
 from .compare import JengaCompare  # noqa: E402
 from .demo_prompt import JengaDemoPrompt  # noqa: E402
+from .jenga import Jenga  # noqa: E402
 from .report import JengaReport  # noqa: E402
 from .sampler import JengaProgressiveSampler  # noqa: E402
 
 
 class JengaExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [JengaAttention, JengaProgressiveSampler, JengaReport, JengaCompare, JengaDemoPrompt]
+        return [Jenga, JengaAttention, JengaProgressiveSampler, JengaReport, JengaCompare, JengaDemoPrompt]

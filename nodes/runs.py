@@ -55,10 +55,14 @@ def install(
 ) -> None:
     """Make `stage` the owner of the run that uses `model_options`, and measure every evaluation and model call."""
     report = stage.run.report
+    options = model_options.setdefault("transformer_options", {})
+    cache = options.get("easycache")
+    if cache is not None:
+        report.note(f"{cache.name} is on this model: model calls that it skips count as computed here")
 
     def predict_noise(executor, x, timestep, *args, **kwargs):
         if reuse is not None:
-            reuse.begin_evaluation(float(timestep.max()))
+            reuse.begin_evaluation(x, float(timestep.max()))
         evaluation = report.begin_evaluation()
         start = time.perf_counter()
         out = executor(x, timestep, *args, **kwargs)
@@ -80,7 +84,7 @@ def install(
         report.model_call(reused)
         return out
 
-    model_options.setdefault("transformer_options", {})[STAGE_KEY] = stage
+    options[STAGE_KEY] = stage
     for kind, wrapper in ((WrappersMP.PREDICT_NOISE, predict_noise), (WrappersMP.APPLY_MODEL, apply_model)):
         add_wrapper_with_key(kind, RUN_KEY, wrapper, model_options, is_model_options=True)
 

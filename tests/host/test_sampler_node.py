@@ -157,7 +157,7 @@ def test_part_of_a_schedule_hands_over_full_size_at_its_sigma(host):
     ("change", "reason"),
     [
         ({"latent": node("JengaTestLatent", height=2, width=24, keep_first=False)}, "at least one patch"),
-        ({"conditioning": {"masked_tokens": 0, "key": "vace_frames"}}, "vace_frames"),
+        ({"conditioning": {"masked_tokens": 0, "key": "keyframe_idxs"}}, "keyframe_idxs"),
         (
             {
                 "latent": node("JengaTestLatent", height=24, width=24, keep_first=False),

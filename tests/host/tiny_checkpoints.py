@@ -53,17 +53,21 @@ def wan(path: Path, channels: tuple[int, int] = (16, 16), model_type: str = "t2v
     save_file(random_weights(model, seed), path, metadata=metadata)
 
 
-def hunyuan_video(path: Path, seed: int = 2) -> None:
-    """HunyuanVideo T2V: 2 heads of 128, one double and one single block, guidance embedded."""
+def hunyuan_video(path: Path, in_channels: int = 16, image: bool = False, seed: int = 2) -> None:
+    """HunyuanVideo: 2 heads of 128, one double and one single block, guidance embedded.
+
+    in_channels: 33 with an image and its mask as condition (I2V, concat), 16 without (T2V, and I2V by replacement).
+    image: HunyuanImage 2.1 instead, the same class without time and with 64 channels in and out.
+    """
     import comfy.ops
     from comfy.ldm.hunyuan_video.model import HunyuanVideo
 
     model = HunyuanVideo(
-        in_channels=16,
-        patch_size=[1, 2, 2],
-        out_channels=16,
-        vec_in_dim=768,
-        axes_dim=[16, 56, 56],
+        in_channels=64 if image else in_channels,
+        patch_size=[1, 1] if image else [1, 2, 2],
+        out_channels=64 if image else 16,
+        vec_in_dim=None if image else 768,
+        axes_dim=[64, 64] if image else [16, 56, 56],
         context_in_dim=HUNYUAN_TEXT_DIM,
         hidden_size=256,
         mlp_ratio=4.0,
@@ -108,8 +112,12 @@ def make_all(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wan(folder / "wan_t2v.safetensors")
     wan(folder / "wan_i2v.safetensors", (36, 16), "i2v")
+    wan(folder / "wan_t2v_low.safetensors", seed=11)
     wan(folder / "wan22_i2v.safetensors", (36, 16))
+    wan(folder / "wan22_i2v_low.safetensors", (36, 16), seed=12)
     wan(folder / "wan22_5b.safetensors", (48, 48))
     wan(folder / "wan_vace.safetensors", model_type="vace")
     hunyuan_video(folder / "hunyuan_t2v.safetensors")
+    hunyuan_video(folder / "hunyuan_i2v.safetensors", 33)
+    hunyuan_video(folder / "hunyuan_image.safetensors", image=True)
     ltxv(folder / "ltxv.safetensors")

@@ -96,3 +96,24 @@ def samples(outputs: dict):
 
 def report(outputs: dict) -> dict:
     return outputs["report"]["jenga_report"][0]
+
+
+def dial(preset="turbo", **changes) -> tuple[str, dict]:
+    """A Jenga patch."""
+    settings = {"step_reuse": "from preset", "reuse_threshold": 0.05, "dense_blocks": "", "min_tokens": 0}
+    settings |= {"backend": "auto", "strict": False}
+    return "Jenga", {"preset": preset, **settings, **changes}
+
+
+def stock_sampler(prompt: dict, class_type: str = "KSampler") -> dict:
+    """The prompt of workflow() with KSampler or SamplerCustom in the place of its sampler; the same noise and steps."""
+    guider, sampler, sigmas = (prompt[name]["inputs"] for name in ("guider", "sampler", "sigmas"))
+    inputs = {name: guider[name] for name in ("model", "positive", "negative", "cfg")}
+    inputs["latent_image"] = sampler["latent_image"]
+    seed = prompt["noise"]["inputs"].get("noise_seed", 0)
+    if class_type == "KSampler":
+        inputs |= {name: sigmas[name] for name in ("scheduler", "steps", "denoise")}
+        inputs |= {"seed": seed, "sampler_name": prompt["pick"]["inputs"]["sampler_name"]}
+    else:
+        inputs |= {"add_noise": True, "noise_seed": seed, "sampler": ["pick", 0], "sigmas": sampler["sigmas"]}
+    return {**prompt, "sampler": node(class_type, **inputs)}

@@ -3,13 +3,16 @@
 import pytest
 
 import jenga
-from jenga.presets import FEWEST_STEPS, PRESETS, STAGES, computed_steps, preset
+from jenga.presets import FEWEST_STEPS, PRESETS, STAGES, computed_steps, preset, reuses_steps
 
 T2V = (0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 26, 29, 32, 35, 38, 41, 43, 45, 46, 47, 49)
 I2V = (0, 1, 2, 3, 5, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40, 42, 44, 45, 46, 47, 48, 49)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+PUBLISHED = [name for name in PRESETS if name != "few-step"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_computed_steps_at_50_are_the_published_ones(name):
     assert preset(name, "hunyuan-video", 50).computed == T2V
     assert preset(name, "wan-14b", 50).computed == T2V
@@ -38,6 +41,16 @@ def test_five_steps_switch_after_the_third_and_compute_all():
     five = preset("turbo", "hunyuan-video", 5)
     assert [(s.first, s.stop) for s in five.stages] == [(0, 3), (3, 5)]
     assert five.computed == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("family", STAGES)
+def test_few_steps_have_a_short_small_stage_and_no_reuse(family):
+    for steps, small in ((2, 1), (4, 2), (5, 2), (6, 2), (7, 2), (8, 3)):
+        few = preset("few-step", family, steps)
+        assert [(s.first, s.stop, s.scale) for s in few.stages] == [(0, small, 0.75), (small, steps, 1.0)]
+        assert {s.shift_ratio for s in few.stages} == {1.0}
+    assert preset("few-step", family, 50).computed == tuple(range(50))
+    assert [name for name in PRESETS if not reuses_steps(name)] == ["few-step"]
 
 
 @pytest.mark.parametrize("family", STAGES)

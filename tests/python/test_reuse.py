@@ -1,8 +1,9 @@
 """Step reuse: which calls are made, and what a call that is not made returns."""
 
+import pytest
 import torch
 
-from jenga.reuse import StepReuse
+from jenga.reuse import InputChangeRule, StaticRule, StepReuse
 
 SIGMAS = torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
 
@@ -15,7 +16,7 @@ class Model:
 
     def __call__(self, reuse: StepReuse, sigma: float, keys: list[str], size: int = 4) -> tuple[torch.Tensor, bool]:
         x = torch.full((len(keys), 1, size), sigma)
-        reuse.begin_evaluation(sigma)
+        reuse.begin_evaluation(x, sigma)
         velocity = torch.tensor(self.velocities[: len(keys)])[:, None, None]
 
         def compute():
@@ -26,7 +27,7 @@ class Model:
 
 
 def entered(computed, first=0) -> StepReuse:
-    reuse = StepReuse(computed)
+    reuse = StepReuse(StaticRule(computed))
     reuse.enter_stage(SIGMAS, first)
     return reuse
 
@@ -77,3 +78,42 @@ def test_a_change_of_stage_or_shape_drops_what_was_kept():
 def test_steps_of_a_later_stage_are_counted_from_its_first():
     reuse, model = entered((5, 7), first=5), Model(2.0)
     assert [model(reuse, sigma, ["cond"])[1] for sigma in (1.0, 0.8, 0.6)] == [False, True, False]
+
+
+def ways(rule: InputChangeRule, *latents: float, first: int = 0) -> list[bool]:
+    return [rule.reuses(first + step, torch.full((2, 3), value)) for step, value in enumerate(latents)]
+
+
+def test_a_latent_that_stands_still_is_reused_and_the_ends_are_computed():
+    assert ways(InputChangeRule(0.1, 5), 1.0, 1.0, 1.0, 1.0, 1.0) == [False, True, True, True, False]
+
+
+def test_small_ways_add_up_to_a_computed_step():
+    """5 % a step: below .12 after one and two of them, not after three."""
+    latents = [1.05**n for n in range(8)]
+    assert ways(InputChangeRule(0.12, 100), *latents) == [False, True, True, False, True, True, False, True]
+
+
+def test_there_and_back_is_a_long_way():
+    assert ways(InputChangeRule(0.15, 100), 1.0, 1.1, 1.0, 1.1) == [False, True, False, True]
+
+
+def test_the_sign_of_the_latent_does_not_cancel():
+    rule = InputChangeRule(0.15, 100)
+    x = torch.tensor([1.0, -1.0])
+    assert [rule.reuses(0, x), rule.reuses(1, 1.1 * x), rule.reuses(2, 1.2 * x)] == [False, True, False]
+
+
+def test_a_latent_that_the_sampler_changes_in_place_is_seen():
+    rule, x = InputChangeRule(0.5, 100), torch.ones(4)
+    assert rule.reuses(0, x) is False
+    x *= 2
+    assert rule.reuses(1, x) is False
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_the_first_prediction_of_a_stage_is_computed(size):
+    rule = InputChangeRule(10.0, 100)
+    assert ways(rule, 1.0, 1.0) == [False, True]
+    rule.enter_stage()
+    assert rule.reuses(2, torch.ones(size)) is False

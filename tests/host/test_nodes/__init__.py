@@ -1,7 +1,11 @@
 """Nodes of the host tests: conditioning without a text encoder, another pack's attention override, raw results."""
 
-import torch
+from types import SimpleNamespace
 
+import torch
+from comfy.patcher_extension import WrappersMP
+
+SEEN: list[dict[str, list]] = []  # shapes of the tensors in a model call, and its sigma; reported by Capture
 CALLS: dict[str, int] = {}  # override tag -> calls; reported by Capture, cleared by OtherOverride
 
 
@@ -59,7 +63,64 @@ class Capture:
         return {"required": {"latent": ("LATENT",)}}
 
     def capture(self, latent):
-        return {"ui": {"samples": [latent["samples"].clone()], "override_calls": [dict(CALLS)]}}
+        seen = SEEN.copy()
+        SEEN.clear()
+        return {"ui": {"samples": [latent["samples"].clone()], "override_calls": [dict(CALLS)], "seen": seen}}
+
+
+class ImageCondition:
+    """What the image-to-video nodes of ComfyUI put into a conditioning, at the size of the other test latents.
+
+    kinds: words of concat, clip, guiding, reference, vace, phantom, keyframes.
+    """
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "add", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"conditioning": ("CONDITIONING",), "kinds": ("STRING", {})}}
+
+    def add(self, conditioning, kinds):
+        generator = torch.Generator().manual_seed(4)
+        image, mask = torch.randn(1, 16, 3, 24, 24, generator=generator), torch.ones(1, 1, 3, 24, 24)
+        mask[:, :, 0] = 0
+        clip = SimpleNamespace(penultimate_hidden_states=torch.randn(1, 257, 1280, generator=generator))
+        entries = {
+            "concat": {"concat_latent_image": image, "concat_mask": mask},
+            "clip": {"clip_vision_output": clip},
+            "guiding": {"guiding_frame_index": 0},
+            "reference": {"ref_latent": image[:, :, :1]},
+            "vace": {
+                "vace_frames": [torch.cat([image, image], 1)],
+                "vace_mask": [torch.ones(1, 64, 3, 24, 24)],
+                "vace_strength": [1.0],
+            },
+            "phantom": {"time_dim_concat": image[:, :, :1]},
+            "keyframes": {"keyframe_idxs": torch.zeros(1, 3, 4, 2)},
+        }
+        added = {key: value for kind in kinds.split() for key, value in entries[kind].items()}
+        return ([[text, {**extra, **added}] for text, extra in conditioning],)
+
+
+class Watch:
+    """Notes the shapes of what every model call gets, and its sigma."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        def apply_model(executor, x, *args, **kwargs):
+            given = {**dict(zip(("t", "c_concat", "c_crossattn"), args, strict=False)), **kwargs, "x": x}
+            shapes = {name: list(value.shape) for name, value in given.items() if isinstance(value, torch.Tensor)}
+            SEEN.append({**shapes, "sigma": given["t"].tolist()})
+            return executor(x, *args, **kwargs)
+
+        patched = model.clone()
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "jenga_tests", apply_model)
+        return (patched,)
 
 
 class RandomLatent:
@@ -69,13 +130,14 @@ class RandomLatent:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"height": ("INT", {}), "width": ("INT", {}), "keep_first": ("BOOLEAN", {})}}
+        sizes = {"height": ("INT", {}), "width": ("INT", {}), "keep_first": ("BOOLEAN", {})}
+        return {"required": sizes, "optional": {"channels": ("INT", {"default": 16}), "batch": ("INT", {"default": 1})}}
 
-    def make(self, height, width, keep_first):
+    def make(self, height, width, keep_first, channels=16, batch=1):
         generator = torch.Generator().manual_seed(9)
-        latent = {"samples": torch.randn(1, 16, 3, height, width, generator=generator)}
+        latent = {"samples": torch.randn(batch, channels, 3, height, width, generator=generator)}
         if keep_first:
-            latent["noise_mask"] = torch.ones(1, 1, 3, height, width)
+            latent["noise_mask"] = torch.ones(batch, 1, 3, height, width)
             latent["noise_mask"][:, :, 0] = 0
         return (latent,)
 
@@ -85,4 +147,6 @@ NODE_CLASS_MAPPINGS = {
     "JengaTestOverride": OtherOverride,
     "JengaTestCapture": Capture,
     "JengaTestLatent": RandomLatent,
+    "JengaTestImageCondition": ImageCondition,
+    "JengaTestWatch": Watch,
 }

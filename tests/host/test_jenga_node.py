@@ -1,0 +1,208 @@
+"""Jenga in real ComfyUI: the preset dial in front of the stock samplers, alone and beside the other nodes."""
+
+import pytest
+import torch
+from comfy_host import PromptFailed
+
+from workflows import carved, dial, node, report, samples, staged, stock_sampler, workflow
+
+SAMPLERS = ("KSampler", "SamplerCustom")
+NO_REUSE = {"step_reuse": "off"}
+
+
+def sizes(outputs) -> list[int]:
+    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
+
+
+def steps(outputs) -> list[int]:
+    return [stage["steps"] for stage in report(outputs)["stages"]]
+
+
+def run(host, *patches, sampler="KSampler", **settings):
+    return host.run(stock_sampler(workflow(patches, **settings), sampler))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler_name", ["euler", "dpmpp_2m_sde", "uni_pc", "heun"])
+def test_stages_in_the_stock_samplers(host, sampler, sampler_name):
+    outputs = run(host, dial("3-stage"), sampler=sampler, sampler_name=sampler_name, steps=6, cfg=3.0)
+    assert torch.isfinite(samples(outputs)).all()
+    assert samples(outputs).shape == (1, 16, 3, 24, 24)
+    assert sizes(outputs) == [12, 18, 24]
+    assert sum(steps(outputs)) == 6
+    values = [value for value, _ in host.progress]
+    assert values == sorted(values)
+    assert set(values) == set(range(1, 7))
+    assert {total for _, total in host.progress} == {6}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("preset", ["base", "turbo", "flash", "3-stage", "few-step"])
+def test_it_is_jenga_attention_and_the_progressive_sampler_in_one(host, sampler, preset):
+    settings = {"steps": 13, "cfg": 3.0}
+    two = host.run(workflow([carved()], **settings, **staged(preset=preset, step_reuse="from preset")))
+    one = run(host, dial(preset), sampler=sampler, **settings)
+    assert torch.equal(samples(one), samples(two))
+    same = ("model_calls_computed", "model_calls_reused", "kept_share_map", "backends", "notes")
+    assert {key: report(one)[key] for key in same} == {key: report(two)[key] for key in same}
+    assert sizes(one) == sizes(two)
+
+
+@pytest.mark.parametrize("number", [1, 2, 4, 8])
+def test_few_step_computes_every_step_and_carves_it(host, number):
+    outputs = run(host, dial("few-step"), steps=number)
+    figures = report(outputs)
+    assert (figures["model_calls_computed"], figures["model_calls_reused"]) == (number, 0)
+    assert figures["backends"].keys() & {"dense"} == set()
+    assert steps(outputs) == {1: [1], 2: [1, 1], 4: [2, 2], 8: [3, 5]}[number]
+    assert sizes(outputs)[-1] == 24
+
+
+def test_previews_have_the_size_of_their_stage(host):
+    previews = []
+    host.on_preview = lambda preview: previews.append(preview[1].size)
+    host.run(stock_sampler(workflow([dial()], steps=4)), preview_method="latent2rgb")
+    assert previews == [(18, 18)] * 3 + [(24, 24)]
+
+
+def test_off_is_the_model_as_it_came(host):
+    stock = samples(run(host))
+    run(host, dial())
+    outputs = run(host, dial("off"))
+    assert torch.equal(samples(outputs), stock)
+    assert any(node_id == "p0" and text.startswith("off") for node_id, text in host.status)
+
+
+def test_every_queue_is_like_the_first_and_stock_is_untouched(host):
+    stock = samples(run(host))
+    first = samples(run(host, dial(), cfg=3.0))
+    assert not torch.equal(samples(run(host, dial(), cfg=3.0, seed=6)), first)
+    small = node("EmptyHunyuanLatentVideo", width=128, height=128, length=9, batch_size=1)
+    assert sizes(run(host, dial(), cfg=3.0, latent=small)) == [12, 16]
+    again = run(host, dial(), cfg=3.0)
+    assert torch.equal(samples(again), first)
+    assert report(again)["model_calls_computed"] == 3
+    assert torch.equal(samples(run(host)), stock)
+
+
+def test_the_node_shows_the_stage_and_the_figures(host):
+    run(host, dial(), steps=4)
+    texts = [text for node_id, text in host.status if node_id == "p0"]
+    assert any("stage 1, latent 18×18" in text for text in texts)
+    assert "stage 2, latent 24×24" in texts[-1]
+    assert "4 model calls" in texts[-1]
+
+
+def test_the_last_of_two_dials_counts(host):
+    alone = run(host, dial("flash"), steps=6)
+    outputs = run(host, dial("3-stage"), dial("flash"), steps=6)
+    assert torch.equal(samples(outputs), samples(alone))
+    assert sizes(outputs) == sizes(alone) == [18, 24]
+    assert report(outputs)["backends"] == report(alone)["backends"]
+
+
+def test_jenga_attention_behind_it_carves_and_the_stages_stay(host):
+    outputs = run(host, dial("turbo"), carved(dense_blocks="1"), steps=6)
+    assert sizes(outputs) == [18, 24]
+    assert report(outputs)["dense_by_choice"] == {"dense_blocks": 6}
+    before = run(host, carved(dense_blocks="1"), dial("turbo"), steps=6)
+    assert report(before)["dense_by_choice"] == {}
+    assert torch.equal(samples(before), samples(run(host, dial("turbo"), steps=6)))
+
+
+def test_the_sampler_node_owns_the_stages_and_that_is_said(host):
+    alone = host.run(workflow([carved(density=0.2)], steps=4, **staged()))
+    outputs = host.run(workflow([dial("3-stage")], steps=4, **staged()))
+    assert sizes(outputs) == [12, 24]
+    assert torch.equal(samples(outputs), samples(alone))
+    words = "preset 3-stage of the Jenga node is not used"
+    assert any(words in note for note in report(outputs)["notes"])
+    assert any(node_id == "p0" and words in text for node_id, text in host.status)
+
+
+def test_step_reuse_is_a_switch_of_its_own(host):
+    assert report(run(host, dial(), steps=20))["model_calls_reused"] > 5
+    assert report(run(host, dial(**NO_REUSE), steps=20))["model_calls_reused"] == 0
+    assert report(run(host, dial("few-step", step_reuse="static"), steps=20))["model_calls_reused"] > 5
+
+
+@pytest.mark.parametrize("sampler_name", ["euler", "heun", "dpmpp_2m_sde"])
+def test_adaptive_reuse_follows_its_threshold(host, sampler_name):
+    def reused(threshold):
+        patch = dial(step_reuse="adaptive", reuse_threshold=threshold)
+        outputs = run(host, patch, steps=20, cfg=3.0, sampler_name=sampler_name)
+        assert torch.isfinite(samples(outputs)).all()
+        # The first prediction of each size is computed, and so is the last step.
+        shares = report(outputs)["kept_share_map"][0]
+        assert shares[0] is not None and shares[-1] is not None
+        return report(outputs)["model_calls_reused"]
+
+    computed = run(host, dial(**NO_REUSE), steps=20, cfg=3.0, sampler_name=sampler_name)
+    patch = dial(step_reuse="adaptive", reuse_threshold=0.0)
+    never = run(host, patch, steps=20, cfg=3.0, sampler_name=sampler_name)
+    assert torch.equal(samples(never), samples(computed))
+    assert report(never)["model_calls_reused"] == 0
+    assert 0 < reused(0.2) < reused(1.0) < report(computed)["model_calls_computed"] - 2
+
+
+def test_easycache_beside_it_is_said_and_runs(host):
+    cache = {"reuse_threshold": 1.0, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
+    for patches in ((dial(), ("EasyCache", cache)), (("EasyCache", cache), dial())):
+        outputs = run(host, *patches, steps=12)
+        assert torch.isfinite(samples(outputs)).all()
+        assert sizes(outputs) == [18, 24]
+        assert any("EasyCache is on this model" in note for note in report(outputs)["notes"])
+
+
+@pytest.mark.parametrize("at", [1, 3, 4, 6])
+def test_interrupt_in_every_stage_leaves_nothing_behind(host, at):
+    from comfy.model_management import InterruptProcessingException
+
+    expected = samples(run(host, dial("3-stage"), steps=6, cfg=3.0))
+
+    def interrupt(step):
+        if step == at:
+            raise InterruptProcessingException
+
+    host.forget()
+    host.on_progress = interrupt
+    with pytest.raises(PromptFailed, match="interrupted"):
+        run(host, dial("3-stage"), steps=6, cfg=3.0)
+    host.on_progress = None
+    assert torch.equal(samples(run(host, dial("3-stage"), steps=6, cfg=3.0)), expected)
+
+
+def test_a_part_of_a_schedule_gives_its_prediction_at_full_size(host):
+    """SamplerCustom's second output is what the callback saw last."""
+    prompt = stock_sampler(workflow([dial()], steps=6), "SamplerCustom")
+    prompt["split"] = node("SplitSigmas", sigmas=["sigmas", 0], step=2)
+    prompt["sampler"]["inputs"]["sigmas"] = ["split", 0]
+    prompt["clean"] = node("JengaTestCapture", latent=["sampler", 1])
+    outputs = host.run(prompt)
+    assert sizes(outputs) == [18]
+    assert samples(outputs).shape == outputs["clean"]["samples"][0].shape == (1, 16, 3, 24, 24)
+    assert samples(outputs).std() > outputs["clean"]["samples"][0].std()  # one carries noise, the other does not
+
+
+def test_denoise_below_one_starts_where_its_sigma_is(host):
+    latent = node("JengaTestLatent", height=24, width=24, keep_first=False)
+    prompt = stock_sampler(workflow([dial()], steps=4, latent=latent))
+    prompt["sampler"]["inputs"]["denoise"] = 0.3
+    outputs = host.run(prompt)
+    assert sizes(outputs) == [24]
+    prompt["sampler"]["inputs"]["denoise"] = 0.8
+    outputs = host.run(prompt)
+    assert sizes(outputs) == [18, 24]
+    assert torch.isfinite(samples(outputs)).all()
+
+
+def test_unknown_models_pass_through_and_it_is_said(host):
+    latent = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
+    settings = {"checkpoint": "ltxv", "latent": latent, "conditioning": {"masked_tokens": 1}}
+    stock = samples(run(host, **settings))
+    outputs = run(host, dial(), **settings)
+    assert torch.equal(samples(outputs), stock)
+    assert steps(outputs) == [3]
+    assert any(node_id == "p0" and "LTXVModel runs dense" in text for node_id, text in host.status)
+    with pytest.raises(PromptFailed, match="model must be one that it knows"):
+        run(host, dial(strict=True), **settings)
