@@ -25,11 +25,13 @@ def is_anchor(layer_index: int, step: int, distance: int) -> bool:
     return step == 0 or (distance > 0 and (step + layer_index) % distance == 0)
 
 
-def relative_cost(steps: int, num_layers: int, distance: int, carved_cost: float) -> float:
+def relative_cost(steps: int, num_layers: int, distance: int | None, carved_cost: float) -> float:
     """Attention work relative to dense: carved_cost for every call, and 1 more for every anchor.
 
-    carved_cost: kept share + tail columns / tokens.
+    distance: None for no anchors. carved_cost: kept share + tail columns / tokens.
     """
+    if distance is None:
+        return carved_cost
     anchors = sum(is_anchor(layer, step, distance) for layer in range(num_layers) for step in range(steps))
     return carved_cost + anchors / (steps * num_layers)
 

@@ -42,6 +42,23 @@ class CarvingSettings:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """A kept share and how far apart anchors are; distance None: no anchors."""
+
+    density: float
+    distance: int | None
+
+
+# Chosen by benchmarks/closed_loop.py.
+QUALITIES = {
+    "fast": Quality(0.1, None),
+    "balanced": Quality(0.05, 8),
+    "high": Quality(0.1, 8),
+    "near-lossless": Quality(0.1, 4),
+}
+
+
+@dataclass(frozen=True)
 class Family:
     """How a model lays out its tokens. grid(diffusion_model, latent_shape) -> TokenGrid.
 

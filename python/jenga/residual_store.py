@@ -8,6 +8,7 @@ On the CPU the host tier is not used: it is the same memory.
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from .residuals import AnchorState
@@ -29,8 +30,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
-    import psutil  # here: ComfyUI has it, torch does not need it
-
     return psutil.virtual_memory().available
 
 
