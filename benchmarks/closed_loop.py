@@ -100,15 +100,17 @@ def sol(share: float) -> Row:
 
 
 def rows(steps: int) -> list[Row]:
-    plain = [sol(0.1), sol(0.2), sol(0.4), carving(0.1), carving(0.2), carving(0.4)]
+    shares = (0.1, 0.2, 0.4)
     if steps <= FEW_STEPS:
-        return [*plain, *(anchored(density, distance) for density in (0.05, 0.1, 0.2) for distance in (0, 3, 2))]
-    more = [anchored(0.05, 16), anchored(0.05, 8), anchored(0.1, 8), anchored(0.05, 4)]
-    return plain + more + [anchored(0.1, 4, bits) for bits in (16, 8, 4)]
+        with_anchors = [anchored(density, distance) for density in (0.05, 0.1, 0.2) for distance in (0, 3, 2)]
+    else:
+        with_anchors = [anchored(0.05, 16), anchored(0.05, 8), anchored(0.1, 8), anchored(0.05, 4)]
+        with_anchors += [anchored(0.1, 4, bits) for bits in (16, 8, 4)]
+    return [*map(carving, shares), *with_anchors, *map(sol, shares)]
 
 
 def measure(model: DemoModel, row: Row, dense: list[torch.Tensor], steps: int) -> tuple[float, float, float, float]:
-    """Cost, relative L2, PSNR and seconds of a run, means over the prompts."""
+    """Cost, relative L2, PSNR and seconds of a run: means over the prompts."""
     figures = []
     for prompt, expected in enumerate(dense):
         method = row.make(model)

@@ -178,7 +178,7 @@ class JengaAttention(io.ComfyNode):
                     step=0.5,
                     optional=True,
                     advanced=True,
-                    tooltip="GB that anchors may take on the GPU (on a CPU: of its memory). 0: 40 % of what is free. "
+                    tooltip="GB that anchors may take on the GPU (on a CPU: of its memory). 0: 25 % of what is free. "
                     "Beyond that they lie in host memory; layers for which there is no room carve without anchors, "
                     "and the node says so.",
                 ),

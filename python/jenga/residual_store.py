@@ -13,7 +13,7 @@ import torch
 
 from .residuals import AnchorState
 
-DEVICE_SHARE = 0.4  # of the device memory that is free when the run's first anchor is made
+DEVICE_SHARE = 0.25  # of the device memory that is free at the run's first anchor: activations grow after it
 HOST_SHARE = 0.25  # of the host memory that is free then
 
 

@@ -57,14 +57,15 @@ def test_guidance_in_one_batch_or_two_is_the_same(host, monkeypatch):
     import comfy.model_base
 
     settings = {"cfg": 3.0, **LONG}
-    together = host.run(workflow([anchored()], **settings))
+    patch_of_16_bits = anchored(residual_bits="16")  # 4-bit codes flip where two sums differ in their last bit
+    together = host.run(workflow([patch_of_16_bits], **settings))
     host.forget()
     with monkeypatch.context() as patch:
         patch.setattr(comfy.model_base.BaseModel, "memory_required", lambda *args, **kwargs: float("inf"))
-        apart = host.run(workflow([anchored()], **settings))
+        apart = host.run(workflow([patch_of_16_bits], **settings))
     assert report(apart)["model_calls_computed"] == 2 * report(together)["model_calls_computed"] == 14
     assert anchors(apart) == 2 * anchors(together) == 12
-    torch.testing.assert_close(samples(apart), samples(together), rtol=0, atol=1e-3)
+    assert error(samples(apart), samples(together)) < 1e-4
 
 
 def test_a_batch_of_two_clips_is_each_of_them(host):
