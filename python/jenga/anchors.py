@@ -136,18 +136,22 @@ class AnchoredAttention:
         self.drop()
         self._store = None
 
+    @property
+    def num_without_place(self) -> int:
+        """Layers that carve without anchors, because the budget is full."""
+        return sum(not placed for placed in self._layers.values())
+
     def describe(self) -> str:
         """Where the states lie and which layers have none, in one line; empty before the first anchor."""
         if self._store is None or not self._layers:
             return ""
         used, budget = self._store.used(), self._store.budget
-        placed = sum(self._layers.values())
         text = f"anchors: {self.config.residual_bits}-bit residuals, {_megabytes(used.device)} on {self._device.type}"
         if used.host:
             text += f" and {_megabytes(used.host)} in host memory: the budget on {self._device.type} is full"
-        if placed < len(self._layers):
-            without, total = len(self._layers) - placed, _megabytes(budget.device + budget.host)
-            text += f"; {without} of {len(self._layers)} layers carve without anchors: the budget of {total} is full"
+        if self.num_without_place:
+            layers, total = f"{self.num_without_place} of {len(self._layers)}", _megabytes(budget.device + budget.host)
+            text += f"; {layers} layers carve without anchors: the budget of {total} is full"
         return text
 
     def _anchor(self, keys, carved: CarvedAttention, q, k, v, grid: TokenGrid, dense, arguments: dict) -> CarvedResult:

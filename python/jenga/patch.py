@@ -249,12 +249,15 @@ class AttentionPatch:
         run, config, device = forward.run, forward.config, call.q.device
         anchored = run.anchored(self, device)
         if forward.call is None:
-            shape = (forward.grid, call.q.shape[1:], call.q.dtype, config.text_logit_bias)
+            batch = call.q.shape[0] // len(forward.conditionings)
+            shape = (forward.grid, batch, call.q.shape[1:], call.q.dtype, config.text_logit_bias)
             forward.call = anchored.begin(
                 forward.conditionings, len(run.report.evaluations), shape, arguments["kv_mask"], self._distance(forward)
             )
             if forward.call.step == 1:  # after step 0 every layer has its place
                 run.report.note(anchored.describe())
+                if anchored.num_without_place and config.strict:
+                    raise RuntimeError(f"Jenga Attention: strict must not meet a fallback, got {anchored.describe()}")
 
         def exact() -> torch.Tensor:
             if not config.text_logit_bias or arguments["text_range"] is None:

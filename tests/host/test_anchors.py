@@ -24,7 +24,7 @@ def anchors(outputs) -> int:
 
 def states_alive() -> int:
     gc.collect()
-    return sum(isinstance(thing, AnchorState) for thing in gc.get_objects())
+    return sum(type(thing) is AnchorState for thing in gc.get_objects())
 
 
 def error(latent, stock) -> float:
@@ -135,6 +135,7 @@ def test_an_interrupted_run_keeps_nothing(host):
 
     def interrupt(step):
         if step == 4:
+            assert states_alive() == 2
             raise InterruptProcessingException
 
     host.forget()
@@ -153,6 +154,8 @@ def test_a_full_budget_is_said_on_the_node_and_the_rest_carves(host):
     text = "1 of 2 layers carve without anchors: the budget of 0 MiB is full"
     assert any(text in note for note in report(outputs)["notes"])
     assert any(text in line for node_id, line in host.status if node_id == "p0")
+    with pytest.raises(PromptFailed, match=f"strict must not meet a fallback, got anchors: .*{text}"):
+        host.run(workflow([anchored(anchor_memory=6e-5, strict=True)], **LONG))
 
 
 def test_out_of_memory_at_an_anchor_falls_back_dense(host, monkeypatch):

@@ -33,8 +33,8 @@ def sdpa(q, k, v):
 class Run:
     """Layers of one model: q, k, v in, results out; counts the dense calls."""
 
-    def __init__(self, config=None, budget=PLENTY, backend="reference", density=0.2):
-        self.anchored = AnchoredAttention(config or AnchorConfig(distance=4), CPU, budget)
+    def __init__(self, config=None, budget=PLENTY, backend="reference", density=0.2, device=CPU):
+        self.anchored = AnchoredAttention(config or AnchorConfig(distance=4), device, budget)
         self.carved = CarvedAttention(JengaConfig(density=density, backend=backend, strict=True))
         self.dense_calls = 0
         self.evaluation = 0
@@ -297,6 +297,22 @@ def test_a_prefetched_state_is_that_of_the_last_put():
         )
         store.prefetch(["a", "unknown"])
     assert (store.get("a").residual.codes == 2).all() and (store.get("a").residual.codes == 2).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("backend", ["native", "flex"])
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_on_a_gpu_host_memory_changes_nothing(backend, bits):
+    """Pinned memory, the side stream and its prefetch against states that stay on the device: the same bits."""
+    size = num_bytes(585, 2, 128, 5, 10, bits)
+    budgets = (Budget(size, 4 * size), PLENTY)
+    device = torch.device("cuda", torch.cuda.current_device())
+    runs = [Run(AnchorConfig(3, bits), budget, backend, device=device) for budget in budgets]
+    for step in range(7):
+        qkv = [x.to(device) for x in draw(head_dim=128, dtype=torch.bfloat16, seed=step)]
+        results = zip(*(run.step(qkv, layers=5) for run in runs), strict=True)
+        assert all(torch.equal(here.out, there.out) for here, there in results)
+    assert runs[0].anchored._store.used() == Budget(size, 4 * size)
 
 
 # --- what it refuses --------------------------------------------------------------------------------------------------
