@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 from comfy_host import PromptFailed
+from safetensors.torch import save_file
 
 from jenga.anchors import AnchoredAttention
 from jenga.residuals import AnchorState
@@ -100,6 +101,34 @@ def test_reused_steps_do_not_count(host):
     computed = [share for share in shares[0] if share is not None]
     assert report(outputs)["model_calls_reused"] > 0
     assert [index for index, share in enumerate(computed) if share == 1.0] == list(range(0, len(computed), 4))
+
+
+def test_a_lora_that_changes_during_the_run_drops_what_was_kept(host):
+    """ComfyUI's hook LoRA with a keyframe: the same conditioning goes on with other weights."""
+    loras = host.base / "models" / "loras"
+    loras.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(4)
+    shapes = {"lora_up": (256, 4), "lora_down": (4, 256)}
+    name = "diffusion_model.blocks.0.self_attn.q.{}.weight"
+    tensors = {name.format(side): torch.randn(shape, generator=generator) for side, shape in shapes.items()}
+    save_file(tensors, loras / "tiny.safetensors")
+
+    def run(*keyframes) -> dict:
+        prompt = workflow([anchored(anchor_distance="first step")], **LONG)
+        prompt["lora"] = node("CreateHookLoraModelOnly", lora_name="tiny.safetensors", strength_model=1.0)
+        previous = {}
+        for index, (strength, start) in enumerate(keyframes):
+            prompt[f"k{index}"] = node("CreateHookKeyframe", strength_mult=strength, start_percent=start, **previous)
+            previous = {"prev_hook_kf": [f"k{index}", 0]}
+        prompt["hooks"] = node("SetHookKeyframes", hooks=["lora", 0], hook_kf=previous["prev_hook_kf"])
+        inputs = {"strength": 1.0, "set_cond_area": "default", "hooks": ["hooks", 0]}
+        prompt["hooked"] = node("ConditioningSetProperties", cond_NEW=["positive", 0], **inputs)
+        prompt["guider"]["inputs"]["positive"] = ["hooked", 0]
+        return host.run(prompt)
+
+    steady, changing = run((1.0, 0.0)), run((1.0, 0.0), (0.3, 0.5))
+    assert not torch.equal(samples(steady), samples(changing))
+    assert (anchors(steady), anchors(changing)) == (2, 4)
 
 
 def test_two_samplers_for_two_experts(host):
