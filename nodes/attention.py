@@ -4,12 +4,32 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
 import jenga
-from jenga.patch import FORWARD_KEY, AttentionPatch, CarvingSettings, parse_layers
+from jenga.anchors import relative_cost
+from jenga.config import RESIDUAL_BITS
+from jenga.patch import FORWARD_KEY, QUALITIES, AttentionPatch, CarvingSettings, parse_layers
 
 from . import runs, status
 from .families import FAMILIES, family_of, model_name
 
 OVERRIDE = "optimized_attention_override"
+CUSTOM = "custom"
+NO_ANCHORS = "off"
+DISTANCES = {NO_ANCHORS: None, "first step": 0, **{str(distance): distance for distance in (2, 3, 4, 6, 8, 12, 16)}}
+
+
+def quality_help() -> str:
+    """The tooltip of `quality`: what each choice computes and needs."""
+    lines = ["Attention work in a run of 30 steps, against dense."]
+    for name, quality in QUALITIES.items():
+        work = relative_cost(30, 40, quality.distance, quality.density + 1 / 64)
+        anchors = "no anchors" if quality.distance is None else f"dense on every {quality.distance}th step, in turns"
+        lines.append(f"{name}: {work:.0%} (keeps {quality.density:.0%} of the blocks, {anchors}).")
+    lines.append("custom: density and anchor_distance below.")
+    lines.append(
+        "Anchors need memory in proportion to tokens and width: 0.18 GB per layer and conditioning for a 720p "
+        "HunyuanVideo clip. With anchors a sampler preset's kept shares do not count."
+    )
+    return "\n".join(lines)
 
 
 class JengaAttention(io.ComfyNode):
@@ -32,8 +52,9 @@ class JengaAttention(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
-                    tooltip="Keeps about this share of key blocks for every block of queries. 1.0 is dense attention. "
-                    "A preset of the Progressive Resolution Sampler sets its own for each stage.",
+                    tooltip="For quality custom. Keeps about this share of key blocks for every block of queries. 1.0 "
+                    "is dense attention. Without anchors a preset of the Progressive Resolution Sampler sets its own "
+                    "for each stage.",
                 ),
                 io.Float.Input(
                     "top_p",
@@ -124,6 +145,43 @@ class JengaAttention(io.ComfyNode):
                     advanced=True,
                     tooltip="Off: the model passes through untouched. For A/B without rewiring.",
                 ),
+                io.Combo.Input(
+                    "quality",
+                    options=[*QUALITIES, CUSTOM],
+                    default="balanced",
+                    optional=True,
+                    tooltip=quality_help(),
+                ),
+                io.Combo.Input(
+                    "anchor_distance",
+                    options=list(DISTANCES),
+                    default=NO_ANCHORS,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For quality custom. 4: each layer is dense on every fourth step, the layers taking turns, "
+                    "and in between it adds what carving missed there. Smaller is closer to dense and slower.",
+                ),
+                io.Combo.Input(
+                    "residual_bits",
+                    options=[str(bits) for bits in RESIDUAL_BITS],
+                    default="4",
+                    optional=True,
+                    advanced=True,
+                    tooltip="How exactly anchors keep what carving missed. 8 and 16 take two and four times the memory "
+                    "of 4.",
+                ),
+                io.Float.Input(
+                    "anchor_memory",
+                    default=0.0,
+                    min=0.0,
+                    max=1024.0,
+                    step=0.5,
+                    optional=True,
+                    advanced=True,
+                    tooltip="GB that anchors may take on the GPU (on a CPU: of its memory). 0: 25 % of what is free. "
+                    "Beyond that they lie in host memory; layers for which there is no room carve without anchors, "
+                    "and the node says so.",
+                ),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -146,10 +204,20 @@ class JengaAttention(io.ComfyNode):
         backend,
         strict,
         enabled,
+        quality=CUSTOM,  # what a prompt meant that was saved before there was a choice
+        anchor_distance=NO_ANCHORS,
+        residual_bits="4",
+        anchor_memory=0.0,
     ) -> io.NodeOutput:
         if not enabled:
             status.say(cls.hidden.unique_id, "off: the model is as it came")
             return io.NodeOutput(model)
+        distance = DISTANCES[anchor_distance]
+        if quality != CUSTOM:
+            density, distance = QUALITIES[quality].density, QUALITIES[quality].distance
+        anchors = None
+        if distance is not None:
+            anchors = jenga.AnchorConfig(distance, int(residual_bits), int(anchor_memory * 2**30) or None)
         settings = CarvingSettings(
             config=jenga.JengaConfig(
                 density=density,
@@ -161,6 +229,7 @@ class JengaAttention(io.ComfyNode):
                 backend=backend,
                 strict=strict,
             ),
+            anchors=anchors,
             dense_layers=parse_layers(dense_blocks),
             start_percent=start_percent,
             end_percent=end_percent,

@@ -1,12 +1,14 @@
 """Attention carving and progressive resolution for video diffusion transformers."""
 
-from .attention import CarvedAttention, CarvedResult, backends, carved_attention
-from .config import JengaConfig, TokenGrid
+from .attention import CarvedAttention, CarvedResult, carved_attention
+from .config import AnchorConfig, JengaConfig, TokenGrid
+from .dispatch import backends
 
 __version__ = "0.1.0"
 
 __all__ = [
     "STAGES",
+    "AnchorConfig",
     "CarvedAttention",
     "CarvedResult",
     "JengaConfig",

@@ -1,36 +1,25 @@
 """carved_attention: from tensors in the host's order to carved attention on the best backend that takes them.
 
 Validate once -> plan (what depends on the grid alone: order, forced blocks, minimum) -> backend (every fallback with
-its reason) -> prepare_blocks, select_blocks, block_sparse_attention -> what was really kept.
+its reason) -> prepare_blocks, select_blocks (or given lists), block_sparse_attention -> what was really kept.
 `CarvedAttention` keeps its plans, so hold one per run; `carved_attention` is the function for a single call.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from numbers import Integral
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 
-from . import curves, ops, reference
+from . import ops
 from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
-from .constraints import dtype_name, refusal
+from .constraints import dtype_name
+from .dispatch import Implementation, choose, implementation, unavailable
+from .plan import Plan, make_context_bias, make_plan
+from .residuals import BlockLists, Residual, make_residual
 
 DENSE = "dense"  # what CarvedResult.backend says where nothing was carved
 MASKED_VIDEO = "kv_mask has a False on a video column: attention is dense"
-
-
-@dataclass(frozen=True)
-class BackendStatus:
-    """Whether a backend can run on this machine, and why not."""
-
-    name: str
-    available: bool
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {'available' if self.available else self.reason}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +32,7 @@ class CarvedResult:
                 was computed, over all B * H * N * N such pairs. Tail cells and context are not counted.
     backend     native_cpu | native_cuda | flex | reference | dense
     reason      why it is not the backend that the configuration asks for; empty where it is
+    lists       the blocks that were kept; None where the call fell back to dense
     """
 
     out: torch.Tensor
@@ -50,17 +40,7 @@ class CarvedResult:
     kept_share: torch.Tensor
     backend: str
     reason: str
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What depends on grid, sequence length and device alone."""
-
-    token_index: torch.Tensor  # int32 [S]: raster row of every carved token, context first
-    forced_blocks: torch.Tensor | None  # bool [nq, nkv]: kept whatever the scores say
-    num_context: int
-    num_video: int
-    min_blocks: int
+    lists: BlockLists | None = None
 
 
 def carved_attention(
@@ -83,20 +63,14 @@ def carved_attention(
     return attention(q, k, v, grid, video_start, text_range, kv_mask, softmax_scale).out
 
 
-def backends() -> list[BackendStatus]:
-    """Every backend, whether it can run on this machine, and why not."""
-    reasons = _unavailable(ops.native_status())
-    return [BackendStatus(name, not reason, reason) for name, reason in reasons.items()]
-
-
 class CarvedAttention:
     """Carved attention with its plans: make one per run and configuration. Nothing is shared between objects."""
 
     def __init__(self, config: JengaConfig | None = None):
         self.config = config or JengaConfig()
         self._native = ops.native_status()
-        self._unavailable = _unavailable(self._native)
-        self._plans: dict[tuple, _Plan] = {}
+        self._unavailable = unavailable(self._native)
+        self._plans: dict[tuple, Plan] = {}
         self._last_bias: tuple = (None, None, None)  # mask, (mask version, arguments), result
 
     def __call__(
@@ -109,6 +83,8 @@ class CarvedAttention:
         text_range: tuple[int, int] | None = None,
         kv_mask: torch.Tensor | None = None,
         softmax_scale: float | None = None,
+        lists: BlockLists | None = None,
+        residual: Residual | None = None,
     ) -> CarvedResult:
         """Attention of q over k, v. Source: paper; compensation, context and masks ours.
 
@@ -119,6 +95,8 @@ class CarvedAttention:
         kv_mask        bool [B, S]: False columns are never attended; on a video column it makes the call dense. One
                        tensor object is read once: do not change it in place between calls
         softmax_scale  D ** -0.5 where None
+        lists          keep these blocks and select none; None: selected from q and k
+        residual       added to out (not to lse), for video and context rows
         Raises TypeError or ValueError for input that breaks these rules, RuntimeError for a tensor that needs grad and,
         with config.strict, for every fallback.
         """
@@ -134,32 +112,33 @@ class CarvedAttention:
             out = _dense(q, k, v, video_start, plan.num_video, kv_mask, self._text_bias(text_range), scale)
             return CarvedResult(out, None, torch.ones((), device=q.device), DENSE, MASKED_VIDEO)
 
-        backend, reason = self._choose(q)
+        backend, reason = choose(self.config.backend, q, self._unavailable)
         if reason:
             self._fall_back(reason)
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-        out, lse, kept_share = self._carve(_implementation(backend), plan, q, k, v, context_bias, scale)
-        return CarvedResult(out, lse, kept_share, backend, reason)
+        operators = implementation(backend)
+        out, lse, lists = self._carve(operators, plan, q, k, v, context_bias, scale, lists, residual)
+        kept_share = _kept_share(lists, plan.num_video, self.config.kv_block_size)
+        return CarvedResult(out, lse, kept_share, backend, reason, lists)
 
-    def _carve(self, steps, plan: _Plan, q, k, v, context_bias, scale):
-        prepare_blocks, select_blocks, block_sparse_attention = steps
+    def pack_residual(self, dense: torch.Tensor, carved: CarvedResult, bits: int) -> Residual:
+        """What `carved` missed of `dense` [B, H, S, D], for the calls after it. bits: 4, 8, or 16 for bfloat16."""
+        return make_residual(dense, carved.out, bits, implementation(carved.backend).pack_residual)
+
+    def _carve(self, operators: Implementation, plan: Plan, q, k, v, context_bias, scale, lists, residual):
         config = self.config
         kv_block = config.kv_block_size
         tail = config.tail_block_size if config.compensation == "mean" else 0
-        k_carved, v_carved, q_pool, k_pool, k_tail, v_tail = prepare_blocks(
+        k_carved, v_carved, q_pool, k_pool, k_tail, v_tail = operators.prepare_blocks(
             q, k, v, plan.token_index, plan.num_context, Q_BLOCK_SIZE, kv_block, tail
         )
-        if config.semantics == "published" and plan.num_video % Q_BLOCK_SIZE:
-            # The paper pads the last block with zeros that take part in its mean.
-            share = plan.num_video % Q_BLOCK_SIZE / Q_BLOCK_SIZE
-            q_pool, k_pool = (torch.cat([x[:, :, :-1], x[:, :, -1:] * share], 2) for x in (q_pool, k_pool))
-        index, count = select_blocks(q_pool, k_pool, plan.forced_blocks, plan.min_blocks, config.top_p, scale)
-        out, lse = block_sparse_attention(
+        if lists is None:
+            lists = self._select(operators, plan, q_pool, k_pool, scale)
+        out, lse = operators.block_sparse_attention(
             q,
             k_carved,
             v_carved,
-            index,
-            count,
+            *lists,
             plan.token_index,
             plan.num_context,
             Q_BLOCK_SIZE,
@@ -169,16 +148,27 @@ class CarvedAttention:
             k_tail if tail else None,
             v_tail if tail else None,
             tail,
+            *(residual or ()),
         )
-        return out, lse, _kept_share(index, count, plan.num_video, kv_block)
+        return out, lse, lists
 
-    def _plan(self, grid: TokenGrid, tokens: int, video_start: int, device: torch.device) -> _Plan:
+    def _select(self, operators: Implementation, plan: Plan, q_pool, k_pool, scale) -> BlockLists:
+        config = self.config
+        if config.semantics == "published" and plan.num_video % Q_BLOCK_SIZE:
+            # The paper pads the last block with zeros that take part in its mean.
+            share = plan.num_video % Q_BLOCK_SIZE / Q_BLOCK_SIZE
+            q_pool, k_pool = (torch.cat([x[:, :, :-1], x[:, :, -1:] * share], 2) for x in (q_pool, k_pool))
+        return BlockLists(
+            *operators.select_blocks(q_pool, k_pool, plan.forced_blocks, plan.min_blocks, config.top_p, scale)
+        )
+
+    def _plan(self, grid: TokenGrid, tokens: int, video_start: int, device: torch.device) -> Plan:
         key = (grid, tokens, video_start, device)
         if key not in self._plans:
-            self._plans[key] = _make_plan(grid, tokens, video_start, device, self.config, self._native.cpu)
+            self._plans[key] = make_plan(grid, tokens, video_start, device, self.config, self._native.cpu)
         return self._plans[key]
 
-    def _context_bias(self, plan: _Plan, batch: int, video_start: int, text_range, kv_mask):
+    def _context_bias(self, plan: Plan, batch: int, video_start: int, text_range, kv_mask):
         """fp32 [B, P] logit bias of the context columns (None: all 0), and whether a video column is masked."""
         text_bias = self._text_bias(text_range)
         if kv_mask is None and text_bias is None:
@@ -187,7 +177,7 @@ class CarvedAttention:
         version = None if kv_mask is None or kv_mask.is_inference() else kv_mask._version
         key = (version, batch, video_start, text_range, id(plan))
         if self._last_bias[0] is not kv_mask or self._last_bias[1] != key:
-            self._last_bias = (kv_mask, key, _make_context_bias(plan, batch, video_start, text_bias, kv_mask))
+            self._last_bias = (kv_mask, key, make_context_bias(plan, batch, video_start, text_bias, kv_mask))
         return self._last_bias[2]
 
     def _text_bias(self, text_range) -> tuple[int, int, float] | None:
@@ -195,106 +185,14 @@ class CarvedAttention:
             return None
         return (*text_range, float(self.config.text_logit_bias))
 
-    def _choose(self, q: torch.Tensor) -> tuple[str, str]:
-        """The first backend that can run and takes q, and why the ones before it do not."""
-        reasons = []
-        for backend in _candidates(self.config.backend, q.device):
-            reason = self._unavailable[backend] or refusal(backend, q)
-            if not reason:
-                return backend, "; ".join(reasons)
-            reasons.append(f"{backend}: {reason}")
-        raise ValueError(f"carved_attention: q must be taken by a backend, got {'; '.join(reasons)}")
-
     def _fall_back(self, reason: str):
         if self.config.strict:
             raise RuntimeError(f"carved_attention: strict must not meet a fallback, got {reason}")
 
 
-def _candidates(requested: str, device: torch.device) -> tuple[str, ...]:
-    """Backends in the order in which they are tried; the reference is the last resort."""
-    native = ("native_cuda", "flex") if device.type == "cuda" else ("native_cpu",)
-    return {
-        "auto": (*native, "reference"),
-        "native": (*native, "reference"),
-        "flex": ("flex", "reference"),
-        "reference": ("reference",),
-    }[requested]
-
-
-def _unavailable(native) -> dict[str, str]:
-    """Backend -> why this machine cannot run it; empty where it can."""
-    no_cuda = "" if torch.cuda.is_available() else "torch sees no CUDA device"
-    no_triton = "" if importlib.util.find_spec("triton") else "Triton is not installed"
-    no_library = "" if native.cuda else native.reason or "the native CUDA library is not loaded"
-    return {
-        "native_cuda": no_cuda or no_library,
-        "flex": no_cuda or no_triton,
-        "native_cpu": "" if native.cpu else native.reason or "the native library is not loaded",
-        "reference": "",
-    }
-
-
-def _implementation(backend: str):
-    """prepare_blocks, select_blocks and block_sparse_attention of a backend."""
-    if backend == "flex":
-        from . import flex  # here: its import pulls in torch's higher-order operators
-
-        return reference.prepare_blocks, reference.select_blocks, flex.block_sparse_attention
-    source = ops if backend.startswith("native") else reference
-    return source.prepare_blocks, source.select_blocks, source.block_sparse_attention
-
-
-@torch.compiler.disable  # a tracer would unroll the walk along the curve
-def _make_plan(grid: TokenGrid, tokens: int, video_start: int, device, config: JengaConfig, native: bool) -> _Plan:
-    source, num_video = ops if native else curves, grid.num_tokens
-    order = source.curve_order(grid.t, grid.h, grid.w, config.curve)
-    context = torch.cat([torch.arange(video_start), torch.arange(video_start + num_video, tokens)])
-    token_index = torch.cat([context.int(), video_start + order])
-    forced = _forced_blocks(grid, config, source) if config.adjacency else None
-    return _Plan(
-        token_index.to(device),
-        None if forced is None else forced.to(device),
-        tokens - num_video,
-        num_video,
-        config.min_blocks(num_video),
-    )
-
-
-def _forced_blocks(grid: TokenGrid, config: JengaConfig, source: ModuleType) -> torch.Tensor:
-    """bool [nq, nkv]: key blocks that a query block keeps because they touch it.
-
-    With the sliced curve, blocks that hold a token of the first frame also keep each other (paper; the number of these
-    blocks comes from the real frame size and counts the one that straddles its end, ours).
-    """
-    num_video, kv_block = grid.num_tokens, config.kv_block_size
-    touch = source.block_adjacency(grid.t, grid.h, grid.w, config.curve, kv_block)
-    num_q_blocks, per_query = -(-num_video // Q_BLOCK_SIZE), Q_BLOCK_SIZE // kv_block
-    rows = F.pad(touch, (0, 0, 0, num_q_blocks * per_query - touch.shape[0]))
-    forced = rows.view(num_q_blocks, per_query, -1).any(1)
-    if config.curve == "gilbert2d_sliced":
-        frame = grid.h * grid.w
-        forced[: -(-frame // Q_BLOCK_SIZE), : -(-frame // kv_block)] = True
-    return forced
-
-
-def _make_context_bias(plan: _Plan, batch: int, video_start: int, text_bias, kv_mask):
-    num_context = plan.num_context
-    columns = plan.token_index[:num_context]
-    padded = num_context + -num_context % reference.CONTEXT_ALIGNMENT
-    bias = torch.full((batch, padded), -torch.inf, device=columns.device)
-    bias[:, :num_context] = 0
-    if text_bias is not None:
-        start, stop, value = text_bias
-        bias[:, :num_context] += value * ((columns >= start) & (columns < stop))
-    if kv_mask is None:
-        return bias, False
-    bias[:, :num_context].masked_fill_(~kv_mask[:, columns], -torch.inf)
-    video = kv_mask[:, video_start : video_start + plan.num_video]
-    return bias, not bool(video.all())
-
-
-def _kept_share(index: torch.Tensor, count: torch.Tensor, num_video: int, kv_block: int) -> torch.Tensor:
+def _kept_share(lists: BlockLists, num_video: int, kv_block: int) -> torch.Tensor:
     """fp32 scalar on the device: see CarvedResult. Ragged last blocks count with the tokens they have."""
+    index, count = lists
     batch, heads, num_q_blocks = count.shape
     num_kv_blocks = -(-num_video // kv_block)
     has_last = index.amax(-1) == num_kv_blocks - 1

@@ -12,6 +12,7 @@ TAIL_BLOCK_SIZES = (32, 64, 128)
 COMPENSATIONS = ("mean", "none")
 BACKENDS = ("auto", "native", "flex", "reference")
 SEMANTICS = ("corrected", "published")
+RESIDUAL_BITS = (4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,35 @@ class JengaConfig:
     def _require(self, name: str, condition: bool, rule: str):
         if not condition:
             raise ValueError(f"JengaConfig: {name} must {rule}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class AnchorConfig:
+    """How often carving is put right by dense attention (ours). Raises ValueError like JengaConfig.
+
+    distance       a layer is an anchor on every distance-th step, the layers one after the other; at least 2, or 0 for
+                   the first step of every size alone
+    residual_bits  4 | 8 | 16 (bfloat16): how exactly the steps in between know what carving misses
+    memory         bytes that residuals may take on the device; None: a share of what is free when the run starts
+    """
+
+    distance: int = 8
+    residual_bits: int = 4
+    memory: int | None = None
+
+    def __post_init__(self):
+        self._require("distance", _is_count(self.distance) and self.distance != 1, "be 0 or an integer of at least 2")
+        bits = _is_count(self.residual_bits) and self.residual_bits in RESIDUAL_BITS
+        self._require("residual_bits", bits, f"be one of {', '.join(map(str, RESIDUAL_BITS))}")
+        self._require("memory", self.memory is None or _is_count(self.memory), "be None or bytes, at least 0")
+
+    def _require(self, name: str, condition: bool, rule: str):
+        if not condition:
+            raise ValueError(f"AnchorConfig: {name} must {rule}, got {getattr(self, name)!r}")
+
+
+def _is_count(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
 
 
 def _is_number(value) -> bool:

@@ -3,8 +3,8 @@
 Key rows are [context | video | tail cells], each part padded to whole key blocks; a tail cell is a key row whose logit
 gets + log n_c in score_mod. Kept video blocks are full (no mask is evaluated there); context, tail and a ragged last
 block are partial: mask_mod asks whether the block that decides about a column was kept.
-Signature of reference.block_sparse_attention, without the residual. Made for torch.compile: eager FlexAttention, which
-is what a CPU tensor gets, builds the whole score matrix and serves tests only.
+Signature of reference.block_sparse_attention; the residual is added in torch. Made for torch.compile: eager
+FlexAttention, which is what a CPU tensor gets, builds the whole score matrix and serves tests only.
 """
 
 import functools
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
-from .reference import reorder_tokens
+from .reference import reorder_tokens, unpack_residual
 
 
 def block_sparse_attention(
@@ -31,6 +31,8 @@ def block_sparse_attention(
     k_tail: torch.Tensor | None = None,
     v_tail: torch.Tensor | None = None,
     tail_block_size: int = 0,
+    residual: torch.Tensor | None = None,
+    residual_scale: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See reference.block_sparse_attention. Returns out [B, H, S, D] (memory [B, S, H, D]) and lse fp32 [B, H, S]."""
     batch, heads, tokens, dim = q.shape
@@ -111,6 +113,8 @@ def block_sparse_attention(
             None,
             softmax_scale,
         )
+    if residual is not None:
+        out += unpack_residual(residual, residual_scale, torch.float32).transpose(1, 2)
     return out, lse
 
 

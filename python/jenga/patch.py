@@ -8,31 +8,54 @@ travels in the host's options dict, as `options["jenga_stage"]` (written by the 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
-from .attention import DENSE, CarvedAttention
-from .config import JengaConfig, TokenGrid
+from .anchors import ANCHOR, AnchoredAttention, ModelCall
+from .attention import DENSE, CarvedAttention, CarvedResult
+from .config import AnchorConfig, JengaConfig, TokenGrid
 from .report import Report
 
 STAGE_KEY = "jenga_stage"
 FORWARD_KEY = "jenga"
+FEWEST_STEPS = 6  # below this only the first step of a size has anchors
 ATTENTION_ARGUMENTS = ("heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape")
 
 
 @dataclass(frozen=True)
 class CarvingSettings:
-    """What a user chose. dense_layers: layer indices that stay dense. start_percent and end_percent: the part of the
-    noise schedule that is carved, 0 = all noise. min_tokens: fewer video tokens than this stay dense.
+    """What a user chose. anchors: None for carving alone; with anchors the kept share of `config` counts in every
+    stage, not the stage's own, which was made for carving alone. dense_layers: layer indices that stay dense.
+    start_percent and end_percent: the part of the noise schedule that is carved, 0 = all noise. min_tokens: fewer video
+    tokens than this stay dense.
     """
 
     config: JengaConfig
+    anchors: AnchorConfig | None = None
     dense_layers: frozenset[int] = frozenset()
     start_percent: float = 0.0
     end_percent: float = 1.0
     min_tokens: int = 4096
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A kept share and how far apart anchors are; distance None: no anchors."""
+
+    density: float
+    distance: int | None
+
+
+# Chosen by benchmarks/closed_loop.py.
+QUALITIES = {
+    "fast": Quality(0.1, None),
+    "balanced": Quality(0.05, 8),
+    "high": Quality(0.1, 8),
+    "near-lossless": Quality(0.1, 4),
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,7 @@ class Run:
     def __init__(self):
         self.report = Report()
         self._carved: dict[tuple, CarvedAttention] = {}
+        self._anchored: dict[tuple, AnchoredAttention] = {}
 
     def carved(self, config: JengaConfig, device: torch.device) -> CarvedAttention:
         """One CarvedAttention per configuration and device, so that devices share nothing."""
@@ -61,15 +85,31 @@ class Run:
             self._carved[key] = CarvedAttention(config)
         return self._carved[key]
 
+    def anchored(self, patch: "AttentionPatch", device: torch.device) -> AnchoredAttention:
+        """One AnchoredAttention per patched model and device."""
+        key = (patch, device)
+        if key not in self._anchored:
+            self._anchored[key] = AnchoredAttention(patch.settings.anchors, device)
+        return self._anchored[key]
+
+    def drop_anchors(self) -> None:
+        """For the owner of the stages: the latent was noised anew, what anchors kept does not fit it any more."""
+        for anchored in self._anchored.values():
+            anchored.drop()
+
     def close(self) -> None:
         self._carved.clear()
+        for anchored in self._anchored.values():
+            anchored.close()
+        self._anchored.clear()
 
 
 @dataclass
 class StageState:
     """Where a run stands. One object for the run, changed by its owner only; the host's option copies share it.
 
-    density: overrides the configuration's, None leaves it. text_logit_bias: for the text columns of joint attention.
+    density: overrides the configuration's where carving has no anchors, None leaves it. text_logit_bias: for the text
+    columns of joint attention.
     """
 
     run: Run
@@ -89,8 +129,11 @@ class Forward:
     config: JengaConfig
     text_tokens: int  # least number of tokens before the video
     text_first: bool
+    conditionings: tuple[Hashable, ...]  # one for each equal part of the batch
+    steps: int  # of the schedule that the sampler follows; 0: not known
     dense_reason: str = ""  # why the settings want this whole call dense
     layers: int = 0
+    call: ModelCall | None = None  # set by the first attention call, where carving has anchors
     masks: list[tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=list)
 
 
@@ -115,16 +158,24 @@ class AttentionPatch:
         shapes = kwargs.get("latent_shapes")
         grid = self.family.grid(model.diffusion_model, tuple(shapes[0] if shapes else args[0].shape))
         config = self.settings.config
-        if stage.density is not None or stage.text_logit_bias:
-            config = replace(
-                config,
-                density=config.density if stage.density is None else stage.density,
-                text_logit_bias=config.text_logit_bias + stage.text_logit_bias,
-            )
+        density = config.density if stage.density is None or self.settings.anchors else stage.density
+        if density != config.density or stage.text_logit_bias:
+            config = replace(config, density=density, text_logit_bias=config.text_logit_bias + stage.text_logit_bias)
         context = kwargs.get("c_crossattn", args[3] if len(args) > 3 else None)
         text_tokens = context.shape[1] if self.family.text_first and context is not None else 0
         reason = self._dense_reason(model, options, grid.num_tokens)
-        return Forward(self, stage.run, grid, config, text_tokens, self.family.text_first, reason)
+        steps = len(options.get("sample_sigmas", ())) - 1
+        return Forward(
+            self,
+            stage.run,
+            grid,
+            config,
+            text_tokens,
+            self.family.text_first,
+            _conditionings(model, options),
+            max(steps, 0),
+            reason,
+        )
 
     def _dense_reason(self, model, options: dict, num_video: int) -> str:
         settings = self.settings
@@ -149,16 +200,17 @@ class AttentionPatch:
             return self._dense(func, q, k, v, *args, **kwargs)
         layer_index = forward.layers
         forward.layers += 1
-        out = self._carve(forward, call, layer_index, before_video)
+        dense = partial(self._dense, func, q, k, v, *args, **kwargs)
+        out = self._carve(forward, call, layer_index, before_video, dense)
         if out is None:
             forward.run.report.attention(layer_index, 1.0, DENSE)
-            return self._dense(func, q, k, v, *args, **kwargs)
+            return dense()
         return out
 
     def _dense(self, func, *args, **kwargs):
         return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)
 
-    def _carve(self, forward: Forward, call: "AttentionCall", layer_index: int, before_video: int):
+    def _carve(self, forward: Forward, call: "AttentionCall", layer_index: int, before_video: int, dense: Callable):
         """The carved output in the host's layout; None where the call must stay dense, with the reason reported."""
         report = forward.run.report
         if forward.dense_reason or layer_index in self.settings.dense_layers:
@@ -169,24 +221,57 @@ class AttentionPatch:
         kv_mask, readable = _key_mask(forward, call)
         if not readable:
             return self._refuse(report, "an attention mask that is not one of padded keys")
-        carved = forward.run.carved(forward.config, call.q.device)
+        arguments = {
+            "video_start": before_video,
+            "text_range": (0, before_video) if before_video else None,
+            "kv_mask": kv_mask,
+            "softmax_scale": call.scale,
+        }
         try:
-            result = carved(
-                call.q,
-                call.k,
-                call.v,
-                forward.grid,
-                video_start=before_video,
-                text_range=(0, before_video) if before_video else None,
-                kv_mask=kv_mask,
-                softmax_scale=call.scale,
-            )
+            if self.settings.anchors is None:
+                carved = forward.run.carved(forward.config, call.q.device)
+                result = carved(call.q, call.k, call.v, forward.grid, **arguments)
+            else:
+                result = self._anchored(forward, call, layer_index, dense, arguments)
         except torch.OutOfMemoryError:
+            forward.run.drop_anchors()
             return self._refuse(report, "out of memory")
-        report.attention(layer_index, result.kept_share, result.backend)
+        if result.backend == ANCHOR:
+            report.choice("anchor step")
+        report.attention(layer_index, result.kept_share, DENSE if result.backend == ANCHOR else result.backend)
         if result.reason:
             report.fallback(result.reason)
         return call.output(result.out)
+
+    def _anchored(
+        self, forward: Forward, call: "AttentionCall", layer_index: int, dense: Callable, arguments: dict
+    ) -> CarvedResult:
+        run, config, device = forward.run, forward.config, call.q.device
+        anchored = run.anchored(self, device)
+        if forward.call is None:
+            batch = call.q.shape[0] // len(forward.conditionings)
+            shape = (forward.grid, batch, call.q.shape[1:], call.q.dtype, config.text_logit_bias)
+            forward.call = anchored.begin(
+                forward.conditionings, len(run.report.evaluations), shape, arguments["kv_mask"], self._distance(forward)
+            )
+            if forward.call.step == 1:  # after step 0 every layer has its place
+                run.report.note(anchored.describe())
+                if anchored.num_without_place and config.strict:
+                    raise RuntimeError(f"Jenga Attention: strict must not meet a fallback, got {anchored.describe()}")
+
+        def exact() -> torch.Tensor:
+            if not config.text_logit_bias or arguments["text_range"] is None:
+                return call.heads_first(dense())
+            # The host's own attention knows nothing of the amplifier.
+            everything = run.carved(replace(config, density=1.0), device)
+            return everything(call.q, call.k, call.v, forward.grid, **arguments).out
+
+        carved = run.carved(config, device)
+        return anchored(forward.call, layer_index, carved, call.q, call.k, call.v, forward.grid, exact, **arguments)
+
+    def _distance(self, forward: Forward) -> int:
+        """Short schedules are anchored at their first step alone: every further anchor is a large part of them."""
+        return 0 if 0 < forward.steps < FEWEST_STEPS else self.settings.anchors.distance
 
     def _refuse(self, report: Report, reason: str) -> None:
         if self.settings.config.strict:
@@ -227,6 +312,10 @@ class AttentionCall:
         """[B, H, S, D] -> the layout the host asked for."""
         return out if self.keep_heads else out.transpose(1, 2).flatten(2)
 
+    def heads_first(self, out: torch.Tensor) -> torch.Tensor:
+        """The layout the host asked for -> [B, H, S, D]."""
+        return out if self.keep_heads else out.unflatten(2, (self.q.shape[1], -1)).transpose(1, 2)
+
 
 def own_options(args: tuple, kwargs: dict) -> tuple[tuple, dict, dict]:
     """The arguments of a model call with a shallow copy of its options dict, and that copy, free to write."""
@@ -253,6 +342,18 @@ def parse_layers(text: str) -> frozenset[int]:
 def latent_grid(patch: tuple[int, int, int], latent_shape: tuple[int, ...]) -> TokenGrid:
     """Tokens of a latent [..., T, H, W] cut in patches; a ragged edge is padded to a whole patch."""
     return TokenGrid(*(math.ceil(size / side) for size, side in zip(latent_shape[-3:], patch, strict=True)))
+
+
+def _conditionings(model, options: dict) -> tuple[Hashable, ...]:
+    """What tells the parts of a batch apart: the host's conditioning, the frames of a context window, and the strengths
+    of weight hooks, which may follow a schedule. One entry for each equal part, no two alike.
+    """
+    window = options.get("context_window")
+    frames = None if window is None else tuple(window.index_list)
+    hooks = getattr(getattr(model, "current_patcher", None), "current_hooks", None)
+    weights = None if hooks is None else tuple((id(hook.hook_ref), hook.strength) for hook in hooks.hooks)
+    parts = list(options.get("uuids") or options["cond_or_uncond"])
+    return tuple((part, parts[:index].count(part), frames, weights) for index, part in enumerate(parts))
 
 
 def _key_mask(forward: Forward, call: AttentionCall) -> tuple[torch.Tensor | None, bool]:

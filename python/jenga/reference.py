@@ -165,7 +165,7 @@ def block_sparse_attention(
             reorder_tokens(q, context_rows), k_carved, v_carved, bias, softmax_scale
         )
     if residual is not None:
-        out += _unpack(residual, residual_scale, compute).transpose(1, 2)
+        out += unpack_residual(residual, residual_scale, compute).transpose(1, 2)
     return out, lse
 
 
@@ -183,6 +183,16 @@ def pack_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int) -> tuple
         return code.contiguous(), scale
     nibble = code.view(torch.uint8) & 15
     return nibble[..., 0::2] | nibble[..., 1::2] << 4, scale
+
+
+def unpack_residual(residual: torch.Tensor, scale: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+    """What pack_residual packed, or a float residual (scale None), as numbers [B, S, H, D]."""
+    if scale is None:
+        return residual.to(dtype)
+    if residual.dtype == torch.uint8:
+        nibbles = torch.stack([residual & 15, residual >> 4], dim=-1).flatten(-2).to(torch.int8)
+        residual = torch.where(nibbles > 7, nibbles - 16, nibbles)
+    return residual.to(dtype) * scale[..., None].to(dtype)
 
 
 def _video_rows(q, k_carved, v_carved, lists, context_bias, tail, block_sizes, softmax_scale):
@@ -267,16 +277,6 @@ def _attend(q, k, v, bias, softmax_scale):
     total = weights.sum(-1, keepdim=True)
     out = weights @ v / total.clamp_min(torch.finfo(total.dtype).tiny)
     return out, (largest + total.log()).squeeze(-1)
-
-
-def _unpack(residual, scale, dtype):
-    """Residual codes as numbers [B, S, H, D]."""
-    if scale is None:
-        return residual.to(dtype)
-    if residual.dtype == torch.uint8:
-        nibbles = torch.stack([residual & 15, residual >> 4], dim=-1).flatten(-2).to(torch.int8)
-        residual = torch.where(nibbles > 7, nibbles - 16, nibbles)
-    return residual.to(dtype) * scale[..., None]
 
 
 def _piece(x: torch.Tensor) -> int:

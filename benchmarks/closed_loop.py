@@ -1,0 +1,152 @@
+"""Closed loop: what carving, anchored carving and sol_attn leave of the dense run of the same noise.
+
+`python -m benchmarks.closed_loop`: the demo model sampled from noise with Euler, final latent against dense, mean over
+prompts; PSNR's range is that of the dense latent. Cost is attention work relative to dense, anchors included: kept
+share + tail columns for every carved call, and 1 for every anchor; for sol_attn what its top-k asks for, without the
+band around the diagonal that it adds. With --steps below 6 the anchored rows are the few-step ones.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from benchmarks.common import relative_error
+from benchmarks.demo_model import DemoModel, add_options
+from jenga import AnchorConfig, CarvedAttention, JengaConfig
+from jenga.anchors import ANCHOR, AnchoredAttention
+
+FEW_STEPS = 8  # up to this many steps the distances that make sense are others
+
+
+class Carving:
+    """One run of carving, with anchors where `anchors` is given. Counts its cost."""
+
+    def __init__(self, model: DemoModel, density: float, anchors: AnchorConfig | None, **options):
+        self.config = JengaConfig(density=density, **options)
+        self._carved, self._grid = CarvedAttention(self.config), model.grid
+        self._anchored = AnchoredAttention(anchors, model.device) if anchors else None
+        self._call, self._costs = None, []
+
+    def before_step(self, step: int) -> None:
+        if self._anchored:
+            self._call = self._anchored.begin(["prompt"], step, self._grid)
+
+    def attend(self, layer: int, q, k, v) -> torch.Tensor:
+        if self._anchored is None:
+            result = self._carved(q, k, v, self._grid)
+        else:
+            dense = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)  # noqa: E731
+            result = self._anchored(self._call, layer, self._carved, q, k, v, self._grid, dense)
+        self._costs.append((result.backend == ANCHOR, result.kept_share))
+        return result.out
+
+    def cost(self) -> float:
+        """Mean over all calls. An anchor makes a carved call too, and keeps what the others keep."""
+        kept = float(torch.stack([share for is_anchor, share in self._costs if not is_anchor]).mean())
+        tail = (1 - kept) / self.config.tail_block_size if self.config.compensation == "mean" else 0
+        return kept + tail + sum(is_anchor for is_anchor, _ in self._costs) / len(self._costs)
+
+    def close(self) -> None:
+        if self._anchored:
+            self._anchored.close()
+
+
+class SolAttn:
+    """comfy-kitchen's sol_attn, its kernels or its eager form, whichever it takes here."""
+
+    def __init__(self, model: DemoModel, share: float):
+        from comfy_kitchen import sol_attn
+
+        self._attend, self._share, self._blocks = sol_attn, share, math.ceil(model.grid.num_tokens / 64)
+
+    def before_step(self, step: int) -> None:
+        """It keeps nothing between steps."""
+
+    def attend(self, layer: int, q, k, v) -> torch.Tensor:
+        q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
+        return self._attend(q, k, v, topk_ratio=self._share).transpose(1, 2)
+
+    def cost(self) -> float:
+        kept = max(1, round(self._share * self._blocks)) / self._blocks
+        return kept + (1 - kept) / 64
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    make: Callable[[DemoModel], Carving | SolAttn]
+
+
+def carving(density: float) -> Row:
+    return Row(f"carving {density:.0%}", lambda model: Carving(model, density, None))
+
+
+def anchored(density: float, distance: int, bits: int = 4) -> Row:
+    when = f"A = {distance}" if distance else "first step only"
+    name = f"anchored {density:.0%}, {when}, {'exact' if bits == 16 else f'{bits}-bit'} residual"
+    return Row(name, lambda model: Carving(model, density, AnchorConfig(distance, bits)))
+
+
+def sol(share: float) -> Row:
+    return Row(f"sol_attn {share:.0%}", lambda model: SolAttn(model, share))
+
+
+def rows(steps: int) -> list[Row]:
+    shares = (0.1, 0.2, 0.4)
+    if steps <= FEW_STEPS:
+        with_anchors = [anchored(density, distance) for density in (0.05, 0.1, 0.2) for distance in (0, 3, 2)]
+    else:
+        with_anchors = [anchored(0.05, 16), anchored(0.05, 8), anchored(0.1, 8), anchored(0.05, 4)]
+        with_anchors += [anchored(0.1, 4, bits) for bits in (16, 8, 4)]
+    return [*map(carving, shares), *with_anchors, *map(sol, shares)]
+
+
+def measure(model: DemoModel, row: Row, dense: list[torch.Tensor], steps: int) -> tuple[float, float, float, float]:
+    """Cost, relative L2, PSNR and seconds of a run: means over the prompts."""
+    figures = []
+    for prompt, expected in enumerate(dense):
+        method = row.make(model)
+        model.set_attention(method.attend)
+        start = time.perf_counter()
+        latent = model.sample(prompt, steps, method.before_step).cpu()
+        seconds = time.perf_counter() - start
+        spread = float(expected.max() - expected.min())
+        psnr = peak_signal_noise_ratio(expected.numpy(), latent.numpy(), data_range=spread)
+        figures.append((method.cost(), relative_error(latent, expected), psnr, seconds))
+        method.close()
+    return tuple(sum(column) / len(column) for column in zip(*figures, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_options(parser)
+    parser.add_argument("--only", default="", help="only rows whose name holds this text")
+    arguments = parser.parse_args()
+    model = DemoModel(arguments.size, arguments.device)
+    start = time.perf_counter()
+    dense = [model.sample(prompt, arguments.steps).cpu() for prompt in range(arguments.prompts)]
+    seconds = (time.perf_counter() - start) / len(dense)
+    print(f"{model.grid.num_tokens} tokens, {arguments.steps} steps, {len(dense)} prompts, {arguments.device}\n")
+    print("| run | cost | relative L2 | PSNR dB | s |\n|---|---|---|---|---|")
+    print(f"| dense | 1.000 | 0 | – | {seconds:.1f} |", flush=True)
+    for row in rows(arguments.steps):
+        if arguments.only not in row.name:
+            continue
+        try:
+            cost, error, psnr, seconds = measure(model, row, dense, arguments.steps)
+        except ImportError as reason:
+            print(f"| {row.name} | – | not installed: {reason} | – | – |", flush=True)
+            continue
+        print(f"| {row.name} | {cost:.3f} | {error:.4f} | {psnr:.1f} | {seconds:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

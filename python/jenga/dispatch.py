@@ -1,0 +1,88 @@
+"""Which backend runs: what this machine has, what takes an input, and the functions behind a backend's name."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from . import ops, reference
+from .constraints import refusal
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can run on this machine, and why not."""
+
+    name: str
+    available: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {'available' if self.available else self.reason}"
+
+
+class Implementation(NamedTuple):
+    """The operators of one backend; signatures as in `jenga.reference`."""
+
+    prepare_blocks: Callable
+    select_blocks: Callable
+    block_sparse_attention: Callable
+    pack_residual: Callable
+
+
+def unavailable(native: ops.NativeStatus) -> dict[str, str]:
+    """Backend -> why this machine cannot run it; empty where it can."""
+    no_cuda = "" if torch.cuda.is_available() else "torch sees no CUDA device"
+    no_triton = "" if importlib.util.find_spec("triton") else "Triton is not installed"
+    no_library = "" if native.cuda else native.reason or "the native CUDA library is not loaded"
+    return {
+        "native_cuda": no_cuda or no_library,
+        "flex": no_cuda or no_triton,
+        "native_cpu": "" if native.cpu else native.reason or "the native library is not loaded",
+        "reference": "",
+    }
+
+
+def backends() -> list[BackendStatus]:
+    """Every backend, whether it can run on this machine, and why not."""
+    return [BackendStatus(name, not reason, reason) for name, reason in unavailable(ops.native_status()).items()]
+
+
+def choose(requested: str, q: torch.Tensor, unavailable: dict[str, str]) -> tuple[str, str]:
+    """The first backend that can run and takes q, and why the ones before it do not.
+
+    requested: JengaConfig.backend. Raises ValueError where not even the reference takes q.
+    """
+    reasons = []
+    for backend in _candidates(requested, q.device):
+        reason = unavailable[backend] or refusal(backend, q)
+        if not reason:
+            return backend, "; ".join(reasons)
+        reasons.append(f"{backend}: {reason}")
+    raise ValueError(f"carved_attention: q must be taken by a backend, got {'; '.join(reasons)}")
+
+
+def implementation(backend: str) -> Implementation:
+    """The operators of a backend that `choose` named."""
+    if backend == "flex":
+        from . import flex  # here: its import pulls in torch's higher-order operators
+
+        attention = flex.block_sparse_attention
+        return Implementation(reference.prepare_blocks, reference.select_blocks, attention, reference.pack_residual)
+    source = ops if backend.startswith("native") else reference
+    return Implementation(
+        source.prepare_blocks, source.select_blocks, source.block_sparse_attention, source.pack_residual
+    )
+
+
+def _candidates(requested: str, device: torch.device) -> tuple[str, ...]:
+    """Backends in the order in which they are tried; the reference is the last resort."""
+    native = ("native_cuda", "flex") if device.type == "cuda" else ("native_cpu",)
+    return {
+        "auto": (*native, "reference"),
+        "native": (*native, "reference"),
+        "flex": ("flex", "reference"),
+        "reference": ("reference",),
+    }[requested]

@@ -1,0 +1,89 @@
+"""What an anchor leaves behind for the steps after it: the residual of every token, and the block lists, both packed.
+
+residual = dense output - carved output, [B, S, H, D]: in 4 or 8 bits with one scale per token and head (the kernel adds
+it while it writes its output), or as bfloat16. Lists become a bitset: one bit per key block of every query block, so
+their size does not depend on how much is kept (HunyuanVideo 720p: 5 MB a layer, beside 180 MB of 4-bit residual).
+Source: ours, in the line of DiTFastAttn's residual sharing.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+
+class BlockLists(NamedTuple):
+    """The key blocks that every (head, query block) keeps, as select_blocks returns them."""
+
+    index: torch.Tensor  # int32 [B, H, nq, max_kv], ascending, -1 past the count
+    count: torch.Tensor  # int32 [B, H, nq]
+
+
+class Residual(NamedTuple):
+    """codes: bfloat16 or int8 [B, S, H, D], uint8 [B, S, H, D / 2]. scale: fp32 [B, S, H], None with bfloat16."""
+
+    codes: torch.Tensor
+    scale: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class AnchorState:
+    """All that one layer keeps of its last anchor, for a batch of any size.
+
+    blocks: uint8 [B, H, nq, ceil((nkv + 1) / 8)], bit i % 8 of byte i / 8: key block i is kept. max_kv: the longest
+    list has at most so many blocks.
+    """
+
+    residual: Residual
+    blocks: torch.Tensor
+    num_kv_blocks: int
+    max_kv: int
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """codes, blocks and, where there is one, scale."""
+        codes, scale = self.residual
+        return (codes, self.blocks) if scale is None else (codes, self.blocks, scale)
+
+    def with_tensors(self, tensors: tuple[torch.Tensor, ...]) -> "AnchorState":
+        """The same state in other tensors: moved, copied, cut or joined along the batch."""
+        codes, blocks, *scale = tensors
+        return AnchorState(Residual(codes, scale[0] if scale else None), blocks, self.num_kv_blocks, self.max_kv)
+
+    def lists(self) -> BlockLists:
+        return unpack_lists(self.blocks, self.num_kv_blocks, self.max_kv)
+
+
+def make_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int, pack_residual) -> Residual:
+    """dense, carved [B, H, S, D]; bits 4, 8 or 16; pack_residual: that operator of a backend."""
+    if bits < 16:
+        return Residual(*pack_residual(dense.to(carved.dtype), carved, bits))
+    return Residual((dense.float() - carved.float()).transpose(1, 2).to(torch.bfloat16).contiguous(), None)
+
+
+def pack_lists(lists: BlockLists, num_kv_blocks: int) -> torch.Tensor:
+    """Lists as a bitset: see AnchorState.blocks. The one block too many takes the -1 entries and is cleared."""
+    listed = torch.where(lists.index >= 0, lists.index, num_kv_blocks).long()
+    width = (num_kv_blocks + 8) // 8 * 8
+    kept = torch.zeros(*listed.shape[:3], width, dtype=torch.uint8, device=listed.device).scatter_(3, listed, 1)
+    kept[..., num_kv_blocks] = 0
+    return (kept.unflatten(3, (-1, 8)) << _bits(kept.device)).sum(4, dtype=torch.uint8)
+
+
+def unpack_lists(blocks: torch.Tensor, num_kv_blocks: int, max_kv: int) -> BlockLists:
+    """The lists that `pack_lists` packed: entry j is the first block at which j + 1 are kept. No host sync."""
+    kept = ((blocks[..., None] >> _bits(blocks.device)) & 1).flatten(3)[..., :num_kv_blocks]
+    number = kept.cumsum(3, dtype=torch.int32)
+    wanted = torch.arange(1, max_kv + 1, dtype=torch.int32, device=blocks.device)
+    index = torch.searchsorted(number, wanted.expand(*number.shape[:3], -1).contiguous(), out_int32=True)
+    return BlockLists(torch.where(index < num_kv_blocks, index, -1), number[..., -1].contiguous())
+
+
+def num_bytes(tokens: int, heads: int, head_dim: int, num_q_blocks: int, num_kv_blocks: int, bits: int) -> int:
+    """Memory of one layer's AnchorState for one sequence of the batch."""
+    residual = tokens * heads * (head_dim * bits // 8 + (4 if bits < 16 else 0))
+    return residual + heads * num_q_blocks * ((num_kv_blocks + 8) // 8)
+
+
+def _bits(device: torch.device) -> torch.Tensor:
+    return torch.arange(8, dtype=torch.uint8, device=device)

@@ -1,0 +1,333 @@
+"""Anchored carving: when a layer is dense, what the steps in between return, what drops what is kept, and memory."""
+
+import pytest
+import torch
+
+from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid, ops, reference
+from jenga.anchors import ANCHOR, AnchoredAttention, is_anchor, relative_cost
+from jenga.attention import DENSE
+from jenga.residual_store import Budget, ResidualStore
+from jenga.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists, unpack_lists
+
+GRID = TokenGrid(5, 9, 13)  # 585 tokens: 10 key blocks, 5 query blocks, the last of each ragged
+CPU = torch.device("cpu")
+PLENTY = Budget(1 << 30)
+
+
+@pytest.fixture(params=["reference", "native"])
+def backend(request) -> str:
+    if request.param == "native" and not ops.native_status().cpu:
+        pytest.skip(ops.native_status().reason)
+    return request.param
+
+
+def draw(batch=1, heads=2, head_dim=64, dtype=torch.float32, seed=0, tokens=GRID.num_tokens):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, heads, tokens, head_dim, generator=generator).to(dtype) for _ in range(3)]
+
+
+def sdpa(q, k, v):
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+class Run:
+    """Layers of one model: q, k, v in, results out; counts the dense calls."""
+
+    def __init__(self, config=None, budget=PLENTY, backend="reference", density=0.2, device=CPU):
+        self.anchored = AnchoredAttention(config or AnchorConfig(distance=4), device, budget)
+        self.carved = CarvedAttention(JengaConfig(density=density, backend=backend, strict=True))
+        self.dense_calls = 0
+        self.evaluation = 0
+
+    def step(self, qkv, layers=1, keys=("cond",), shape="one", mask=None, again=False):
+        """One model call, of the next evaluation unless `again`; every layer gets the same tensors."""
+        self.evaluation += not again
+        call = self.anchored.begin(keys, self.evaluation, shape, mask)
+        arguments = {} if mask is None else {"kv_mask": mask}
+        return [self._layer(call, layer, qkv, arguments) for layer in range(layers)]
+
+    def _layer(self, call, layer, qkv, arguments):
+        def dense():
+            self.dense_calls += 1
+            return sdpa(*qkv)
+
+        return self.anchored(call, layer, self.carved, *qkv, GRID, dense, **arguments)
+
+
+def backends_of(results) -> list[str]:
+    return [result.backend for result in results]
+
+
+# --- when -------------------------------------------------------------------------------------------------------------
+
+
+def test_anchors_are_staggered_and_all_at_the_first_step():
+    rows = [[is_anchor(layer, step, 4) for step in range(9)] for layer in range(4)]
+    assert all(row[0] for row in rows)
+    assert [[step for step in range(1, 9) if row[step]] for row in rows] == [[4, 8], [3, 7], [2, 6], [1, 5]]
+    assert [is_anchor(3, step, 0) for step in range(9)] == [True] + [False] * 8
+
+
+def test_cost_is_that_of_the_published_table():
+    """Design figures: 30 steps, 5 % kept and tail 64, distance 8: .220; 10 %, distance 4: .391. At 6 steps: .282."""
+    tail = 1 / 64
+    assert relative_cost(30, 32, 8, 0.05 + tail) == pytest.approx(0.220, abs=0.005)
+    assert relative_cost(30, 32, 4, 0.10 + tail) == pytest.approx(0.391, abs=0.005)
+    assert relative_cost(6, 32, 0, 0.10 + tail) == pytest.approx(0.282, abs=0.001)
+
+
+def test_a_run_follows_the_schedule(backend):
+    run = Run(backend=backend)
+    qkv = draw()
+    rows = [backends_of(run.step(qkv, layers=4)) for _ in range(6)]
+    anchors = [[name == ANCHOR for name in row] for row in rows]
+    assert anchors == [[is_anchor(layer, step, 4) for layer in range(4)] for step in range(6)]
+    assert run.dense_calls == sum(map(sum, anchors))
+
+
+# --- what -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_anchor_returns_the_dense_output(backend):
+    qkv = draw()
+    result = Run(backend=backend).step(qkv)[0]
+    assert torch.equal(result.out, sdpa(*qkv)) and result.kept_share == 1.0 and result.lse is None
+
+
+@pytest.mark.parametrize(("bits", "steps_of_code"), [(16, 0), (8, 127), (4, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_same_input_again_gives_the_dense_output_within_half_a_code(backend, dtype, bits, steps_of_code):
+    qkv = draw(batch=2, dtype=dtype)
+    run = Run(AnchorConfig(4, bits), backend=backend)
+    dense, restored = run.step(qkv)[0].out.float(), run.step(qkv)[0].out.float()
+    carved = run.carved(*qkv, GRID).out.float()
+    missed = (dense - carved).abs()
+    unit = torch.finfo(torch.bfloat16).eps / 2
+    half_a_code = missed.amax(-1, keepdim=True) / steps_of_code / 2 if steps_of_code else unit * missed
+    rounding = torch.finfo(dtype).eps * (carved.abs() + restored.abs())
+    assert (missed > 0.01).any()
+    assert ((restored - dense).abs() <= 1.01 * half_a_code + rounding).all()
+
+
+def test_between_anchors_lists_are_reused_and_the_residual_is_added(backend):
+    """Another input at the second step: its output is carving with the first step's lists plus the first residual."""
+    first, second = draw(seed=1), draw(seed=2)
+    run = Run(AnchorConfig(4, 16), backend=backend)
+    run.step(first)
+    result = run.step(second)[0]
+    of_first, own = run.carved(*first, GRID), run.carved(*second, GRID)
+    assert torch.equal(result.lists.index, of_first.lists.index)
+    assert torch.equal(result.lists.count, of_first.lists.count)
+    assert not torch.equal(result.lists.index, own.lists.index)
+    residual = (sdpa(*first) - of_first.out).to(torch.bfloat16).float()
+    given = run.carved(*second, GRID, lists=of_first.lists).out
+    torch.testing.assert_close(result.out, given + residual, rtol=0, atol=1e-5)
+    assert result.kept_share == of_first.kept_share
+
+
+def test_bits_cost_what_they_say():
+    for bits in (4, 8, 16):
+        run = Run(AnchorConfig(4, bits), backend="reference")
+        run.step(draw(head_dim=128))
+        state = run.anchored._store.get((0, "cond"))
+        held = sum(x.numel() * x.element_size() for x in state.tensors)
+        assert held == num_bytes(585, 2, 128, 5, 10, bits) == run.anchored._store.used().device
+
+
+@pytest.mark.parametrize("counts", ["selected", "ragged", "empty"])
+def test_lists_survive_the_bitset(counts):
+    q, k, v = draw(batch=2, heads=3)
+    config = JengaConfig(density=0.3, top_p=0.5 if counts == "ragged" else 0.0, backend="reference")
+    lists = CarvedAttention(config)(q, k, v, GRID).lists
+    if counts == "empty":
+        lists = BlockLists(torch.full_like(lists.index, -1), torch.zeros_like(lists.count))
+    bits = pack_lists(lists, 10)
+    assert bits.shape == (2, 3, 5, 2) and bits.dtype == torch.uint8
+    again = unpack_lists(bits, 10, lists.index.shape[3])
+    assert torch.equal(again.index, lists.index) and torch.equal(again.count, lists.count)
+    assert again.index.dtype == again.count.dtype == torch.int32
+
+
+def test_flex_adds_the_residual_like_the_reference():
+    from jenga import flex
+
+    q, k, v = draw(heads=1, head_dim=16)
+    carved = CarvedAttention(JengaConfig(backend="reference"))
+    plan = carved._plan(GRID, q.shape[2], 0, CPU)
+    k_carved, v_carved, q_pool, k_pool, *tail = reference.prepare_blocks(q, k, v, plan.token_index, 0, 128, 64, 64)
+    lists = reference.select_blocks(q_pool, k_pool, None, 3, 0.0, 0.25)
+    residual = reference.pack_residual(v, q, 4)
+    arguments = (q, k_carved, v_carved, *lists, plan.token_index, 0, 128, 64, 0.25, None, *tail, 64)
+    plain, added = flex.block_sparse_attention(*arguments)[0], flex.block_sparse_attention(*arguments, *residual)[0]
+    torch.testing.assert_close(added, reference.block_sparse_attention(*arguments, *residual)[0], rtol=0, atol=1e-5)
+    assert not torch.allclose(added, plain, atol=0.1)
+
+
+# --- conditionings, and what drops what is kept -----------------------------------------------------------------------
+
+
+def test_conditionings_are_kept_apart_in_one_batch_or_two(backend):
+    """Made in a batch [cond, uncond], used in the other order, then one by one: always the right residual."""
+    run = Run(AnchorConfig(0, 16), backend=backend)
+    both = draw(batch=2)
+    dense = sdpa(*both)
+    run.step(both, keys=("cond", "uncond"))
+    swapped = run.step([x.flip(0) for x in both], keys=("uncond", "cond"))[0]
+    torch.testing.assert_close(swapped.out, dense.flip(0), rtol=0, atol=0.02)
+    alone = run.step([x[:1] for x in both], keys=("cond",))[0]
+    other = run.step([x[1:] for x in both], keys=("uncond",), again=True)[0]
+    torch.testing.assert_close(torch.cat([alone.out, other.out]), dense, rtol=0, atol=0.02)
+    assert run.dense_calls == 1
+
+
+def test_each_conditioning_may_be_a_batch_itself(backend):
+    run = Run(AnchorConfig(0, 16), backend=backend)
+    four = draw(batch=4)
+    run.step(four, keys=("cond", "uncond"))
+    result = run.step([x.roll(2, 0) for x in four], keys=("uncond", "cond"))[0]
+    torch.testing.assert_close(result.out, sdpa(*four).roll(2, 0), rtol=0, atol=0.02)
+    assert run.dense_calls == 1
+
+
+def test_steps_are_counted_for_each_conditioning():
+    """Two model calls an evaluation are one step for each of the two, not two steps."""
+    run = Run(AnchorConfig(distance=4))
+    qkv = draw()
+    rows = []
+    for _ in range(5):
+        rows.append(run.step(qkv, keys=("cond",)) + run.step(qkv, keys=("uncond",), again=True))
+    assert [backends_of(row) == [ANCHOR, ANCHOR] for row in rows] == [True, False, False, False, True]
+
+
+def test_a_change_of_shape_drops_everything():
+    run = Run()
+    qkv = draw()
+    for shape in ("one", "one", "two", "two", "one"):
+        last = run.step(qkv, shape=shape)[0].backend
+    assert run.dense_calls == 3 and last == ANCHOR
+    assert len(run.anchored._store._places) == 1
+
+
+def test_a_new_conditioning_is_anchored_and_the_old_one_forgotten():
+    run = Run(AnchorConfig(distance=0))
+    qkv = draw()
+    assert [run.step(qkv, keys=(key,))[0].backend for key in "aabb"] == [ANCHOR, "reference", ANCHOR, "reference"]
+    assert {key[1] for key in run.anchored._store._places} == {"b"}
+    assert run.step(qkv, keys=("a",))[0].backend == ANCHOR
+
+
+def test_a_change_of_mask_drops_its_conditioning():
+    run = Run(AnchorConfig(distance=0))
+    qkv = draw(batch=2, tokens=GRID.num_tokens + 8)
+    mask = torch.ones(2, GRID.num_tokens + 8, dtype=torch.bool)
+    other = mask.clone()
+    other[1, -1] = False
+    masks = (mask, mask.clone(), other, other, None)
+    anchors = [run.step(qkv, keys=("cond", "uncond"), mask=m)[0].backend == ANCHOR for m in masks]
+    assert anchors == [True, False, True, False, True]
+
+
+def test_a_masked_video_stays_dense_and_keeps_nothing():
+    run = Run()
+    run.carved = CarvedAttention(JengaConfig(backend="reference"))
+    mask = torch.ones(1, GRID.num_tokens, dtype=torch.bool)
+    mask[0, 3] = False
+    assert backends_of(run.step(draw(), mask=mask) + run.step(draw(), mask=mask)) == [DENSE, DENSE]
+    assert run.dense_calls == 0
+
+
+def test_nothing_is_kept_after_close():
+    run = Run()
+    run.step(draw())
+    store = run.anchored._store
+    run.anchored.close()
+    assert store.used() == Budget(0, 0) and not store._tiers[0]._states and run.anchored.describe() == ""
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_layers_without_room_carve_alone_and_it_is_said(backend):
+    size = num_bytes(585, 2, 64, 5, 10, 4)
+    run = Run(AnchorConfig(4), Budget(2 * size), backend=backend)
+    qkv = draw()
+    run.step(qkv, layers=5)
+    results = run.step(qkv, layers=5)
+    plain = run.carved(*qkv, GRID).out
+    assert run.dense_calls == 2
+    assert [torch.equal(result.out, plain) for result in results] == [False, False, True, True, True]
+    assert "3 of 5 layers carve without anchors: the budget of 0 MiB is full" in run.anchored.describe()
+
+
+def test_a_batch_without_room_for_all_its_parts_keeps_none_of_them():
+    """Else the part that was kept would be used, long stale, when it comes alone."""
+    size = num_bytes(585, 2, 64, 5, 10, 4)
+    run = Run(AnchorConfig(0), Budget(size))
+    pair, one = draw(batch=2), [x[:1] for x in draw(batch=2)]
+    names = [run.step(one)[0].backend, run.step(pair, keys=("cond", "uncond"))[0].backend, run.step(one)[0].backend]
+    assert names == [ANCHOR, "reference", ANCHOR]
+
+
+def test_what_the_device_cannot_hold_goes_to_the_host_and_comes_back():
+    """The host tier on a CPU copies without a stream; the bookkeeping is the same."""
+    size = num_bytes(585, 2, 64, 5, 10, 4)
+    run, all_on_device = (Run(AnchorConfig(4), budget) for budget in (Budget(size, 2 * size), PLENTY))
+    for step in range(6):
+        qkv = draw(seed=step)
+        results = zip(run.step(qkv, layers=4), all_on_device.step(qkv, layers=4), strict=True)
+        assert [torch.equal(a.out, b.out) for a, b in results] == [True, True, True, False]
+    assert run.anchored._store.used() == Budget(size, 2 * size)
+    assert "in host memory: the budget on cpu is full; 1 of 4 layers carve without anchors" in run.anchored.describe()
+
+
+def test_a_place_that_is_given_back_can_be_had_again():
+    store = ResidualStore(CPU, Budget(100))
+    assert store.reserve(["a", "b"], 50) and not store.reserve(["c"], 1) and store.reserve(["a", "b"], 50)
+    store.drop(["a", "unknown"])
+    assert store.used() == Budget(50, 0) and store.reserve(["c"], 50) and not store.reserve(["a"], 1)
+
+
+def test_a_prefetched_state_is_that_of_the_last_put():
+    store = ResidualStore(CPU, Budget(0, 1000))
+    store.reserve(["a"], 10)
+    for value in (1, 2):
+        codes = torch.full((1, 3, 2, 4), value, dtype=torch.int8)
+        store.put(
+            "a", AnchorState(Residual(codes, torch.ones(1, 3, 2)), torch.zeros(1, 2, 1, 1, dtype=torch.uint8), 7, 3)
+        )
+        store.prefetch(["a", "unknown"])
+    assert (store.get("a").residual.codes == 2).all() and (store.get("a").residual.codes == 2).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("backend", ["native", "flex"])
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_on_a_gpu_host_memory_changes_nothing(backend, bits):
+    """Pinned memory, the side stream and its prefetch against states that stay on the device: the same bits."""
+    size = num_bytes(585, 2, 128, 5, 10, bits)
+    budgets = (Budget(size, 4 * size), PLENTY)
+    device = torch.device("cuda", torch.cuda.current_device())
+    runs = [Run(AnchorConfig(3, bits), budget, backend, device=device) for budget in budgets]
+    for step in range(7):
+        qkv = [x.to(device) for x in draw(head_dim=128, dtype=torch.bfloat16, seed=step)]
+        results = zip(*(run.step(qkv, layers=5) for run in runs), strict=True)
+        assert all(torch.equal(here.out, there.out) for here, there in results)
+    assert runs[0].anchored._store.used() == Budget(size, 4 * size)
+
+
+# --- what it refuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distance": 1}, "distance must be 0 or an integer of at least 2, got 1"),
+        ({"distance": -2}, "distance must be 0 or an integer of at least 2, got -2"),
+        ({"residual_bits": 5}, "residual_bits must be one of 4, 8, 16, got 5"),
+        ({"memory": -1}, "memory must be None or bytes, at least 0, got -1"),
+    ],
+)
+def test_wrong_settings_are_named(options, message):
+    with pytest.raises(ValueError) as raised:
+        AnchorConfig(**options)
+    assert str(raised.value) == f"AnchorConfig: {message}"
