@@ -101,9 +101,12 @@ class Server:
         tail = "\n".join(self.log_path.read_text(errors="replace").splitlines()[-25:])
         raise ServerError(f"comfyui: the server must answer within {START_SECONDS} s; the end of its log:\n{tail}")
 
-    def get(self, path: str):
+    def read(self, path: str) -> bytes:
         with urllib.request.urlopen(f"{self.address}/{path}", timeout=60) as answer:
-            return json.load(answer)
+            return answer.read()
+
+    def get(self, path: str):
+        return json.loads(self.read(path))
 
     def _post(self, path: str, body: dict):
         request = urllib.request.Request(

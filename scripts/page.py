@@ -16,7 +16,7 @@ from playwright.sync_api import Locator, sync_playwright
 
 START_SECONDS = 60
 REMEDY = "get it with `apt-get install chromium`"
-PREVIEW_SECONDS = 10  # from the end of a run until every picture and video on the nodes is loaded
+PREVIEW_SECONDS = 60  # from the end of a run until every picture and video on the nodes is loaded
 MARGINS = (75, 90, 15)  # left of the graph, above it, elsewhere: the side bar, the row of the Run button
 
 # Off: what lies over the graph, and the rule that leaves small letters out.
@@ -42,8 +42,11 @@ _WATCH_RUN = """() => {
     app.api.addEventListener(kind, ({ detail }) => { window.jengaRun ??= { kind, detail } }, { once: true })
 }"""
 
-_PREVIEWS_LOADED = """() => app.graph.nodes.every((node) => (node.imgs ?? []).every((image) => image.complete))
-  && [...document.querySelectorAll("video")].every((video) => video.readyState >= 2)"""
+_PREVIEWS_LOADED = """() => app.graph.nodes.every((node) => {
+  if (!app.nodeOutputs[node.id]?.images?.length) return true
+  const video = node.videoContainer?.querySelector("video")
+  return video ? video.readyState >= 2 : node.imgs?.length && node.imgs.every((image) => image.complete)
+})"""
 
 _FIT = """([marginLeft, marginTop, margin]) => {
   const { ds, canvas } = app.canvas
@@ -149,6 +152,8 @@ class Page:
             detail = result["detail"]
             raise PageError(f"page: the run must succeed, got {detail.get('exception_message', result['kind'])}")
         self.tab.wait_for_function(_PREVIEWS_LOADED, timeout=PREVIEW_SECONDS * 1000)
+        self.tab.get_by_text("Job completed").wait_for()
+        self.tab.get_by_text("Job completed").wait_for(state="hidden")  # it lies over the graph
         self.fit()
 
     def fit(self) -> None:

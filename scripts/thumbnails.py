@@ -11,30 +11,26 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+import jenga
+
 SIDE = 384  # pixels; the template browser shows them at 256 and less
 QUALITY = 88
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Consecutive steps that run alike. share: of all steps; scale: of height and width; kept: share of key blocks."""
-
-    share: float
-    scale: float
-    kept: float
+GAP = 0.012  # between two bars, of the width of all
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a drawn thumbnail says. phases: in the order of the steps, their shares adding up to 1."""
+    """What a drawn thumbnail says. preset, family, steps: as in jenga.preset, whose stages are drawn."""
 
     title: str
     line: str
-    phases: tuple[Phase, ...]
+    preset: str
+    family: str
+    steps: int
 
 
 def draw(card: Card, path: Path) -> None:
-    """The card as a picture: a bar for each phase, as wide as its steps, as high as its latent, paler for less kept."""
+    """The card as a picture: a bar for each stage, as wide as its steps, as high as its latent, paler for less kept."""
     figure = Figure(figsize=(SIDE / 100, SIDE / 100), dpi=100, facecolor="#16181d")
     FigureCanvasAgg(figure)
     figure.text(0.07, 0.88, card.title, color="white", fontsize=17, fontweight="bold", va="center")
@@ -44,21 +40,13 @@ def draw(card: Card, path: Path) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#aab2c0")
     axes.set_xlabel("steps", color="#aab2c0", fontsize=9, loc="left")
-    start = 0.0
-    for phase in card.phases:
-        axes.bar(
-            start, phase.scale, phase.share - 0.012, align="edge", color="#2f81f7", alpha=0.35 + 0.65 * phase.kept**0.5
-        )
-        axes.text(
-            start + phase.share / 2,
-            phase.scale / 2,
-            f"{phase.scale:.0%} size\n{phase.kept:.0%} kept",
-            color="white",
-            fontsize=9.5,
-            ha="center",
-            va="center",
-        )
-        start += phase.share
+    for stage in jenga.preset(card.preset, card.family, card.steps).stages:
+        start, width = stage.first / card.steps, (stage.stop - stage.first) / card.steps
+        strength = 0.35 + 0.65 * stage.density**0.5
+        axes.bar(start, stage.scale, width - GAP, align="edge", color="#2f81f7", alpha=strength)
+        label = f"{stage.scale:.0%} size\n{stage.density:.0%} kept"
+        middle = start + width / 2, stage.scale / 2
+        axes.text(*middle, label, color="white", fontsize=9.5, ha="center", va="center")
     figure.savefig(path, pil_kwargs={"quality": QUALITY})
 
 

@@ -7,28 +7,21 @@ from scripts.graph import Column, Node
 # Height of what a node shows once it runs.
 STATUS_ROOM = 70  # a Jenga node's line of text
 LATENT_ROOM = 236  # a sampler's picture of the latent
+
+WAN_21 = "Comfy-Org/Wan_2.1_ComfyUI_repackaged"
+WAN_22 = "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
+WAN_FILES = {"text_encoders": "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "vae": "wan_2.1_vae.safetensors"}
+WAN_PROMPT = "a fox runs through a snowy forest, branches in the foreground, morning light, the camera follows it"
 WAN_NEGATIVE = (
     "overexposed, blurred details, static picture, subtitles, grey, worst quality, JPEG artefacts, deformed limbs, "
     "fused fingers, walking backwards"
 )
-WAN_TEXT_ENCODER = "umt5_xxl_fp8_e4m3fn_scaled.safetensors"
-WAN_VAE = "wan_2.1_vae.safetensors"
 
 
-@dataclass(frozen=True)
-class Card:
-    """A thumbnail drawn by scripts/thumbnails.py: a title, a line under it, and what the workflow does with steps."""
-
-    title: str
-    line: str
-    # (share of the steps, scale, kept share), in order: drawn as a staircase
-    stages: tuple[tuple[float, float, float], ...]
-
-
-def files_note(files: dict[str, tuple[str, ...]], repositories: tuple[str, ...]) -> str:
-    """Markdown: which file goes into which folder of ComfyUI's `models`, and whose repositories carry them."""
-    rows = "\n".join(f"| `{name}` | `models/{folder}` |" for folder, names in files.items() for name in names)
-    return f"**Files** (from {' and '.join(repositories)})\n\n| file | folder |\n|---|---|\n{rows}"
+def note(text: str, repository: str, *files: dict[str, str]) -> str:
+    """A workflow's note: what it does, and which file of a repository goes into which folder of ComfyUI's `models`."""
+    lines = [f"* `{name}` → `models/{folder}`" for group in files for folder, name in group.items()]
+    return f"{text}\n\n**Files**, all in *{repository}*:\n\n" + "\n".join(lines)
 
 
 @dataclass
@@ -40,23 +33,25 @@ class Wan:
     negative: Node
 
     @classmethod
-    def add(cls, column: Column, prompt: str) -> "Wan":
-        clip = column.add("CLIPLoader", clip_name=WAN_TEXT_ENCODER, type="wan")
-        vae = column.add("VAELoader", vae_name=WAN_VAE)
-        positive = column.add("CLIPTextEncode", "Prompt", clip=clip[0], text=prompt)
-        negative = column.add("CLIPTextEncode", "Negative prompt", clip=clip[0], text=WAN_NEGATIVE)
+    def add(cls, loaders: Column, prompts: Column, prompt: str = WAN_PROMPT) -> "Wan":
+        clip = loaders.add("CLIPLoader", clip_name=WAN_FILES["text_encoders"], type="wan")
+        vae = loaders.add("VAELoader", vae_name=WAN_FILES["vae"])
+        positive = prompts.add("CLIPTextEncode", "Prompt", clip=clip[0], text=prompt)
+        negative = prompts.add("CLIPTextEncode", "Negative prompt", clip=clip[0], text=WAN_NEGATIVE)
         return cls(vae, positive, negative)
 
 
-def report(column: Column, model: Node, latent: Node) -> Node:
-    """Jenga Report and its text; the node's first output is the latent, its third the kept-share picture."""
-    node = column.add("JengaReport", model=model[0], latent=latent[0])
-    preview_text(column, "Report", 420, node[1])
+def report(column: Column, model: Node, latent: Node, of: str = "") -> Node:
+    """Jenga Report with its text and its picture; the node's first output is the latent. of: whose report it is."""
+    suffix = f", {of}" if of else ""
+    node = column.add("JengaReport", f"Jenga Report{suffix}", model=model[0], latent=latent[0])
+    preview_text(column, f"Report{suffix}", 240, node[1])
+    column.add("PreviewImage", f"Kept share, layer × step{suffix}", 270, images=node[2])
     return node
 
 
-def preview_text(column: Column, title: str, height: int, source) -> Node:
-    return column.add("PreviewAny", title, height, source=source)
+def preview_text(column: Column, title: str, room: int, source) -> Node:
+    return column.add("PreviewAny", title, room, source=source)
 
 
 def save_video(column: Column, images, fps: float, prefix: str, room: int = 300) -> None:
