@@ -48,6 +48,10 @@ class Server:
         self._process: subprocess.Popen | None = None
         self._client_id = uuid.uuid4().hex
 
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def __enter__(self) -> "Server":
         custom_nodes = self.base / "custom_nodes"
         custom_nodes.mkdir(parents=True, exist_ok=True)
@@ -98,13 +102,16 @@ class Server:
         tail = "\n".join(self.log_path.read_text(errors="replace").splitlines()[-25:])
         raise ServerError(f"comfyui: the server must answer within {START_SECONDS} s; the end of its log:\n{tail}")
 
+    def read(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"{self.address}/{path}", timeout=60) as answer:
+            return answer.read()
+
     def get(self, path: str):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=60) as answer:
-            return json.load(answer)
+        return json.loads(self.read(path))
 
     def _post(self, path: str, body: dict):
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            f"{self.address}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:

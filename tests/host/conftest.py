@@ -12,6 +12,8 @@ sys.path.insert(0, str(HERE))
 
 from comfy_host import COMFYUI, Host  # noqa: E402
 
+from demo.server import Server  # noqa: E402
+
 
 @pytest.fixture(scope="session")
 def base_directory(tmp_path_factory) -> Path:
@@ -35,6 +37,13 @@ def host_session(base_directory) -> Host:
     finally:
         os.chdir(folder)
         sys.argv = arguments
+
+
+@pytest.fixture(scope="session")
+def server(host_session, base_directory, tmp_path_factory) -> Server:
+    """ComfyUI as its own process; it shares the folders and checkpoints of the in-process host."""
+    with Server(COMFYUI, base_directory, cpu=True, models=tmp_path_factory.mktemp("no_models")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,0 +1,41 @@
+"""The README's picture: `python -m scripts.screenshot` runs the demo workflow in ComfyUI's page and photographs it.
+
+Writes docs/demo_graph.png, and from the clip that the run made the thumbnail workflows/demo_ab.jpg. Two minutes on two
+cores.
+"""
+
+import tempfile
+from pathlib import Path
+
+import av
+import numpy as np
+
+from demo import comfyui
+from demo.server import ROOT, Server
+from scripts import thumbnails
+from scripts.page import Page
+
+RUN_SECONDS = 1200
+STEPS = 14  # of the workflow's 30: enough for stages and reused steps to show
+
+
+def main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as base,
+        Server(comfyui.ensure(), Path(base), cpu=True, models=ROOT / "demo" / "weights") as server,
+        Page(server.address) as page,
+    ):
+        page.open_template("jenga", "demo_ab")
+        page.set_widgets("BasicScheduler", steps=STEPS)
+        page.run(RUN_SECONDS)
+        target = ROOT / "docs" / "demo_graph.png"
+        page.screenshot().save(target, optimize=True)
+        print(target.relative_to(ROOT))
+        (clip,) = (Path(base) / "output" / "jenga").glob("side_by_side*.mp4")
+        with av.open(str(clip)) as video:
+            frames = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+        thumbnails.two_frames(frames, ROOT / "workflows" / "demo_ab.jpg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""A ComfyUI with the demo weights, and its page in a browser."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from demo.server import ROOT, Server
+from scripts.page import REMEDY, Page, chromium
+
+COMFYUI = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory):
+    if chromium() is None:
+        pytest.skip(f"no Chromium: {REMEDY}")
+    if not (COMFYUI / "main.py").is_file():
+        pytest.skip(f"no ComfyUI in {COMFYUI}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
+    base = tmp_path_factory.mktemp("browser")
+    with (
+        Server(COMFYUI, base, cpu=True, models=ROOT / "demo" / "weights") as server,
+        Page(server.address) as page,
+    ):
+        yield page

@@ -1,0 +1,70 @@
+"""The demo workflow as a user meets it: opened from the template browser, run, and read off the nodes."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+WORKFLOW = "demo_ab"
+RUN_SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def finished(page):
+    """The demo workflow after a run that is small enough for two cores."""
+    page.open_template("jenga", WORKFLOW)
+    page.set_widgets("EmptyHunyuanLatentVideo", width=256, height=160, length=33)
+    page.set_widgets("BasicScheduler", steps=6)
+    page.set_widgets("JengaAttention", min_tokens=0)
+    page.run(RUN_SECONDS)
+    return page
+
+
+def colours(image) -> int:
+    """Different colours in a picture: a blank one has one, an empty node with its text a few dozen."""
+    return len(np.unique(np.asarray(image).reshape(-1, 3), axis=0))
+
+
+def overlapping(boxes: dict) -> list[tuple[str, str]]:
+    """Pairs of nodes of which one lies over the other."""
+
+    def overlap(a, b):
+        return all(a[i] < b[i] + b[i + 2] and b[i] < a[i] + a[i + 2] for i in (0, 1))
+
+    return [(a, b) for a, b in itertools.combinations(boxes, 2) if overlap(boxes[a], boxes[b])]
+
+
+def test_the_template_browser_shows_the_thumbnail(page):
+    picture = page.template_card("jenga", WORKFLOW).get_by_alt_text(WORKFLOW)
+    size = picture.evaluate(
+        "async (image) => { await image.decode(); return [image.naturalWidth, image.naturalHeight] }"
+    )
+    assert size == [384, 384]  # ComfyUI's own picture for a workflow without one is larger
+    page.tab.keyboard.press("Escape")
+
+
+def test_the_sampler_says_what_ran(finished):
+    status = finished.status("JengaProgressiveSampler")
+    assert "stage 2" in status and "attention calls carved" in status
+    assert finished.tab.get_by_text(status).is_visible()
+
+
+def test_the_report_is_on_its_node(finished):
+    assert finished.shows("kept share of video keys")
+
+
+@pytest.mark.parametrize("title", ["Kept share, layer × step", "PSNR and SSIM"])
+def test_pictures_are_on_their_nodes(finished, title):
+    assert colours(finished.screenshot(title)) > 100
+
+
+def test_the_comparison_plays(finished):
+    video = finished.tab.locator("video")
+    assert video.count() == 1 and video.is_visible()
+    width, height = video.evaluate("(video) => [video.videoWidth, video.videoHeight]")
+    assert (width, height) == (2 * 256 + 2, 160)
+    assert colours(finished.screenshot("Save Video")) > 1000
+
+
+def test_no_node_covers_another(finished):
+    assert overlapping(finished.boxes()) == []
