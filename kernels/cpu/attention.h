@@ -1,10 +1,10 @@
 // Carved attention of one block of query rows, for any tier (include after simd.h and vector_math.h).
 //
 // For every tile of 64 keys: scores = Q K^T in register blocks of kRows x kScoreVecs; online softmax in base 2 (running
-// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. The sums of a tile, of
-// weights and of P V, start at zero and are folded into l and O once: rounding grows with the number of tiles and the
-// length of one, not with the number of keys. Each half of a tile stays in the first-level cache while all query rows
-// pass over it. Math decides what a 32-bit unit holds.
+// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. The sums of a tile,
+// of weights and of P V, start at zero and are folded into l and O once: rounding grows with the number of tiles and
+// the length of one, not with the number of keys. Each half of a tile stays in the first-level cache while all query
+// rows pass over it. Math decides what a 32-bit unit holds.
 #pragma once
 
 #include <cmath>

@@ -1,8 +1,8 @@
 // Carved copies and means, for any tier (include after simd.h and vector_math.h).
 //
 // A work item is a run of 128 video tokens of one head, or all of its context rows. Every row is read once: copied to
-// its carved place and added to the running sums of its cell, 64 bytes or more of channels at a time. The heads of a run
-// follow one another, since where tokens are major their rows lie in the same pages.
+// its carved place and added to the running sums of its cell, 64 bytes or more of channels at a time. The heads of a
+// run follow one another, since where tokens are major their rows lie in the same pages.
 #pragma once
 
 #include "kernels/params.h"
