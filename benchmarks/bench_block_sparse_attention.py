@@ -2,85 +2,97 @@
 
 import math
 
+import cases
 import torch
 
 from benchmarks import common
 from jenga import ops
 
 TAIL = 64
+ROWS = 1024  # query rows whose error is measured
 
 
-def prepared(case: common.Case, q, k, v, kv_block_size: int):
-    """Carved keys and values, pools and tails of a case, and its token index."""
-    order = ops.curve_order(case.grid.t, case.grid.h, case.grid.w, "gilbert3d").to(q.device)
-    context = torch.arange(case.num_context, dtype=torch.int32, device=q.device)
-    token_index = torch.cat([context, order + case.num_context])
-    blocks = ops.prepare_blocks(
-        q, k, v, token_index, case.num_context, common.Q_BLOCK, kv_block_size, min(TAIL, kv_block_size)
-    )
-    return token_index, blocks
+def prepared(case: cases.Case, q, k, v, kv_block_size: int) -> tuple[torch.Tensor, ops.PreparedBlocks]:
+    """The token index of a case, and its carved keys and values, pools and tails."""
+    token_index = cases.token_index(case).to(q.device)
+    tail = min(TAIL, kv_block_size)
+    return token_index, ops.prepare_blocks(q, k, v, token_index, case.num_context, common.Q_BLOCK, kv_block_size, tail)
+
+
+def context_bias(case: cases.Case, device) -> torch.Tensor | None:
+    """[1, P]: 0 on the context, -inf on its padding."""
+    if not case.num_context:
+        return None
+    bias = torch.zeros(1, case.padded_context, device=device)
+    bias[:, case.num_context :] = -math.inf
+    return bias
 
 
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--kv-block-size", type=int, default=64, choices=[64, 128])
     arguments = parser.parse_args()
-    cases, shares, dtype = common.selected(arguments)
     size = arguments.kv_block_size
-    for case in cases:
+    tail = min(TAIL, size)
+    for case, dtype in common.selected(arguments):
         q, k, v = common.structured_qkv(case, dtype, arguments.device)
-        dense = common.dense_seconds(q, k, v, arguments.seconds)
-        best = min(dense, key=dense.get)
-        token_index, (k_carved, v_carved, q_pool, k_pool, k_tail, v_tail) = prepared(case, q, k, v, size)
-        scale = case.head_dim**-0.5
-        bias = None
-        if case.num_context:
-            padded = math.ceil(case.num_context / 128) * 128
-            bias = torch.zeros(1, padded, device=q.device)
-            bias[:, case.num_context :] = -math.inf
-        rate = case.dense_flops() / dense[best] / 1e12
-        print(f"\n### {case.name}, {arguments.dtype}, key blocks of {size}; dense {best} {dense[best] * 1e3:.2f} ms, ")
-        print(
-            f"{rate:.3f} TFLOP/s\n\n| lists | kept share | drop only ms | rate / dense | tail {TAIL} ms | tail costs |"
+        token_index, blocks = prepared(case, q, k, v, size)
+        scale, bias = case.head_dim**-0.5, context_bias(case, q.device)
+
+        def call(lists, tail_size: int):
+            return ops.block_sparse_attention(
+                q,
+                blocks.k_carved,
+                blocks.v_carved,
+                *lists,
+                token_index,
+                case.num_context,
+                common.Q_BLOCK,
+                size,
+                scale,
+                bias,
+                blocks.k_tail if tail_size else None,
+                blocks.v_tail if tail_size else None,
+                tail_size,
+            )
+
+        lists = {}
+        for share in arguments.kept or common.KEPT_SHARES:
+            lists["random", share] = common.random_lists(case, share, size, arguments.device)
+            number = common.kept_blocks(share, blocks.k_pool.shape[2])
+            lists["selected", share] = ops.select_blocks(blocks.q_pool, blocks.k_pool, None, number, 0.0, scale)
+
+        dense = common.dense_calls(q, k, v)
+        statements = dict(dense)
+        for key, pair in lists.items():
+            statements[(*key, 0)] = lambda pair=pair: call(pair, 0)
+            statements[(*key, tail)] = lambda pair=pair: call(pair, tail)
+        seconds = common.median_seconds(statements, arguments.seconds)
+        best = min(dense, key=seconds.get)
+
+        print(f"\n### {case.name}, {dtype}, key blocks of {size}")
+        rate = common.dense_rate(case, seconds[best])
+        print(f"\ndense {best} {seconds[best] * 1e3:.2f} ms, {rate:.3f} TFLOP/s\n")
+        errors = ("error", f"error, tail {tail}") if arguments.refcheck else ()
+        common.print_head(
+            "lists", "kept share", "drop only ms", "TFLOP/s", "rate / dense", f"tail {tail} ms", "tail costs", *errors
         )
-        print("|---|---|---|---|---|---|")
-        for kept in shares:
-            blocks = max(1, round(kept * k_pool.shape[2]))
-            lists = {
-                "random": common.random_lists(case, kept, size, arguments.device),
-                "selected": ops.select_blocks(q_pool, k_pool, None, blocks, 0.0, scale),
-            }
-            for name, (index, count) in lists.items():
-
-                def call(tail: bool, index=index, count=count):
-                    return ops.block_sparse_attention(
-                        q,
-                        k_carved,
-                        v_carved,
-                        index,
-                        count,
-                        token_index,
-                        case.num_context,
-                        common.Q_BLOCK,
-                        size,
-                        scale,
-                        context_bias=bias,
-                        k_tail=k_tail if tail else None,
-                        v_tail=v_tail if tail else None,
-                        tail_block_size=min(TAIL, size) if tail else 0,
-                    )
-
-                plain = common.median_seconds(lambda call=call: call(False), arguments.seconds)
-                tailed = common.median_seconds(lambda call=call: call(True), arguments.seconds)
-                video_share = min(1.0, float(count.double().mean()) * size / case.num_video)
-                share = 1 - (1 - video_share) * (case.num_video / case.tokens) ** 2
-                row = [name, f"{share:.1%}", f"{plain * 1e3:.2f}", f"{share * dense[best] / plain:.2f}"]
-                print("| " + " | ".join([*row, f"{tailed * 1e3:.2f}", f"{tailed / plain - 1:+.1%}"]) + " |")
-                if arguments.refcheck and kept == 1.0:
-                    exact = common.dense_fp64(q, k, v)
-                    error = common.relative_error(call(False)[0][:, :, -exact.shape[2] :], exact)
-                    sdpa = torch.nn.functional.scaled_dot_product_attention(q, k, v)[:, :, -exact.shape[2] :]
-                    print(f"\nerror at 100 %: {error:.2e}, dense SDPA's {common.relative_error(sdpa, exact):.2e}\n")
+        for key, pair in lists.items():
+            plain, tailed = seconds[(*key, 0)], seconds[(*key, tail)]
+            video_share = min(1.0, float(pair[1].double().mean()) * size / case.num_video)
+            share = 1 - (1 - video_share) * (case.num_video / case.tokens) ** 2
+            row = [key[0], f"{share:.1%}", f"{plain * 1e3:.2f}", f"{share * common.dense_rate(case, plain):.3f}"]
+            row += [f"{share * seconds[best] / plain:.2f}", f"{tailed * 1e3:.2f}", f"{tailed / plain - 1:+.1%}"]
+            if arguments.refcheck:
+                rows = token_index[-ROWS:].long()
+                for tail_size in (0, tail):
+                    exact = common.carved_fp64(case, q, blocks, pair, rows, size, tail_size)
+                    row.append(f"{common.relative_error(call(pair, tail_size)[0][:, :, rows], exact):.1e}")
+            common.print_row(*row)
+        if arguments.refcheck:
+            rows = token_index[-ROWS:].long()
+            error = common.relative_error(dense[best]()[:, :, rows], common.dense_fp64(q, k, v, rows))
+            print(f"\nerrors are relative to fp64 with the same lists; that of dense {best} is {error:.1e}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """The whole carved call against dense SDPA and, where it can be imported, comfy-kitchen's sol_attn, in one run."""
 
+from collections.abc import Callable
+
 import torch
 
 from benchmarks import common
-from jenga import JengaConfig
+from jenga import JengaConfig, TokenGrid
 from jenga.attention import CarvedAttention
 
+ROWS = 1024  # the last query rows, whose error is measured
 
-def sol_attn(q, k, v, kept: float):
-    """comfy-kitchen's sol_attn at the same share, or None with the reason why it cannot run."""
+
+def sol_attn(q, k, v, kept: float) -> tuple[Callable | None, str]:
+    """A call of comfy-kitchen's sol_attn at the same share, or why there is none. On the CPU it is its eager form."""
     try:
         import comfy_kitchen
     except ImportError:
@@ -16,46 +20,51 @@ def sol_attn(q, k, v, kept: float):
     if not hasattr(comfy_kitchen, "sol_attn"):
         return None, "comfy-kitchen is older than 0.2.33"
     if q.shape[-1] != 128:
-        return None, "sol_attn takes head dim 128 only"
-    if not comfy_kitchen.sol_attn_is_available(q.device):
-        return None, f"sol_attn's kernels do not run on {q.device}"
+        return None, "head dim 128 only"
+    if kept >= 1:
+        return None, "shares below 100 % only"
+    if q.is_cuda and not comfy_kitchen.sol_attn_is_available(q.device):
+        return None, f"its kernels do not run on {q.device}"
     rows = [x.transpose(1, 2) for x in (q, k, v)]
     return (lambda: comfy_kitchen.sol_attn(*rows, topk_ratio=kept).transpose(1, 2)), ""
 
 
 def main() -> None:
     arguments = common.parser(__doc__).parse_args()
-    cases, shares, dtype = common.selected(arguments)
-    for case in cases:
+    shares = arguments.kept or common.KEPT_SHARES
+    rival_name = "sol_attn ms" if arguments.device.startswith("cuda") else "sol_attn (eager) ms"
+    for case, dtype in common.selected(arguments):
         q, k, v = common.structured_qkv(case, dtype, arguments.device)
-        dense = common.dense_seconds(q, k, v, arguments.seconds)
-        best = min(dense, key=dense.get)
-        rates = ", ".join(
-            f"{n} {t * 1e3:.2f} ms, {case.dense_flops() / t / 1e12:.3f} TFLOP/s" for n, t in dense.items()
+        dense = common.dense_calls(q, k, v)
+        statements, rivals = dict(dense), {}
+        for share in shares:
+            carved = CarvedAttention(JengaConfig(density=share))
+            statements["carved", share] = lambda carved=carved: carved(q, k, v, TokenGrid(*case.grid), case.before)
+            rivals[share] = sol_attn(q, k, v, share)
+            if rivals[share][0]:
+                statements["sol_attn", share] = rivals[share][0]
+        seconds = common.median_seconds(statements, arguments.seconds)
+        best = min(dense, key=seconds.get)
+
+        print(f"\n### {case.name}, {dtype}, {arguments.device}\n")
+        rates = (f"{n} {seconds[n] * 1e3:.2f} ms, {common.dense_rate(case, seconds[n]):.3f} TFLOP/s" for n in dense)
+        print(f"dense: {', '.join(rates)}\n")
+        errors = ("error", "sol_attn error") if arguments.refcheck else ()
+        common.print_head(
+            "density", "kept share", "carved ms", f"× {best}", "kept-work rate / dense", rival_name, *errors
         )
-        print(f"\n### {case.name}, {arguments.dtype}, {arguments.device}\n\ndense: {rates}\n")
-        columns = ("density", "kept share", "carved ms", f"× {best}", "kept-work rate / dense", "sol_attn ms", "error")
-        print(f"| {' | '.join(columns)} | sol_attn error |")
-        print("|---|---|---|---|---|---|---|---|")
-        exact = common.dense_fp64(q, k, v) if arguments.refcheck else None
-        for density in shares:
-            carved = CarvedAttention(JengaConfig(density=density))
-            call = lambda: carved(q, k, v, case.grid, video_start=case.num_context)  # noqa: E731
-            with torch.no_grad():
-                result = call()
-                seconds = common.median_seconds(call, arguments.seconds)
-                rival, reason = sol_attn(q, k, v, density)
-                rival_ms = f"{common.median_seconds(rival, arguments.seconds) * 1e3:.2f}" if rival else reason
-            share = float(result.kept_share)
-            row = [f"{density:.0%}", f"{share:.1%}", f"{seconds * 1e3:.2f}", f"{dense[best] / seconds:.2f}×"]
-            row += [f"{share * dense[best] / seconds:.2f}", rival_ms]
-            if exact is None:
-                row += ["–", "–"]
-            else:
-                rows = exact.shape[2]
-                row.append(f"{common.relative_error(result.out[:, :, -rows:], exact):.4f}")
-                row.append(f"{common.relative_error(rival()[:, :, -rows:], exact):.4f}" if rival else "–")
-            print("| " + " | ".join(row) + " |")
+        rows = torch.arange(case.tokens - ROWS, case.tokens, device=q.device)
+        exact = common.dense_fp64(q, k, v, rows) if arguments.refcheck else None
+        for share in shares:
+            result, rival = statements["carved", share](), rivals[share]
+            taken, kept = seconds["carved", share], float(result.kept_share)
+            row = [f"{share:.0%}", f"{kept:.1%}", f"{taken * 1e3:.2f}", f"{seconds[best] / taken:.2f}"]
+            row.append(f"{kept * seconds[best] / taken:.2f}")
+            row.append(f"{seconds['sol_attn', share] * 1e3:.2f}" if rival[0] else rival[1])
+            if exact is not None:
+                row.append(f"{common.relative_error(result.out[:, :, rows], exact):.1e}")
+                row.append(f"{common.relative_error(rival[0]()[:, :, rows], exact):.1e}" if rival[0] else "–")
+            common.print_row(*row)
 
 
 if __name__ == "__main__":

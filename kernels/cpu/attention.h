@@ -1,10 +1,10 @@
 // Carved attention of one block of query rows, for any tier (include after simd.h and vector_math.h).
 //
 // For every tile of 64 keys: scores = Q K^T in register blocks of kRows x kScoreVecs; online softmax in base 2 (running
-// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. The sums of a tile, of
-// weights and of P V, start at zero and are folded into l and O once: rounding grows with the number of tiles and the
-// length of one, not with the number of keys. Each half of a tile stays in the first-level cache while all query rows
-// pass over it. Math decides what a 32-bit unit holds.
+// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. The sums of a tile,
+// of weights and of P V, start at zero and are folded into l and O once: rounding grows with the number of tiles and
+// the length of one, not with the number of keys. Each half of a tile stays in the first-level cache while all query
+// rows pass over it. Math decides what a 32-bit unit holds.
 #pragma once
 
 #include <cmath>
@@ -44,27 +44,33 @@ void pack_tile(const PackJob& job) {
   }
 }
 
-// panel[kRows][64] = Q K^T for kRows rows of q.
+// panel[kRows][64] = Q K^T for kRows rows of q, summed in chains: a shorter one rounds less.
 template <class Math>
 inline void score_panel(float* panel, const float* q, const float* k, int64_t units) {
   for (int key = 0; key < kTileKeys; key += kScoreVecs * kWidth) {
-    Vec acc[kRows][kScoreVecs] = {};
     const float* column = k + key;
-    for (int64_t d = 0; d < units; ++d, column += kTileKeys) {
-      Vec b[kScoreVecs];
+    for (int64_t first = 0; first < units; first += Math::kScoreChain) {
+      const int64_t last = first + Math::kScoreChain < units ? first + Math::kScoreChain : units;
+      Vec acc[kRows][kScoreVecs] = {};
+      for (int64_t d = first; d < last; ++d, column += kTileKeys) {
+        Vec b[kScoreVecs];
 #pragma GCC unroll 8
-      for (int c = 0; c < kScoreVecs; ++c) b[c] = load(column + c * kWidth);
+        for (int c = 0; c < kScoreVecs; ++c) b[c] = load(column + c * kWidth);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          const Vec a = Math::broadcast(q + r * units + d);
+#pragma GCC unroll 8
+          for (int c = 0; c < kScoreVecs; ++c) acc[r][c] = Math::dot(acc[r][c], a, b[c]);
+        }
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        const Vec a = Math::broadcast(q + r * units + d);
 #pragma GCC unroll 8
-        for (int c = 0; c < kScoreVecs; ++c) acc[r][c] = Math::dot(acc[r][c], a, b[c]);
+        for (int c = 0; c < kScoreVecs; ++c) {
+          float* const sum = panel + r * kTileKeys + key + c * kWidth;
+          store(sum, first == 0 ? acc[r][c] : load(sum) + acc[r][c]);
+        }
       }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-      for (int c = 0; c < kScoreVecs; ++c) store(panel + r * kTileKeys + key + c * kWidth, acc[r][c]);
     }
   }
 }

@@ -1,7 +1,8 @@
 // Carved copies and means, for any tier (include after simd.h and vector_math.h).
 //
 // A work item is a run of 128 video tokens of one head, or all of its context rows. Every row is read once: copied to
-// its carved place and added to the running sums of its cell, 64 bytes or more of channels at a time.
+// its carved place and added to the running sums of its cell, 64 bytes or more of channels at a time. The heads of a
+// run follow one another, since where tokens are major their rows lie in the same pages.
 #pragma once
 
 #include "kernels/params.h"
@@ -11,6 +12,18 @@ namespace {
 
 constexpr int64_t kRunTokens = 128;  // every block and cell size divides it
 constexpr int64_t kAhead = 12;       // rows fetched before they are needed: curve order defeats the hardware's guess
+
+// Carved rows are read again only when all are written: where they are made of whole vectors they go past the caches,
+// which saves reading the memory they go to.
+inline void carve_row(void* carved, const void* row, int64_t bytes) {
+  if ((reinterpret_cast<uintptr_t>(carved) | bytes) % sizeof(Vec) != 0) {
+    std::memcpy(carved, row, bytes);
+    return;
+  }
+  const auto* from = static_cast<const float*>(row);
+  auto* to = static_cast<float*>(carved);
+  for (int64_t i = 0; i < bytes / 4; i += kWidth) stream(to + i, load(from + i));
+}
 
 struct RunSource {
   const void* x;  // head's first element
@@ -31,9 +44,7 @@ inline void sum_rows(const RunSource& s, int64_t first, int64_t last, float* sum
       const char* ahead = static_cast<const char*>(at(s.x, s.rows[i + kAhead] * s.token_stride, kType));
       for (int64_t byte = 0; byte < s.head_dim * element_size(kType); byte += 64) __builtin_prefetch(ahead + byte);
     }
-    if (s.carved) {
-      std::memcpy(at(s.carved, i * s.head_dim, kType), row, s.head_dim * element_size(kType));
-    }
+    if (s.carved) carve_row(at(s.carved, i * s.head_dim, kType), row, s.head_dim * element_size(kType));
     int64_t d = 0;
     for (; d + kVecs * kWidth <= s.head_dim; d += kVecs * kWidth) {
 #pragma GCC unroll 4
@@ -114,10 +125,9 @@ void prepare_run(const PrepareBlocksParams& p, int64_t head, int64_t run) {
 template <DataType kType>
 void prepare_range(int64_t begin, int64_t end, void* context) {
   const auto& p = *static_cast<const PrepareBlocksParams*>(context);
-  const int64_t runs = ceil_div(p.num_video, kRunTokens);
   const int64_t carved_rows = round_up(p.num_context, kContextAlignment) + p.num_video;
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t head = i / (runs + 1), run = i % (runs + 1) - 1;
+    const int64_t head = i % (p.batch * p.heads), run = i / (p.batch * p.heads) - 1;
     if (run >= 0) {
       prepare_run<kType>(p, head, run);
       continue;
@@ -129,6 +139,7 @@ void prepare_range(int64_t begin, int64_t end, void* context) {
     carve(p.k, p.k_strides, p.k_carved);
     carve(p.v, p.v_strides, p.v_carved);
   }
+  fence();
 }
 
 void prepare_blocks(const PrepareBlocksParams& params, ParallelFor parallel_for) {

@@ -97,6 +97,7 @@ inline void* at(void* data, int64_t element, DataType type) {
 // fp32 arithmetic on any dtype: a unit is one fp32 number.
 struct FloatMath {
   static constexpr int64_t kPerUnit = 1;
+  static constexpr int64_t kScoreChain = 32;  // units
   static Vec broadcast(const float* unit) { return set1(*unit); }
   static Vec dot(Vec sum, Vec a, Vec b) { return madd(a, b, sum); }
   static Vec exp2(Vec x) { return exp2_precise(x); }

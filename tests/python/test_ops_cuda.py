@@ -50,3 +50,9 @@ def test_nothing_waits_for_the_device(inputs):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert out.isfinite().all()
+
+
+def test_too_many_blocks_are_refused_with_the_limit(inputs):
+    q_pool, k_pool = (torch.zeros(1, 1, blocks, 8, device="cuda") for blocks in (1, 100_000))
+    with pytest.raises(RuntimeError, match=r"select_blocks: k_pool must have at most \d+ blocks .*, got 100000;"):
+        ops.select_blocks(q_pool, k_pool, None, 1, 0.0, 1.0)

@@ -11,6 +11,7 @@ namespace {
 
 struct DotMath {
   static constexpr int64_t kPerUnit = 2;
+  static constexpr int64_t kScoreChain = kMaxHeadDim / kPerUnit;  // one: the weights round to bf16 anyway
   static Vec broadcast(const float* unit) { return set1(*unit); }
   static Vec dot(Vec sum, Vec a, Vec b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));

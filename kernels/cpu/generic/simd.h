@@ -23,6 +23,8 @@ inline Vec load(const float* p) {
   return v;
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+inline void stream(float* p, Vec v) { store(p, v); }  // no portable way past the caches
+inline void fence() {}
 inline Vec madd(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec vmax(Vec a, Vec b) { return a > b ? a : b; }  // b where a or b is NaN
 inline Vec vabs(Vec a) { return vmax(a, -a); }

@@ -1,8 +1,7 @@
-#include "kernels/cuda/sm80/attention.h"
-
 #include <cstdint>
 
 #include "kernels/cuda/common/attention_layout.h"
+#include "kernels/cuda/sm80/attention.h"
 
 namespace jenga::cuda::sm80 {
 

@@ -430,9 +430,8 @@ __device__ __forceinline__ void consume(const AttentionArguments& args, SharedSt
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      store_row<T, kHeadDim>(args.params, state, i, tokens[i], batch, head, lane, [&](int n) {
-        return make_float2(outputs[4 * n + 2 * i], outputs[4 * n + 2 * i + 1]);
-      });
+      store_row<T, kHeadDim>(args.params, state, i, tokens[i], batch, head, lane,
+                             [&](int n) { return make_float2(outputs[4 * n + 2 * i], outputs[4 * n + 2 * i + 1]); });
     }
   }
 }

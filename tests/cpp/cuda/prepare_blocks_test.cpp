@@ -3,8 +3,8 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/reference/reference.h"
-#include "tests/cpp/cuda/device_array.h"
 #include "tests/cpp/cuda/attention_case.h"
+#include "tests/cpp/cuda/device_array.h"
 
 namespace jenga::testing {
 namespace {

@@ -70,6 +70,27 @@ TEST_P(SelectBlocks, MatchesTheReference) {
   EXPECT_EQ(device_index.download(), index);
 }
 
+TEST(SelectBlocksLimit, IsWhatFits) {
+  JENGA_SKIP_WITHOUT_DEVICE();
+  SelectBlocksParams params{};
+  params.batch = params.heads = params.num_q_blocks = params.min_blocks = params.max_kv = 1;
+  params.head_dim = 8;
+  params.softmax_scale = 1.f;
+  ASSERT_EQ(cuda::most_selectable_blocks(params.head_dim, &params.num_kv_blocks), cudaSuccess);
+  ASSERT_GT(params.num_kv_blocks, 20000);
+  const DeviceArray device_q(std::vector<float>(8, 1.f));
+  const DeviceArray device_k(std::vector<float>((params.num_kv_blocks + 1) * 8, 1.f));
+  const DeviceArray<int32_t> device_index(1), device_count(1);
+  params.q_pool = device_q.get();
+  params.k_pool = device_k.get();
+  params.kv_block_index = device_index.get();
+  params.kv_block_count = device_count.get();
+  EXPECT_EQ(cuda::select_blocks(params, nullptr), cudaSuccess);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  ++params.num_kv_blocks;
+  EXPECT_EQ(cuda::select_blocks(params, nullptr), cudaErrorNotSupported);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Cases, SelectBlocks,
     ::testing::Values(SelectCase{"Fixed", 40, 130, 128, 13, 0.f}, SelectCase{"Mass", 40, 130, 128, 3, 0.5f},

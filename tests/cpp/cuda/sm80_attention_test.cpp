@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cuda/sm80/attention.h"
-#include "tests/cpp/cuda/device_array.h"
 #include "tests/cpp/cuda/attention_case.h"
+#include "tests/cpp/cuda/device_array.h"
 
 namespace jenga::testing {
 namespace {
