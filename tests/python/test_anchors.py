@@ -36,6 +36,7 @@ class Run:
     def __init__(self, config=None, budget=PLENTY, backend="reference", density=0.2, device=CPU):
         self.anchored = AnchoredAttention(config or AnchorConfig(distance=4), device, budget)
         self.carved = CarvedAttention(JengaConfig(density=density, backend=backend, strict=True))
+        self.alone = CarvedAttention(JengaConfig(density=2 * density, backend=backend, strict=True))
         self.dense_calls = 0
         self.evaluation = 0
 
@@ -51,7 +52,7 @@ class Run:
             self.dense_calls += 1
             return sdpa(*qkv)
 
-        return self.anchored(call, layer, self.carved, *qkv, GRID, dense, **arguments)
+        return self.anchored(call, layer, self.carved, self.alone, *qkv, GRID, dense, **arguments)
 
 
 def backends_of(results) -> list[str]:
@@ -253,9 +254,9 @@ def test_layers_without_room_carve_alone_and_it_is_said(backend):
     qkv = draw()
     run.step(qkv, layers=5)
     results = run.step(qkv, layers=5)
-    plain = run.carved(*qkv, GRID).out
+    alone = run.alone(*qkv, GRID).out
     assert run.dense_calls == 2
-    assert [torch.equal(result.out, plain) for result in results] == [False, False, True, True, True]
+    assert [torch.equal(result.out, alone) for result in results] == [False, False, True, True, True]
     assert "3 of 5 layers carve without anchors: the budget of 0 MiB is full" in run.anchored.describe()
 
 
@@ -324,6 +325,8 @@ def test_on_a_gpu_host_memory_changes_nothing(backend, bits):
         ({"distance": 1}, "distance must be 0 or an integer of at least 2, got 1"),
         ({"distance": -2}, "distance must be 0 or an integer of at least 2, got -2"),
         ({"residual_bits": 5}, "residual_bits must be one of 4, 8, 16, got 5"),
+        ({"density": 0.0}, "density must be None or in (0, 1], got 0.0"),
+        ({"min_steps": 1.5}, "min_steps must be an integer of at least 0, got 1.5"),
         ({"memory": -1}, "memory must be None or bytes, at least 0, got -1"),
     ],
 )
