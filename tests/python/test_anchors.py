@@ -1,12 +1,15 @@
 """Anchored carving: when a layer is dense, what the steps in between return, what drops what is kept, and memory."""
 
+import re
+
+import psutil
 import pytest
 import torch
 
 from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid, ops, reference
 from jenga.anchors import ANCHOR, AnchoredAttention, is_anchor, relative_cost
 from jenga.attention import DENSE
-from jenga.residual_store import Budget, ResidualStore
+from jenga.residual_store import Budget, ResidualStore, budget_for
 from jenga.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists, unpack_lists
 
 GRID = TokenGrid(5, 9, 13)  # 585 tokens: 10 key blocks, 5 query blocks, the last of each ragged
@@ -237,6 +240,18 @@ def test_a_masked_video_stays_dense_and_keeps_nothing():
     assert run.dense_calls == 0
 
 
+def test_lists_and_residuals_of_another_shape_are_refused(backend):
+    carved, one, two = CarvedAttention(JengaConfig(backend=backend)), draw(), draw(batch=2)
+    result = carved(*two, GRID)
+    with pytest.raises(
+        ValueError, match=re.escape("lists must be for [B, H, query blocks] = (1, 2, 5), got (2, 2, 5)")
+    ):
+        carved(*one, GRID, lists=result.lists)
+    residual = carved.pack_residual(sdpa(*two), result, 4)
+    with pytest.raises(ValueError, match=re.escape("residual must be for [B, S, H] = (1, 585, 2), got (2, 585, 2)")):
+        carved(*one, GRID, residual=residual)
+
+
 def test_nothing_is_kept_after_close():
     run = Run()
     run.step(draw())
@@ -279,6 +294,13 @@ def test_what_the_device_cannot_hold_goes_to_the_host_and_comes_back():
         assert [torch.equal(a.out, b.out) for a, b in results] == [True, True, True, False]
     assert run.anchored._store.used() == Budget(size, 2 * size)
     assert "in host memory: the budget on cpu is full; 1 of 4 layers carve without anchors" in run.anchored.describe()
+
+
+def test_the_budget_is_what_was_asked_for_or_a_share_of_what_is_free():
+    total = psutil.virtual_memory().total
+    assert budget_for(CPU, 12345) == Budget(12345, 0)
+    automatic = budget_for(CPU, None)
+    assert 0 < automatic.device < total // 2 and automatic.host == 0
 
 
 def test_a_place_that_is_given_back_can_be_had_again():
