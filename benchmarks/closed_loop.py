@@ -41,7 +41,7 @@ class Carving:
             result = self._carved(q, k, v, self._grid)
         else:
             dense = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)  # noqa: E731
-            result = self._anchored(self._call, layer, self._carved, q, k, v, self._grid, dense)
+            result = self._anchored(self._call, layer, self._carved, self._carved, q, k, v, self._grid, dense)
         self._costs.append((result.backend == ANCHOR, result.kept_share))
         return result.out
 

@@ -1,5 +1,7 @@
 """Jenga Attention: MODEL in, MODEL out, with the self-attention over video tokens carved."""
 
+import dataclasses
+
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
@@ -21,9 +23,17 @@ def quality_help() -> str:
     """The tooltip of `quality`: what each choice computes and needs."""
     lines = ["Attention work in a run of 30 steps, against dense."]
     for name, quality in QUALITIES.items():
-        work = relative_cost(30, 40, quality.distance, quality.density + 1 / 64)
-        anchors = "no anchors" if quality.distance is None else f"dense on every {quality.distance}th step, in turns"
-        lines.append(f"{name}: {work:.0%} (keeps {quality.density:.0%} of the blocks, {anchors}).")
+        anchors, tail = quality.anchors, 1 / 64
+        if anchors is None:
+            lines.append(
+                f"{name}: {quality.density + tail:.0%}. Keeps {quality.density:.0%} of the blocks; no anchors."
+            )
+            continue
+        work = relative_cost(30, 40, anchors.distance, anchors.density + tail)
+        lines.append(
+            f"{name}: {work:.0%}. Keeps {anchors.density:.0%}, and each layer is dense on every {anchors.distance}th "
+            f"step, in turns; below {anchors.min_steps} steps it keeps {quality.density:.0%} instead."
+        )
     lines.append("custom: density and anchor_distance below.")
     lines.append(
         "Anchors need memory in proportion to tokens and width: 0.18 GB per layer and conditioning for a 720p "
@@ -212,12 +222,14 @@ class JengaAttention(io.ComfyNode):
         if not enabled:
             status.say(cls.hidden.unique_id, "off: the model is as it came")
             return io.NodeOutput(model)
-        distance = DISTANCES[anchor_distance]
         if quality != CUSTOM:
-            density, distance = QUALITIES[quality].density, QUALITIES[quality].distance
-        anchors = None
-        if distance is not None:
-            anchors = jenga.AnchorConfig(distance, int(residual_bits), int(anchor_memory * 2**30) or None)
+            density, anchors = QUALITIES[quality].density, QUALITIES[quality].anchors
+        else:
+            distance = DISTANCES[anchor_distance]
+            anchors = None if distance is None else jenga.AnchorConfig(distance)
+        if anchors is not None:
+            memory = int(anchor_memory * 2**30) or None
+            anchors = dataclasses.replace(anchors, residual_bits=int(residual_bits), memory=memory)
         settings = CarvingSettings(
             config=jenga.JengaConfig(
                 density=density,

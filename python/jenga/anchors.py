@@ -25,13 +25,11 @@ def is_anchor(layer_index: int, step: int, distance: int) -> bool:
     return step == 0 or (distance > 0 and (step + layer_index) % distance == 0)
 
 
-def relative_cost(steps: int, num_layers: int, distance: int | None, carved_cost: float) -> float:
+def relative_cost(steps: int, num_layers: int, distance: int, carved_cost: float) -> float:
     """Attention work relative to dense: carved_cost for every call, and 1 more for every anchor.
 
-    distance: None for no anchors. carved_cost: kept share + tail columns / tokens.
+    carved_cost: kept share + tail columns / tokens.
     """
-    if distance is None:
-        return carved_cost
     anchors = sum(is_anchor(layer, step, distance) for layer in range(num_layers) for step in range(steps))
     return carved_cost + anchors / (steps * num_layers)
 
@@ -44,7 +42,6 @@ class ModelCall:
 
     conditionings: tuple[Hashable, ...]
     step: int
-    distance: int
 
 
 class AnchoredAttention:
@@ -69,7 +66,6 @@ class AnchoredAttention:
         evaluation: Hashable,
         shape: Hashable,
         kv_mask: torch.Tensor | None = None,
-        distance: int | None = None,
     ) -> ModelCall:
         """Before the first attention call of a model call that is really computed.
 
@@ -77,7 +73,6 @@ class AnchoredAttention:
         evaluation     which prediction of the sampler this call belongs to: any value that changes with it
         shape          another value drops everything: grid, tokens, dtype, whatever makes residuals unfit
         kv_mask        bool [B, S] or None; one that changes drops its conditioning (one host sync if there is a mask)
-        distance       in the place of the configuration's
         """
         if shape != self._shape:
             self.drop()
@@ -93,13 +88,14 @@ class AnchoredAttention:
             self._steps[conditioning] = self._steps.get(conditioning, -1) + 1
         self._seen.update(conditionings)
         step = max(self._steps[conditioning] for conditioning in conditionings)
-        return ModelCall(tuple(conditionings), step, self.config.distance if distance is None else distance)
+        return ModelCall(tuple(conditionings), step)
 
     def __call__(
         self,
         call: ModelCall,
         layer_index: int,
         carved: CarvedAttention,
+        alone: CarvedAttention,
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
@@ -107,17 +103,19 @@ class AnchoredAttention:
         dense: Callable[[], torch.Tensor],
         **arguments,
     ) -> CarvedResult:
-        """One layer. call: of `begin`. dense(): the exact output [B, H, S, D]. arguments: further ones of `carved`.
+        """One layer of the model call that `begin` gave.
 
-        The result's backend is "anchor" where its output is the dense one.
+        carved and alone: carving with anchors, and in their place where the budget has no room. dense(): the exact
+        output [B, H, S, D]. arguments: further ones of CarvedAttention. The result's backend is "anchor" where its
+        output is the dense one.
         """
         keys = [(layer_index, conditioning) for conditioning in call.conditionings]
         self._layers[layer_index] = self._reserve(keys, q, grid, carved)
         if not self._layers[layer_index]:
             self._store.drop(keys)  # what some of them kept would be stale when its turn comes again
-            return carved(q, k, v, grid, **arguments)
+            return alone(q, k, v, grid, **arguments)
         states = [self._store.get(key) for key in keys]
-        if any(state is None for state in states) or is_anchor(layer_index, call.step, call.distance):
+        if any(state is None for state in states) or is_anchor(layer_index, call.step, self.config.distance):
             return self._anchor(keys, carved, q, k, v, grid, dense, arguments)
         self._prefetch(call, layer_index + 1)
         state = _join(states)
@@ -179,7 +177,7 @@ class AnchoredAttention:
         return self._store.reserve(keys, size * (batch // len(keys)))
 
     def _prefetch(self, call: ModelCall, layer_index: int) -> None:
-        if not is_anchor(layer_index, call.step, call.distance):
+        if not is_anchor(layer_index, call.step, self.config.distance):
             self._store.prefetch((layer_index, conditioning) for conditioning in call.conditionings)
 
     def _drop_conditionings(self, conditionings) -> None:

@@ -103,6 +103,7 @@ class CarvedAttention:
         _check_tensors(q, k, v, kv_mask)
         batch, _, tokens, head_dim = q.shape
         _check_layout(grid, tokens, video_start, text_range)
+        _check_anchor_state(q, grid, lists, residual)
         scale = head_dim**-0.5 if softmax_scale is None else _checked_scale(softmax_scale)
 
         plan = self._plan(grid, tokens, video_start, q.device)
@@ -275,6 +276,16 @@ def _check_layout(grid, tokens: int, video_start, text_range):
             f"hold context columns only, the video is {video_start} .. {end}",
             text_range,
         )
+
+
+def _check_anchor_state(q, grid: TokenGrid, lists: BlockLists | None, residual: Residual | None):
+    batch, heads, tokens, _ = q.shape
+    if lists is not None:
+        wanted, found = (batch, heads, -(-grid.num_tokens // Q_BLOCK_SIZE)), tuple(lists.count.shape)
+        _require(found == wanted, "lists", f"be for [B, H, query blocks] = {wanted}", found)
+    if residual is not None:
+        wanted, found = (batch, tokens, heads), tuple(residual.codes.shape[:3])
+        _require(found == wanted, "residual", f"be for [B, S, H] = {wanted}", found)
 
 
 def _checked_scale(scale: float) -> float:

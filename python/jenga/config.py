@@ -145,17 +145,24 @@ class AnchorConfig:
                    the first step of every size alone
     residual_bits  4 | 8 | 16 (bfloat16): how exactly the steps in between know what carving misses
     memory         bytes that residuals may take on the device; None: a share of what is free when the run starts
+    density        kept share in (0, 1] where there are anchors, usually less than without; None: JengaConfig's
+    min_steps      a schedule of fewer steps has no anchors
     """
 
     distance: int = 8
     residual_bits: int = 4
     memory: int | None = None
+    density: float | None = None
+    min_steps: int = 0
 
     def __post_init__(self):
         self._require("distance", _is_count(self.distance) and self.distance != 1, "be 0 or an integer of at least 2")
         bits = _is_count(self.residual_bits) and self.residual_bits in RESIDUAL_BITS
         self._require("residual_bits", bits, f"be one of {', '.join(map(str, RESIDUAL_BITS))}")
         self._require("memory", self.memory is None or _is_count(self.memory), "be None or bytes, at least 0")
+        density = self.density is None or (_is_number(self.density) and 0 < self.density <= 1)
+        self._require("density", density, "be None or in (0, 1]")
+        self._require("min_steps", _is_count(self.min_steps), "be an integer of at least 0")
 
     def _require(self, name: str, condition: bool, rule: str):
         if not condition:

@@ -21,16 +21,15 @@ from .report import Report
 
 STAGE_KEY = "jenga_stage"
 FORWARD_KEY = "jenga"
-FEWEST_STEPS = 6  # below this only the first step of a size has anchors
 ATTENTION_ARGUMENTS = ("heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape")
 
 
 @dataclass(frozen=True)
 class CarvingSettings:
-    """What a user chose. anchors: None for carving alone; with anchors the kept share of `config` counts in every
-    stage, not the stage's own, which was made for carving alone. dense_layers: layer indices that stay dense.
-    start_percent and end_percent: the part of the noise schedule that is carved, 0 = all noise. min_tokens: fewer video
-    tokens than this stay dense.
+    """What a user chose. anchors: None for carving alone; with anchors their kept share counts in every stage, and not
+    the stage's own, which was made for carving alone. dense_layers: layer indices that stay dense. start_percent and
+    end_percent: the part of the noise schedule that is carved, 0 = all noise. min_tokens: fewer video tokens than this
+    stay dense.
     """
 
     config: JengaConfig
@@ -43,18 +42,20 @@ class CarvingSettings:
 
 @dataclass(frozen=True)
 class Quality:
-    """A kept share and how far apart anchors are; distance None: no anchors."""
+    """Kept share without anchors, and the anchors (None: never). Without anchors, which is what short schedules and
+    layers without room get, the share is the one of about the same work.
+    """
 
     density: float
-    distance: int | None
+    anchors: AnchorConfig | None
 
 
-# Chosen by benchmarks/closed_loop.py.
+# Measured by benchmarks/closed_loop.py: below 8 steps the same work is better spent on a larger share.
 QUALITIES = {
     "fast": Quality(0.1, None),
-    "balanced": Quality(0.05, 8),
-    "high": Quality(0.1, 8),
-    "near-lossless": Quality(0.1, 4),
+    "balanced": Quality(0.2, AnchorConfig(8, density=0.05, min_steps=8)),
+    "high": Quality(0.3, AnchorConfig(8, density=0.1, min_steps=8)),
+    "near-lossless": Quality(0.4, AnchorConfig(4, density=0.1, min_steps=8)),
 }
 
 
@@ -127,10 +128,10 @@ class Forward:
     run: Run
     grid: TokenGrid
     config: JengaConfig
+    anchored_config: JengaConfig | None  # None: this call has no anchors
     text_tokens: int  # least number of tokens before the video
     text_first: bool
     conditionings: tuple[Hashable, ...]  # one for each equal part of the batch
-    steps: int  # of the schedule that the sampler follows; 0: not known
     dense_reason: str = ""  # why the settings want this whole call dense
     layers: int = 0
     call: ModelCall | None = None  # set by the first attention call, where carving has anchors
@@ -157,23 +158,25 @@ class AttentionPatch:
     def _forward(self, model, stage: StageState, options: dict, args: tuple, kwargs: dict) -> Forward | None:
         shapes = kwargs.get("latent_shapes")
         grid = self.family.grid(model.diffusion_model, tuple(shapes[0] if shapes else args[0].shape))
-        config = self.settings.config
-        density = config.density if stage.density is None or self.settings.anchors else stage.density
-        if density != config.density or stage.text_logit_bias:
-            config = replace(config, density=density, text_logit_bias=config.text_logit_bias + stage.text_logit_bias)
+        chosen = self.settings.config
+        chosen = replace(chosen, text_logit_bias=chosen.text_logit_bias + stage.text_logit_bias)
+        config = chosen if stage.density is None else replace(chosen, density=stage.density)
+        anchored_config, anchors = None, self.settings.anchors
+        sigmas = options.get("sample_sigmas")  # of this sampler call, the last one at its end
+        if anchors is not None and (sigmas is None or len(sigmas) > anchors.min_steps):
+            anchored_config = chosen if anchors.density is None else replace(chosen, density=anchors.density)
         context = kwargs.get("c_crossattn", args[3] if len(args) > 3 else None)
         text_tokens = context.shape[1] if self.family.text_first and context is not None else 0
         reason = self._dense_reason(model, options, grid.num_tokens)
-        steps = len(options.get("sample_sigmas", ())) - 1
         return Forward(
             self,
             stage.run,
             grid,
             config,
+            anchored_config,
             text_tokens,
             self.family.text_first,
             _conditionings(model, options),
-            max(steps, 0),
             reason,
         )
 
@@ -228,7 +231,7 @@ class AttentionPatch:
             "softmax_scale": call.scale,
         }
         try:
-            if self.settings.anchors is None:
+            if forward.anchored_config is None:
                 carved = forward.run.carved(forward.config, call.q.device)
                 result = carved(call.q, call.k, call.v, forward.grid, **arguments)
             else:
@@ -246,13 +249,13 @@ class AttentionPatch:
     def _anchored(
         self, forward: Forward, call: "AttentionCall", layer_index: int, dense: Callable, arguments: dict
     ) -> CarvedResult:
-        run, config, device = forward.run, forward.config, call.q.device
+        run, config, device = forward.run, forward.anchored_config, call.q.device
         anchored = run.anchored(self, device)
         if forward.call is None:
             batch = call.q.shape[0] // len(forward.conditionings)
             shape = (forward.grid, batch, call.q.shape[1:], call.q.dtype, config.text_logit_bias)
             forward.call = anchored.begin(
-                forward.conditionings, len(run.report.evaluations), shape, arguments["kv_mask"], self._distance(forward)
+                forward.conditionings, len(run.report.evaluations), shape, arguments["kv_mask"]
             )
             if forward.call.step == 1:  # after step 0 every layer has its place
                 run.report.note(anchored.describe())
@@ -266,12 +269,18 @@ class AttentionPatch:
             everything = run.carved(replace(config, density=1.0), device)
             return everything(call.q, call.k, call.v, forward.grid, **arguments).out
 
-        carved = run.carved(config, device)
-        return anchored(forward.call, layer_index, carved, call.q, call.k, call.v, forward.grid, exact, **arguments)
-
-    def _distance(self, forward: Forward) -> int:
-        """Short schedules are anchored at their first step alone: every further anchor is a large part of them."""
-        return 0 if 0 < forward.steps < FEWEST_STEPS else self.settings.anchors.distance
+        return anchored(
+            forward.call,
+            layer_index,
+            run.carved(config, device),
+            run.carved(forward.config, device),
+            call.q,
+            call.k,
+            call.v,
+            forward.grid,
+            exact,
+            **arguments,
+        )
 
     def _refuse(self, report: Report, reason: str) -> None:
         if self.settings.config.strict:

@@ -11,7 +11,7 @@ from jenga.anchors import AnchoredAttention
 from jenga.residuals import AnchorState
 from workflows import CARVING, GRID, carved, node, report, samples, staged, workflow
 
-LONG = {"steps": 7}  # more than the few steps for which only the first has anchors
+LONG = {"steps": 7}
 
 
 def anchored(**changes) -> tuple[str, dict]:
@@ -85,11 +85,16 @@ def test_every_size_starts_with_anchors(host):
     assert [[column for column, share in enumerate(row) if share == 1.0] for row in shares] == [[0, first], [0, first]]
 
 
-def test_short_schedules_have_anchors_on_their_first_step_alone(host):
-    outputs = host.run(workflow([anchored(anchor_distance="2")], steps=4))
-    assert anchors(outputs) == 2
-    outputs = host.run(workflow([anchored(anchor_distance="first step")], **LONG))
-    assert anchors(outputs) == 2
+def test_anchors_on_the_first_step_alone(host):
+    assert anchors(host.run(workflow([anchored(anchor_distance="first step")], **LONG))) == 2
+
+
+def test_short_schedules_keep_more_and_have_no_anchors(host):
+    """The quality's rule, not that of custom settings."""
+    outputs = host.run(workflow([anchored(quality="near-lossless")], **LONG))
+    shares = [share for row in report(outputs)["kept_share_map"] for share in row]
+    assert anchors(outputs) == 0 and 0.35 < min(shares) <= max(shares) < 0.6
+    assert anchors(host.run(workflow([anchored(anchor_distance="2")], steps=3))) == 4
 
 
 def test_reused_steps_do_not_count(host):
@@ -217,9 +222,9 @@ def test_prompts_of_before_are_carving_alone(host):
     assert anchors(outputs) == 0 and not any("anchors" in note for note in report(outputs)["notes"])
 
 
-@pytest.mark.parametrize(("quality", "expected"), [("fast", 0), ("balanced", 2), ("high", 2), ("near-lossless", 4)])
+@pytest.mark.parametrize(("quality", "expected"), [("fast", 0), ("balanced", 4), ("high", 4), ("near-lossless", 6)])
 def test_quality_sets_both(host, quality, expected):
-    outputs = host.run(workflow([anchored(quality=quality, density=1.0)], **LONG))
+    outputs = host.run(workflow([anchored(quality=quality, density=1.0)], steps=9))
     assert anchors(outputs) == expected
     shares = [share for row in report(outputs)["kept_share_map"] for share in row if share < 1]
     assert shares and max(shares) < 0.3

@@ -1,12 +1,15 @@
 """Anchored carving: when a layer is dense, what the steps in between return, what drops what is kept, and memory."""
 
+import re
+
+import psutil
 import pytest
 import torch
 
 from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid, ops, reference
 from jenga.anchors import ANCHOR, AnchoredAttention, is_anchor, relative_cost
 from jenga.attention import DENSE
-from jenga.residual_store import Budget, ResidualStore
+from jenga.residual_store import Budget, ResidualStore, budget_for
 from jenga.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists, unpack_lists
 
 GRID = TokenGrid(5, 9, 13)  # 585 tokens: 10 key blocks, 5 query blocks, the last of each ragged
@@ -36,6 +39,7 @@ class Run:
     def __init__(self, config=None, budget=PLENTY, backend="reference", density=0.2, device=CPU):
         self.anchored = AnchoredAttention(config or AnchorConfig(distance=4), device, budget)
         self.carved = CarvedAttention(JengaConfig(density=density, backend=backend, strict=True))
+        self.alone = CarvedAttention(JengaConfig(density=2 * density, backend=backend, strict=True))
         self.dense_calls = 0
         self.evaluation = 0
 
@@ -51,7 +55,7 @@ class Run:
             self.dense_calls += 1
             return sdpa(*qkv)
 
-        return self.anchored(call, layer, self.carved, *qkv, GRID, dense, **arguments)
+        return self.anchored(call, layer, self.carved, self.alone, *qkv, GRID, dense, **arguments)
 
 
 def backends_of(results) -> list[str]:
@@ -236,6 +240,18 @@ def test_a_masked_video_stays_dense_and_keeps_nothing():
     assert run.dense_calls == 0
 
 
+def test_lists_and_residuals_of_another_shape_are_refused(backend):
+    carved, one, two = CarvedAttention(JengaConfig(backend=backend)), draw(), draw(batch=2)
+    result = carved(*two, GRID)
+    with pytest.raises(
+        ValueError, match=re.escape("lists must be for [B, H, query blocks] = (1, 2, 5), got (2, 2, 5)")
+    ):
+        carved(*one, GRID, lists=result.lists)
+    residual = carved.pack_residual(sdpa(*two), result, 4)
+    with pytest.raises(ValueError, match=re.escape("residual must be for [B, S, H] = (1, 585, 2), got (2, 585, 2)")):
+        carved(*one, GRID, residual=residual)
+
+
 def test_nothing_is_kept_after_close():
     run = Run()
     run.step(draw())
@@ -253,9 +269,9 @@ def test_layers_without_room_carve_alone_and_it_is_said(backend):
     qkv = draw()
     run.step(qkv, layers=5)
     results = run.step(qkv, layers=5)
-    plain = run.carved(*qkv, GRID).out
+    alone = run.alone(*qkv, GRID).out
     assert run.dense_calls == 2
-    assert [torch.equal(result.out, plain) for result in results] == [False, False, True, True, True]
+    assert [torch.equal(result.out, alone) for result in results] == [False, False, True, True, True]
     assert "3 of 5 layers carve without anchors: the budget of 0 MiB is full" in run.anchored.describe()
 
 
@@ -278,6 +294,13 @@ def test_what_the_device_cannot_hold_goes_to_the_host_and_comes_back():
         assert [torch.equal(a.out, b.out) for a, b in results] == [True, True, True, False]
     assert run.anchored._store.used() == Budget(size, 2 * size)
     assert "in host memory: the budget on cpu is full; 1 of 4 layers carve without anchors" in run.anchored.describe()
+
+
+def test_the_budget_is_what_was_asked_for_or_a_share_of_what_is_free():
+    total = psutil.virtual_memory().total
+    assert budget_for(CPU, 12345) == Budget(12345, 0)
+    automatic = budget_for(CPU, None)
+    assert 0 < automatic.device < total // 2 and automatic.host == 0
 
 
 def test_a_place_that_is_given_back_can_be_had_again():
@@ -324,6 +347,8 @@ def test_on_a_gpu_host_memory_changes_nothing(backend, bits):
         ({"distance": 1}, "distance must be 0 or an integer of at least 2, got 1"),
         ({"distance": -2}, "distance must be 0 or an integer of at least 2, got -2"),
         ({"residual_bits": 5}, "residual_bits must be one of 4, 8, 16, got 5"),
+        ({"density": 0.0}, "density must be None or in (0, 1], got 0.0"),
+        ({"min_steps": 1.5}, "min_steps must be an integer of at least 0, got 1.5"),
         ({"memory": -1}, "memory must be None or bytes, at least 0, got -1"),
     ],
 )
