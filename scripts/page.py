@@ -66,7 +66,9 @@ _DRAW = """() => new Promise((done) => {
 })"""
 
 # x, y, width, height in canvas units, the title bar included.
-_BOXES = """() => Object.fromEntries(app.graph.nodes.map((node) => [node.title, [...node.boundingRect]]))"""
+_BOXES = """() => Object.fromEntries(
+  app.graph.nodes.map((node) => [`${node.title} (${node.id})`, [...node.boundingRect]])
+)"""
 
 _CLIENT_BOX = """(title) => {
   const node = app.graph.nodes.find((node) => node.title === title)
@@ -166,7 +168,7 @@ class Page:
         self.tab.evaluate(_DRAW)
 
     def boxes(self) -> dict[str, list[float]]:
-        """x, y, width and height of every node in canvas units, title bar included, by title."""
+        """x, y, width and height of every node in canvas units, title bar included, by `title (id)`."""
         return self.tab.evaluate(_BOXES)
 
     def status(self, node_type: str) -> str:

@@ -1,9 +1,8 @@
 """The demo workflow as a user meets it: opened from the template browser, run, and read off the nodes."""
 
-import itertools
-
 import numpy as np
 import pytest
+from layout import overlapping
 
 WORKFLOW = "demo_ab"
 RUN_SECONDS = 240
@@ -23,15 +22,6 @@ def finished(page):
 def colours(image) -> int:
     """Different colours in a picture: a blank one has one, an empty node with its text a few dozen."""
     return len(np.unique(np.asarray(image).reshape(-1, 3), axis=0))
-
-
-def overlapping(boxes: dict) -> list[tuple[str, str]]:
-    """Pairs of nodes of which one lies over the other."""
-
-    def overlap(a, b):
-        return all(a[i] < b[i] + b[i + 2] and b[i] < a[i] + a[i + 2] for i in (0, 1))
-
-    return [(a, b) for a, b in itertools.combinations(boxes, 2) if overlap(boxes[a], boxes[b])]
 
 
 def test_the_template_browser_shows_the_thumbnail(page):
