@@ -83,6 +83,12 @@ _CLIENT_BOX = """(title) => {
 _STATUS = """(type) => app.graph.nodes.filter((node) => node.type === type)
   .flatMap((node) => node.widgets ?? []).find((widget) => widget.type === "progressText")?.value ?? "" """
 
+# A second copy of a workflow gets a number behind its name.
+_LOADED = """([before, name]) => {
+  const { path, filename } = app.extensionManager.workflow.activeWorkflow ?? {}
+  return path !== before && filename?.startsWith(name) && app.graph.nodes.length > 0
+}"""
+
 _SHOWS = """(text) => [...document.querySelectorAll("textarea")]
   .some((field) => field.value.includes(text) && field.checkVisibility())"""
 
@@ -133,11 +139,9 @@ class Page:
 
     def open_template(self, pack: str, name: str) -> None:
         """Load a workflow by clicking its card in the template browser, and make it fill the window."""
+        before = self.tab.evaluate("() => app.extensionManager.workflow.activeWorkflow?.path")
         self.template_card(pack, name).click()
-        self.tab.wait_for_function(
-            "(name) => app.extensionManager.workflow.activeWorkflow?.filename === name && app.graph.nodes.length",
-            arg=name,
-        )
+        self.tab.wait_for_function(_LOADED, arg=[before, name])
         self.fit()
 
     def set_widgets(self, node_type: str, **values) -> None:
@@ -174,6 +178,10 @@ class Page:
     def status(self, node_type: str) -> str:
         """The line of text that a node of this type shows; empty if it shows none."""
         return self.tab.evaluate(_STATUS, node_type)
+
+    def marked(self) -> set[str]:
+        """Types of the nodes that the page marks as faulty."""
+        return set(self.tab.evaluate("() => app.graph.nodes.filter((node) => node.has_errors).map(({ type }) => type)"))
 
     def shows(self, text: str) -> bool:
         """Whether `text` is in a text field that is in view."""
