@@ -10,10 +10,10 @@ from pathlib import Path
 from demo import comfyui
 from demo.server import ROOT, Server
 from scripts import thumbnails
-from scripts.workflows import demo_ab, few_step_lora, hunyuan_t2v, wan22_two_experts, wan_i2v, wan_t2v
+from scripts.workflows import ab_report, demo_ab, few_step_lora, hunyuan_t2v, wan22_two_experts, wan_i2v, wan_t2v
 
 FOLDER = ROOT / "workflows"
-BUILDERS = (demo_ab, wan_t2v, wan_i2v, wan22_two_experts, hunyuan_t2v, few_step_lora)
+BUILDERS = (demo_ab, wan_t2v, wan_i2v, wan22_two_experts, hunyuan_t2v, few_step_lora, ab_report)
 
 
 def main() -> None:

@@ -66,7 +66,9 @@ _DRAW = """() => new Promise((done) => {
 })"""
 
 # x, y, width, height in canvas units, the title bar included.
-_BOXES = """() => Object.fromEntries(app.graph.nodes.map((node) => [node.title, [...node.boundingRect]]))"""
+_BOXES = """() => Object.fromEntries(
+  app.graph.nodes.map((node) => [`${node.title} (${node.id})`, [...node.boundingRect]])
+)"""
 
 _CLIENT_BOX = """(title) => {
   const node = app.graph.nodes.find((node) => node.title === title)
@@ -80,6 +82,12 @@ _CLIENT_BOX = """(title) => {
 
 _STATUS = """(type) => app.graph.nodes.filter((node) => node.type === type)
   .flatMap((node) => node.widgets ?? []).find((widget) => widget.type === "progressText")?.value ?? "" """
+
+# A second copy of a workflow gets a number behind its name.
+_LOADED = """([before, name]) => {
+  const { path, filename } = app.extensionManager.workflow.activeWorkflow ?? {}
+  return path !== before && filename?.startsWith(name) && app.graph.nodes.length > 0
+}"""
 
 _SHOWS = """(text) => [...document.querySelectorAll("textarea")]
   .some((field) => field.value.includes(text) && field.checkVisibility())"""
@@ -131,11 +139,9 @@ class Page:
 
     def open_template(self, pack: str, name: str) -> None:
         """Load a workflow by clicking its card in the template browser, and make it fill the window."""
+        before = self.tab.evaluate("() => app.extensionManager.workflow.activeWorkflow?.path")
         self.template_card(pack, name).click()
-        self.tab.wait_for_function(
-            "(name) => app.extensionManager.workflow.activeWorkflow?.filename === name && app.graph.nodes.length",
-            arg=name,
-        )
+        self.tab.wait_for_function(_LOADED, arg=[before, name])
         self.fit()
 
     def set_widgets(self, node_type: str, **values) -> None:
@@ -166,12 +172,16 @@ class Page:
         self.tab.evaluate(_DRAW)
 
     def boxes(self) -> dict[str, list[float]]:
-        """x, y, width and height of every node in canvas units, title bar included, by title."""
+        """x, y, width and height of every node in canvas units, title bar included, by `title (id)`."""
         return self.tab.evaluate(_BOXES)
 
     def status(self, node_type: str) -> str:
         """The line of text that a node of this type shows; empty if it shows none."""
         return self.tab.evaluate(_STATUS, node_type)
+
+    def marked(self) -> set[str]:
+        """Types of the nodes that the page marks as faulty."""
+        return set(self.tab.evaluate("() => app.graph.nodes.filter((node) => node.has_errors).map(({ type }) => type)"))
 
     def shows(self, text: str) -> bool:
         """Whether `text` is in a text field that is in view."""

@@ -20,13 +20,16 @@ GAP = 0.012  # between two bars, of the width of all
 
 @dataclass(frozen=True)
 class Card:
-    """What a drawn thumbnail says. preset, family, steps: as in jenga.preset, whose stages are drawn."""
+    """What a drawn thumbnail says. preset, family, steps: as in jenga.preset, whose stages are drawn; kept: whether the
+    preset's kept shares count, which Jenga Attention's quality replaces.
+    """
 
     title: str
     line: str
     preset: str
     family: str
     steps: int
+    kept: bool = True
 
 
 def draw(card: Card, path: Path) -> None:
@@ -42,9 +45,9 @@ def draw(card: Card, path: Path) -> None:
     axes.set_xlabel("steps", color="#aab2c0", fontsize=9, loc="left")
     for stage in jenga.preset(card.preset, card.family, card.steps).stages:
         start, width = stage.first / card.steps, (stage.stop - stage.first) / card.steps
-        strength = 0.35 + 0.65 * stage.density**0.5
+        strength = 0.35 + 0.65 * stage.density**0.5 if card.kept else 0.7
         axes.bar(start, stage.scale, width - GAP, align="edge", color="#2f81f7", alpha=strength)
-        label = f"{stage.scale:.0%} size\n{stage.density:.0%} kept"
+        label = f"{stage.scale:.0%} size" + (f"\n{stage.density:.0%} kept" if card.kept else "")
         middle = start + width / 2, stage.scale / 2
         axes.text(*middle, label, color="white", fontsize=9.5, ha="center", va="center")
     figure.savefig(path, pil_kwargs={"quality": QUALITY})

@@ -8,7 +8,7 @@ NOTE = """## Jenga: dense against carved, same noise
 The sampler *Dense* runs the unpatched model, the other one the model with **Jenga Attention** and the
 **Progressive Resolution Sampler**. Both get the same noise, conditioning, sampler and steps.
 
-* *Jenga Attention*, `density`: the share of key blocks that every query block keeps. 1.0 is dense.
+* *Jenga Attention*, `quality`: how much attention is computed, from fast to near-lossless; custom takes `density`.
 * *Progressive Resolution Sampler*, `preset`: base, turbo, flash, 3-stage.
 * *Jenga Report* says what ran, what was kept and why; *Jenga Compare* shows both clips and how far they differ.
 

@@ -7,12 +7,12 @@ from scripts.workflows.parts import LATENT_ROOM, STATUS_ROOM, note, report, save
 STEPS = 20
 MODEL = {"diffusion_models": "hunyuan_video_t2v_720p_bf16.safetensors", "vae": "hunyuan_video_vae_bf16.safetensors"}
 ENCODERS = ("clip_l.safetensors", "llava_llama3_fp8_scaled.safetensors")
-CARD = Card("HunyuanVideo", "text to video, every setting in view", "turbo", "hunyuan-video", STEPS)
+CARD = Card("HunyuanVideo", "text to video, every setting in view", "turbo", "hunyuan-video", STEPS, kept=False)
 NOTE = note(
     """## HunyuanVideo text to video
 
-**Jenga Attention** carves the model; the **Progressive Resolution Sampler**, in the place of *SamplerCustomAdvanced*,
-runs the early steps on a smaller latent. Its preset also sets how much each stage keeps. (The node *Jenga* has both
+**Jenga Attention** carves the model, as closely as its `quality` says; the **Progressive Resolution Sampler**, in the
+place of *SamplerCustomAdvanced*, runs the early steps on a smaller latent. (The node *Jenga* has carving and stages
 behind one dial.)
 
 *Jenga Report* says what was kept, what ran and why.""",

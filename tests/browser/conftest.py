@@ -1,12 +1,15 @@
 """A ComfyUI with the demo weights, and its page in a browser."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from demo.server import ROOT, Server
 from scripts.page import REMEDY, Page, chromium
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # layout.py
 
 COMFYUI = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
 
