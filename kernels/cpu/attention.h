@@ -230,5 +230,10 @@ void attend_block(const AttendJob& job) {
   store_rows<Math>(job, o, m, l);
 }
 
+// block_sparse_attention in fp32 arithmetic, whatever the dtype.
+void fp32_attention(const BlockSparseAttentionParams& params, ParallelFor parallel_for) {
+  run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<FloatMath>});
+}
+
 }  // namespace
 }  // namespace jenga::cpu

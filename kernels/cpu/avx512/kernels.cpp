@@ -10,15 +10,8 @@
 #include "kernels/cpu/tiers.h"
 
 namespace jenga::cpu {
-namespace {
 
-void block_sparse_attention(const BlockSparseAttentionParams& params, ParallelFor parallel_for) {
-  run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<FloatMath>});
-}
-
-}  // namespace
-
-const KernelTable avx512_table = {"avx512",      avx512_supported,       prepare_blocks,
-                                  select_blocks, block_sparse_attention, pack_residual};
+const KernelTable avx512_table = {"avx512",      avx512_supported, prepare_blocks,
+                                  select_blocks, fp32_attention,   pack_residual};
 
 }  // namespace jenga::cpu

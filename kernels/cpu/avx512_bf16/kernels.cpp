@@ -17,7 +17,7 @@ void block_sparse_attention(const BlockSparseAttentionParams& params, ParallelFo
   if (params.dtype == DataType::kBFloat16) {
     run_attention(params, parallel_for, {DotMath::kPerUnit, pack_tile<DotMath>, attend_block<DotMath>});
   } else {
-    run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<FloatMath>});
+    fp32_attention(params, parallel_for);
   }
 }
 

@@ -57,6 +57,16 @@ inline float decode(DataType dtype, uint16_t bits) {
 }
 inline float rounded(DataType dtype, double value) { return decode(dtype, encode(dtype, static_cast<float>(value))); }
 
+// In L2; the absolute error where nothing is wanted but zeros.
+inline double relative_error(const std::vector<double>& got, const std::vector<double>& want) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    error += (got[i] - want[i]) * (got[i] - want[i]);
+    norm += want[i] * want[i];
+  }
+  return norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
+}
+
 struct AttentionResult {
   std::vector<double> out;  // [B, H, S, D] raster order
   std::vector<double> lse;  // [B, H, S]

@@ -26,15 +26,6 @@ cudaError_t launch_smallest(const BlockSparseAttentionParams& params, void* work
   return cuda::sm80::launch_attention<T, 256>(params, workspace, nullptr);
 }
 
-double relative_error(const std::vector<double>& got, const std::vector<double>& want) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    error += (got[i] - want[i]) * (got[i] - want[i]);
-    norm += want[i] * want[i];
-  }
-  return norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
-}
-
 class Sm80Attention : public ::testing::TestWithParam<AttentionCase> {};
 
 TEST_P(Sm80Attention, MatchesFp64AndRepeatsBitwise) {

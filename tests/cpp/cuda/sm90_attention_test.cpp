@@ -178,15 +178,6 @@ class DeviceCase {
   std::unique_ptr<DeviceBuffer> workspace_;
 };
 
-double relative_error(const std::vector<double>& got, const std::vector<double>& want) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    error += (got[i] - want[i]) * (got[i] - want[i]);
-    norm += want[i] * want[i];
-  }
-  return norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
-}
-
 void expect_right(const DeviceCase& device, const AttentionData& data, DataType dtype) {
   const AttentionResult exact = data.exact();
   std::vector<double> out;
