@@ -50,11 +50,11 @@ class Quality:
     anchors: AnchorConfig | None
 
 
-# Measured by benchmarks/closed_loop.py: below 8 steps the same work is better spent on a larger share.
+# Measured by benchmarks/closed_loop.py: in shorter schedules the same work is better spent on a larger share.
 QUALITIES = {
     "fast": Quality(0.1, None),
-    "balanced": Quality(0.2, AnchorConfig(8, density=0.05, min_steps=8)),
-    "high": Quality(0.3, AnchorConfig(8, density=0.1, min_steps=8)),
+    "balanced": Quality(0.2, AnchorConfig(8, density=0.05, min_steps=12)),
+    "high": Quality(0.3, AnchorConfig(8, density=0.1, min_steps=12)),
     "near-lossless": Quality(0.4, AnchorConfig(4, density=0.1, min_steps=8)),
 }
 
