@@ -53,7 +53,7 @@ def main() -> None:
         common.print_head(
             "density", "kept share", "carved ms", f"× {best}", "kept-work rate / dense", rival_name, *errors
         )
-        rows = torch.arange(case.tokens - ROWS, case.tokens, device=q.device)
+        rows = torch.arange(max(0, case.tokens - ROWS), case.tokens, device=q.device)
         exact = common.dense_fp64(q, k, v, rows) if arguments.refcheck else None
         for share in shares:
             result, rival = statements["carved", share](), rivals[share]

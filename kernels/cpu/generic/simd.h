@@ -23,7 +23,9 @@ inline Vec load(const float* p) {
   return v;
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-inline void stream(float* p, Vec v) { store(p, v); }  // no portable way past the caches
+// There is no portable store past the caches.
+constexpr bool kStreams = false;
+inline void stream(float* p, Vec v) { store(p, v); }
 inline void fence() {}
 inline Vec madd(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec vmax(Vec a, Vec b) { return a > b ? a : b; }  // b where a or b is NaN
