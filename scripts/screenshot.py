@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 from demo import comfyui
 from demo.server import ROOT, Server
@@ -16,6 +17,7 @@ from scripts import thumbnails
 from scripts.page import Page
 
 RUN_SECONDS = 1200
+PALETTE = 256  # colours: enough for a page, and a quarter of the bytes
 STEPS = 14  # of the workflow's 30: enough for stages and reused steps to show
 
 
@@ -29,7 +31,8 @@ def main() -> None:
         page.set_widgets("BasicScheduler", steps=STEPS)
         page.run(RUN_SECONDS)
         target = ROOT / "docs" / "demo_graph.png"
-        page.screenshot().save(target, optimize=True)
+        picture = page.screenshot().quantize(PALETTE, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE)
+        picture.save(target, optimize=True)
         print(target.relative_to(ROOT))
         (clip,) = (Path(base) / "output" / "jenga").glob("side_by_side*.mp4")
         with av.open(str(clip)) as video:
