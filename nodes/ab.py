@@ -235,7 +235,7 @@ def with_attention(model, function):
 
 @dataclass(frozen=True)
 class Distance:
-    """Relative L2 error of a latent against another, and PSNR in dB with the other's range; inf where they are equal."""
+    """Relative L2 error of a latent against another, in fp64; PSNR in dB with the other's range, inf between equals."""
 
     relative_l2: float
     psnr: float
@@ -255,10 +255,10 @@ class Distance:
 
 
 class ABResult:
-    """What came out. attention, other: names of the dense runs' attention function and of the noise floor's."""
+    """What came out. dense_attention, floor_attention: names of the attention functions of those runs."""
 
-    def __init__(self, steps: int, attention: str, other: str):
-        self.steps, self.attention, self.other = steps, attention, other
+    def __init__(self, steps: int, dense_attention: str, floor_attention: str):
+        self.steps, self.dense_attention, self.floor_attention = steps, dense_attention, floor_attention
         self.order: list[str] = []
         self.seconds: dict[str, list[float]] = {DENSE: [], JENGA: []}
         self.samples: dict[str, object] = {}  # of the first run of each kind
@@ -288,8 +288,8 @@ class ABResult:
             "median_seconds": {name: median(seconds) for name, seconds in self.seconds.items()},
             "speed_up": self.speed_up,
             **self.distance(JENGA).summary(),
-            "attention": self.attention,
-            "noise_floor": floor and {"attention": self.other, **floor.summary()},
+            "attention": self.dense_attention,
+            "noise_floor": floor and {"attention": self.floor_attention, **floor.summary()},
             "jenga": self.report.summary(),
         }
 
@@ -309,9 +309,9 @@ class ABResult:
         lines = [
             "| run | attention | seconds | speed-up | relative L2 | PSNR, dB |",
             "|---|---|---|---|---|---|",
-            f"| dense | {self.attention} | {dense:.2f} | 1 | – | – |",
+            f"| dense | {self.dense_attention} | {dense:.2f} | 1 | – | – |",
             f"| jenga | {backends} | {jenga:.2f} | {self.speed_up:.2f}× | {self.distance(JENGA).cells()} |",
-            f"| noise floor | dense, {self.other} | – | – | {cells} |",
+            f"| noise floor | dense, {self.floor_attention} | – | – | {cells} |",
             "",
             "Seconds are medians after a warm-up. Latents are compared with the dense one, whose range is PSNR's.",
             f"{self.steps} steps; " + ", ".join(f"{name} {next(in_order[name]):.2f} s" for name in self.order) + ".",
