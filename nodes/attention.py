@@ -12,8 +12,8 @@ from jenga.patch import FORWARD_KEY, QUALITIES, AttentionPatch, CarvingSettings,
 
 from . import runs, status
 from .families import FAMILIES, family_of, model_name
+from .unpatch import OVERRIDE, without_carving
 
-OVERRIDE = "optimized_attention_override"
 CUSTOM = "custom"
 NO_ANCHORS = "off"
 DISTANCES = {NO_ANCHORS: None, "first step": 0, **{str(distance): distance for distance in (2, 3, 4, 6, 8, 12, 16)}}
@@ -255,17 +255,10 @@ def patch_model(model, settings: CarvingSettings, node_id: str | None):
 
     A Jenga patch that is there already is replaced. Raises RuntimeError for an unknown model with config.strict.
     """
-    patched = model.clone()
+    patched = without_carving(model)
     slot = runs.ReportSlot()
     patched.set_attachments(runs.ATTACHMENT, slot)
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
-        patched.remove_wrappers_with_key(kind, FORWARD_KEY)
     options = patched.model_options["transformer_options"]
-    previous = options.pop(OVERRIDE, None)
-    if hasattr(previous, "jenga_patch"):
-        previous = previous.jenga_patch.previous
-    if previous is not None:
-        options[OVERRIDE] = previous
 
     family = family_of(model)
     if family is None:
@@ -275,7 +268,7 @@ def patch_model(model, settings: CarvingSettings, node_id: str | None):
         slot.notes.append(reason)
         status.warn(node_id, reason)
     else:
-        patch = AttentionPatch(settings, family, previous)
+        patch = AttentionPatch(settings, family, options.get(OVERRIDE))
         options[OVERRIDE] = patch.override
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, FORWARD_KEY, patch.apply_model)
     wrapper = runs.outer_sample(slot, lambda report: status.say(node_id, report.line()))

@@ -9,6 +9,7 @@ if importlib.util.find_spec("jenga") is None:
 
 from comfy_api.latest import ComfyExtension, io  # noqa: E402
 
+from .ab import JengaAB  # noqa: E402
 from .attention import JengaAttention  # noqa: E402
 from .compare import JengaCompare  # noqa: E402
 from .demo_prompt import JengaDemoPrompt  # noqa: E402
@@ -19,4 +20,4 @@ from .sampler import JengaProgressiveSampler  # noqa: E402
 
 class JengaExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [Jenga, JengaAttention, JengaProgressiveSampler, JengaReport, JengaCompare, JengaDemoPrompt]
+        return [Jenga, JengaAttention, JengaProgressiveSampler, JengaReport, JengaCompare, JengaAB, JengaDemoPrompt]

@@ -118,7 +118,7 @@ class JengaProgressiveSampler(io.ComfyNode):
         rules = parse_stages(scales, switch_points, shift_ratios) if preset == "custom" else None
         settings = StageSettings(preset, rules, step_reuse, reuse_threshold, upsample, stage_noise)
         patcher = guider.model_patcher
-        latent = {**latent_image, "samples": _fix_empty_latent(patcher, latent_image)}
+        latent = {**latent_image, "samples": fix_empty_latent(patcher, latent_image)}
         found: dict = {}
         original = guider.model_options
         guider.model_options = create_model_options_clone(original)
@@ -188,7 +188,7 @@ def _denoised(patcher, x0, samples):
     return patcher.model.process_latent_out(x0.cpu())
 
 
-def _fix_empty_latent(patcher, latent: dict):
+def fix_empty_latent(patcher, latent: dict):
     """The latent with the channels and scale of the model, where it is empty. Its arguments grew with ComfyUI."""
     names = list(inspect.signature(comfy.sample.fix_empty_latent_channels).parameters)[2:]
     return comfy.sample.fix_empty_latent_channels(patcher, latent["samples"], *(latent.get(name) for name in names))
