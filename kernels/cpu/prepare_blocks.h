@@ -1,7 +1,8 @@
 // Carved copies and means, for any tier (include after simd.h and vector_math.h).
 //
 // A work item is a run of 128 video tokens of one head, or all of its context rows. Every row is read once: copied to
-// its carved place and added to the running sums of its cell, 64 bytes or more of channels at a time.
+// its carved place and added to the running sums of its cell, 64 bytes or more of channels at a time. The heads of a
+// run follow one another, since where tokens are major their rows lie in the same pages.
 #pragma once
 
 #include "kernels/params.h"
@@ -15,7 +16,7 @@ constexpr int64_t kAhead = 12;       // rows fetched before they are needed: cur
 // Carved rows are read again only when all are written: where they are made of whole vectors they go past the caches,
 // which saves reading the memory they go to.
 inline void carve_row(void* carved, const void* row, int64_t bytes) {
-  if (!kStreams || (reinterpret_cast<uintptr_t>(carved) | bytes) % sizeof(Vec) != 0) {
+  if ((reinterpret_cast<uintptr_t>(carved) | bytes) % sizeof(Vec) != 0) {
     std::memcpy(carved, row, bytes);
     return;
   }
@@ -124,13 +125,9 @@ void prepare_run(const PrepareBlocksParams& p, int64_t head, int64_t run) {
 template <DataType kType>
 void prepare_range(int64_t begin, int64_t end, void* context) {
   const auto& p = *static_cast<const PrepareBlocksParams*>(context);
-  const int64_t heads = p.batch * p.heads, runs = ceil_div(p.num_video, kRunTokens);
   const int64_t carved_rows = round_up(p.num_context, kContextAlignment) + p.num_video;
   for (int64_t i = begin; i < end; ++i) {
-    // Where tokens are major, the rows of all heads of a run lie in the same pages: heads follow one another. Stores
-    // that go through the caches are three times slower in that order, so there runs follow one another.
-    const int64_t head = kStreams ? i % heads : i / (runs + 1);
-    const int64_t run = (kStreams ? i / heads : i % (runs + 1)) - 1;
+    const int64_t head = i % (p.batch * p.heads), run = i / (p.batch * p.heads) - 1;
     if (run >= 0) {
       prepare_run<kType>(p, head, run);
       continue;

@@ -18,7 +18,6 @@ inline Vec set1(float x) { return _mm512_set1_ps(x); }
 inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 // Stores past the caches, p aligned to a vector; fence() puts them before what is stored after it.
-constexpr bool kStreams = true;
 inline void stream(float* p, Vec v) { _mm512_stream_ps(p, v); }
 inline void fence() { _mm_sfence(); }
 inline Vec madd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }

@@ -24,7 +24,6 @@ inline Vec load(const float* p) {
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 // There is no portable store past the caches.
-constexpr bool kStreams = false;
 inline void stream(float* p, Vec v) { store(p, v); }
 inline void fence() {}
 inline Vec madd(Vec a, Vec b, Vec c) { return a * b + c; }
