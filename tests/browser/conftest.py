@@ -15,14 +15,20 @@ COMFYUI = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
 
 
 @pytest.fixture(scope="session")
-def page(tmp_path_factory):
+def demo_server(tmp_path_factory):
     if chromium() is None:
         pytest.skip(f"no Chromium: {REMEDY}")
     if not (COMFYUI / "main.py").is_file():
         pytest.skip(f"no ComfyUI in {COMFYUI}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
     base = tmp_path_factory.mktemp("browser")
-    with (
-        Server(COMFYUI, base, cpu=True, models=ROOT / "demo" / "weights") as server,
-        Page(server.address) as page,
-    ):
+    with Server(COMFYUI, base, cpu=True, models=ROOT / "demo" / "weights") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def page(demo_server):
+    """A tab of its own for every module. Playwright's event loop runs while it is open, and one thread has one loop: it
+    must be closed before the tests that run ComfyUI in this process.
+    """
+    with Page(demo_server.address) as page:
         yield page
