@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from jenga import compare
+from jenga.picture import figure_image, new_figure
 
 
 @pytest.fixture
@@ -37,14 +38,12 @@ def test_the_shorter_clip_ends_the_comparison_and_says_so(clips):
     assert result.notes == ["5 and 3 frames: the first 3 are compared"]
 
 
-def test_another_size_is_resized_and_said(clips):
-    a, _ = clips
-    small = torch.rand(5, 20, 32, 3)
-    result = compare.compare(a, small)
-    assert len(result.psnr) == 5 and "resized from 32×20 to 64×40" in result.notes[0]
+def test_another_size_is_refused_with_the_remedy(clips):
+    with pytest.raises(ValueError, match="b must have the size of a, 64×40, got 32×20; .* Upscale Image"):
+        compare.compare(clips[0], torch.rand(5, 20, 32, 3))
 
 
-@pytest.mark.parametrize("shape", [(4, 8, 3), (0, 8, 8, 3), (2, 8, 8, 1)])
+@pytest.mark.parametrize("shape", [(4, 8, 3), (0, 8, 8, 3), (2, 8, 8, 1), (2, 2, 8, 3)])
 def test_what_is_not_a_clip_is_refused(clips, shape):
     with pytest.raises(ValueError, match=r"compare: b must be a clip \[F, H, W, 3\]"):
         compare.compare(clips[0], torch.zeros(shape))
@@ -92,5 +91,16 @@ def test_table_and_plot(clips):
     result = compare.compare(*clips)
     text = compare.table(result, "dense", "jenga")
     assert f"{result.mean_psnr:.2f} dB" in text and f"{result.mean_ssim:.4f}" in text
+    assert text.startswith("| jenga against dense, 5 frames |")
     picture = compare.plot(result)
     assert picture.dim() == 4 and picture.shape[-1] == 3 and 0 <= picture.min() < picture.max() <= 1
+
+
+def test_equal_clips_have_a_table_and_a_plot_that_says_so(clips):
+    result = compare.compare(clips[0], clips[0])
+    assert "| PSNR | inf dB | inf dB | inf dB |" in compare.table(result, "a", "b")
+    figure = new_figure(4, 3)
+    axes = figure.subplots()
+    compare.draw_metrics(axes, result)
+    assert axes.get_title() == "5 of 5 frames are equal: infinite PSNR, not drawn"
+    figure_image(figure)

@@ -68,6 +68,19 @@ class Capture:
         return {"ui": {"samples": [latent["samples"].clone()], "override_calls": [dict(CALLS)], "seen": seen}}
 
 
+class CaptureAny:
+    """Hands up to four values of any type to the test."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = "jenga tests", "capture", (), True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"optional": {f"value{index}": ("*", {}) for index in range(4)}}
+
+    def capture(self, **values):
+        return {"ui": {"values": [value for _, value in sorted(values.items())]}}
+
+
 class ImageCondition:
     """What the image-to-video nodes of ComfyUI put into a conditioning, at the size of the other test latents.
 
@@ -146,6 +159,7 @@ NODE_CLASS_MAPPINGS = {
     "JengaTestConditioning": RandomConditioning,
     "JengaTestOverride": OtherOverride,
     "JengaTestCapture": Capture,
+    "JengaTestCaptureAny": CaptureAny,
     "JengaTestLatent": RandomLatent,
     "JengaTestImageCondition": ImageCondition,
     "JengaTestWatch": Watch,
