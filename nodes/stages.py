@@ -225,6 +225,7 @@ class StagedRun:
             current = self._resized(current, scale)
             if index:
                 current = self._restore_masked(current, mask, scale)
+                self.state.run.drop_anchors()
             sigmas = self._sigmas_of(group)
             if self.reuse is not None:
                 self.reuse.enter_stage(sigmas, first)

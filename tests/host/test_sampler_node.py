@@ -119,6 +119,18 @@ def test_step_reuse_counts_the_calls_of_heun(host):
     assert 12 <= figures["model_calls_computed"] < 20
 
 
+def test_a_switch_at_the_same_size_drops_anchors(host):
+    """The latent is noised anew there: every layer is dense again on the step behind it."""
+    anchored = carved(quality="custom", anchor_distance="16")
+    stages = staged(scales="1.0, 1.0", switch_points="0.5", shift_ratios="1.0, 1.2")
+    outputs = host.run(workflow([anchored], steps=12, **stages))
+    assert sizes(outputs) == [24, 24]
+    first = steps(outputs)[0]
+    for row in report(outputs)["kept_share_map"]:
+        assert row[0] == row[first] == 1.0
+        assert max(row[first + 1 : first + 3]) < 0.7
+
+
 def test_without_jenga_attention_the_report_is_on_the_plain_model(host):
     outputs = host.run(workflow(**staged()))
     assert sizes(outputs) == [12, 24]
