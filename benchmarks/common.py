@@ -93,7 +93,8 @@ def median_seconds(statements: dict[str, Callable], seconds: float) -> dict[str,
     """Median wall time of each statement, device work included. They take turns: a disturbance meets them all."""
     timers, repeats, runs = {}, {}, {name: [] for name in statements}
     for name, statement in statements.items():
-        timers[name] = Timer("statement()", globals={"statement": statement})
+        # A Timer runs on one thread unless told otherwise.
+        timers[name] = Timer("statement()", globals={"statement": statement}, num_threads=torch.get_num_threads())
         repeats[name] = max(1, min(100, int(0.02 / timers[name].timeit(1).mean)))  # and the warm-up
     while timers:
         for name in list(timers):
