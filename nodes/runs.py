@@ -7,7 +7,6 @@ into a copy that a sampler node made, ends with the run.
 import time
 from collections.abc import Callable
 
-import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
 from jenga.patch import STAGE_KEY, Run, StageState, own_options
@@ -63,12 +62,8 @@ def install(
     def predict_noise(executor, x, timestep, *args, **kwargs):
         if reuse is not None:
             reuse.begin_evaluation(x, float(timestep.max()))
-        evaluation = report.begin_evaluation()
-        start = time.perf_counter()
-        out = executor(x, timestep, *args, **kwargs)
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)  # once an evaluation: without it the time is that of the launches
-        evaluation.seconds = time.perf_counter() - start
+        with report.evaluation(x.device):
+            out = executor(x, timestep, *args, **kwargs)
         if progress is not None:
             progress()
         return out

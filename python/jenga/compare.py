@@ -96,7 +96,7 @@ def compose(
         raise ValueError(f"compare: mode must be one of {', '.join(MODES)}, got {mode!r}")
     a, b, _ = match(a, b)
     if mode == "difference":
-        return burn_in(((a - b).abs() * gain).clamp(0, 1), f"|{label_a or 'a'} − {label_b or 'b'}| × {gain:g}")
+        return burn_in(((a - b).abs() * gain).clamp(0, 1), f"|{label_a or 'a'} - {label_b or 'b'}| x {gain:g}")
     if mode == "side by side":
         divider = torch.ones(*a.shape[:2], BORDER, 3)
         return torch.cat([burn_in(a, label_a), divider, burn_in(b, label_b)], dim=2)

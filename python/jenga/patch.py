@@ -17,6 +17,7 @@ import torch
 from .anchors import ANCHOR, AnchoredAttention, ModelCall
 from .attention import DENSE, CarvedAttention, CarvedResult
 from .config import AnchorConfig, JengaConfig, TokenGrid
+from .measure import Stopwatch
 from .report import Report
 
 STAGE_KEY = "jenga_stage"
@@ -103,6 +104,7 @@ class Run:
         for anchored in self._anchored.values():
             anchored.close()
         self._anchored.clear()
+        self.report.close()
 
 
 @dataclass
@@ -206,8 +208,9 @@ class AttentionPatch:
         dense = partial(self._dense, func, q, k, v, *args, **kwargs)
         out = self._carve(forward, call, layer_index, before_video, dense)
         if out is None:
-            forward.run.report.attention(layer_index, 1.0, DENSE)
-            return dense()
+            watch = Stopwatch(call.q.device)
+            out = dense()
+            forward.run.report.attention(layer_index, 1.0, DENSE, watch.stop())
         return out
 
     def _dense(self, func, *args, **kwargs):
@@ -230,18 +233,22 @@ class AttentionPatch:
             "kv_mask": kv_mask,
             "softmax_scale": call.scale,
         }
+        watch = Stopwatch(call.q.device)
         try:
             if forward.anchored_config is None:
                 carved = forward.run.carved(forward.config, call.q.device)
                 result = carved(call.q, call.k, call.v, forward.grid, **arguments)
             else:
                 result = self._anchored(forward, call, layer_index, dense, arguments)
+            watch.stop()
+            if result.lists is not None and result.backend != ANCHOR:
+                report.keep_blocks(layer_index, result.lists, forward.grid, forward.config)
         except torch.OutOfMemoryError:
             forward.run.drop_anchors()
             return self._refuse(report, "out of memory")
         if result.backend == ANCHOR:
             report.choice("anchor step")
-        report.attention(layer_index, result.kept_share, DENSE if result.backend == ANCHOR else result.backend)
+        report.attention(layer_index, result.kept_share, result.backend, watch)
         if result.reason:
             report.fallback(result.reason)
         return call.output(result.out)

@@ -1,16 +1,27 @@
 """What a run did: seconds, model calls, kept share per layer and evaluation, backends, and every fallback's reason.
 
 An *evaluation* is one prediction of the sampler (Heun makes two a step); it may take several *model calls*, one for
-each group of conditionings that fits in memory. Kept shares stay on their device until they are read.
+each group of conditionings that fits in memory. What lies on a device stays there until its evaluation is over.
+`jenga.report_view` makes text and a picture of `Report.summary`.
 """
 
 import threading
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
 
 import torch
 
-DENSE = "dense"
+from .anchors import ANCHOR
+from .attention import DENSE
+from .attribution import estimate_speed
+from .config import JengaConfig, TokenGrid
+from .kept_blocks import KeptBlocks
+from .measure import PeakMemory, Stopwatch
+from .residuals import BlockLists
 
 
 @dataclass
@@ -24,14 +35,39 @@ class StageRecord:
 
 
 @dataclass
+class LayerCall:
+    """One self-attention call over video tokens. kind: the backend, "dense", or "anchor" (dense and carved).
+
+    kept_share: measured; 1 where the output is dense. seconds: None where no time was taken.
+    """
+
+    layer_index: int
+    kept_share: torch.Tensor | float
+    kind: str
+    seconds: Stopwatch | float | None
+
+    def read(self) -> None:
+        """Make plain numbers of what the device had."""
+        self.kept_share = float(self.kept_share)
+        self.seconds = self.seconds.seconds() if isinstance(self.seconds, Stopwatch) else self.seconds
+
+
+@dataclass
 class Evaluation:
-    """One prediction: its stage, seconds, model calls, and the kept shares by layer."""
+    """One prediction: its stage, seconds, model calls, and the attention calls in them."""
 
     stage_index: int
     seconds: float = 0.0
     computed: int = 0
     reused: int = 0
-    kept: list[tuple[int, torch.Tensor | float]] = field(default_factory=list)
+    calls: list[LayerCall] = field(default_factory=list)
+
+    def kept_by_layer(self) -> dict[int, float]:
+        """Layer -> mean kept share of its calls."""
+        layers: dict[int, list[float]] = {}
+        for call in self.calls:
+            layers.setdefault(call.layer_index, []).append(float(call.kept_share))
+        return {layer: fmean(shares) for layer, shares in layers.items()}
 
 
 class Report:
@@ -40,16 +76,30 @@ class Report:
     def __init__(self):
         self.stages: list[StageRecord] = []
         self.evaluations: list[Evaluation] = []
-        self.backends: Counter[str] = Counter()
+        self.backends: Counter[str] = Counter()  # an anchor is a dense call here
         self.fallbacks: Counter[str] = Counter()  # dense, or a slower backend, though carving was asked for
         self.choices: Counter[str] = Counter()  # dense because the settings say so
         self.notes: list[str] = []
-        self.model_calls_planned = 0
+        self.kept_blocks: dict[int, KeptBlocks] = {}  # layer -> its last carved evaluation
+        self.peak_memory: dict | None = None  # of jenga.measure.PeakMemory
+        self._memory: PeakMemory | None = None
         self._lock = threading.Lock()
 
-    def begin_evaluation(self) -> Evaluation:
-        self.evaluations.append(Evaluation(max(0, len(self.stages) - 1)))
-        return self.evaluations[-1]
+    @contextmanager
+    def evaluation(self, device: torch.device) -> Iterator[Evaluation]:
+        """One prediction on a device. It is waited for at the end: the time would else be that of the launches."""
+        if self._memory is None:
+            self._memory = PeakMemory(device)
+        evaluation = Evaluation(max(0, len(self.stages) - 1))
+        self.evaluations.append(evaluation)
+        start = time.perf_counter()
+        yield evaluation
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        evaluation.seconds = time.perf_counter() - start
+        for call in evaluation.calls:
+            call.read()
+        self.peak_memory = self._memory.read()
 
     def model_call(self, reused: bool) -> None:
         with self._lock:
@@ -58,12 +108,20 @@ class Report:
                 evaluation.reused += reused
                 evaluation.computed += not reused
 
-    def attention(self, layer_index: int, kept_share: torch.Tensor | float, backend: str) -> None:
-        """One self-attention call over video tokens; a dense one keeps 1.0."""
+    def attention(
+        self, layer_index: int, kept_share: torch.Tensor | float, kind: str, watch: Stopwatch | None = None
+    ) -> None:
+        """One self-attention call over video tokens; a dense one keeps 1.0. kind: see LayerCall."""
         with self._lock:
-            self.backends[backend] += 1
+            self.backends[DENSE if kind == ANCHOR else kind] += 1
             if self.evaluations:
-                self.evaluations[-1].kept.append((layer_index, kept_share))
+                self.evaluations[-1].calls.append(LayerCall(layer_index, kept_share, kind, watch))
+
+    def keep_blocks(self, layer_index: int, lists: BlockLists, grid: TokenGrid, config: JengaConfig) -> None:
+        """Remember what a carved call kept, in the place of the layer's call before it (bound: jenga.kept_blocks)."""
+        kept = KeptBlocks.of(lists, len(self.evaluations) - 1, grid, config)
+        with self._lock:
+            self.kept_blocks[layer_index] = kept
 
     def fallback(self, reason: str) -> None:
         with self._lock:
@@ -77,38 +135,36 @@ class Report:
         if text not in self.notes:
             self.notes.append(text)
 
+    def close(self) -> None:
+        """The run is over: nothing of the report stays on a GPU."""
+        with self._lock:
+            self.kept_blocks = {layer: kept.to_host() for layer, kept in self.kept_blocks.items()}
+            for evaluation in self.evaluations:
+                for call in evaluation.calls:  # of an evaluation that was interrupted
+                    call.read()
+
     def kept_share_map(self) -> list[list[float | None]]:
         """Rows are layers, columns evaluations; None where a layer did not run (its evaluation was reused)."""
-        columns = []
-        for evaluation in self.evaluations:
-            column: dict[int, list[float]] = {}
-            for layer, share in evaluation.kept:
-                column.setdefault(layer, []).append(float(share))
-            evaluation.kept = [(layer, share) for layer, shares in column.items() for share in shares]
-            columns.append({layer: sum(shares) / len(shares) for layer, shares in column.items()})
+        columns = [evaluation.kept_by_layer() for evaluation in self.evaluations]
         layers = 1 + max((layer for column in columns for layer in column), default=-1)
         return [[column.get(layer) for column in columns] for layer in range(layers)]
 
     def summary(self) -> dict:
         """Everything as plain numbers, lists and strings, ready for JSON."""
-        shares = self.kept_share_map()
-        kept = [float(share) for evaluation in self.evaluations for _, share in evaluation.kept]
+        calls = [call for evaluation in self.evaluations for call in evaluation.calls]
+        speed = estimate_speed([stage.scale for stage in self.stages], self.evaluations)
         return {
             "seconds": sum(stage.seconds for stage in self.stages),
             "seconds_per_step": [evaluation.seconds for evaluation in self.evaluations],
-            "stages": [
-                {
-                    "scale": stage.scale,
-                    "latent_shape": list(stage.latent_shape),
-                    "steps": stage.steps,
-                    "seconds": stage.seconds,
-                }
-                for stage in self.stages
-            ],
+            "stages": [{**asdict(stage), "latent_shape": list(stage.latent_shape)} for stage in self.stages],
+            "evaluations": [_evaluation_summary(evaluation) for evaluation in self.evaluations],
             "model_calls_computed": sum(evaluation.computed for evaluation in self.evaluations),
             "model_calls_reused": sum(evaluation.reused for evaluation in self.evaluations),
-            "kept_share": sum(kept) / len(kept) if kept else None,
-            "kept_share_map": shares,
+            "kept_share": fmean(float(call.kept_share) for call in calls) if calls else None,
+            "kept_share_map": self.kept_share_map(),
+            "anchors": sum(call.kind == ANCHOR for call in calls),
+            "speed_estimate": None if speed is None else {**asdict(speed), "total": speed.total},
+            "peak_memory": self.peak_memory,
             "backends": dict(self.backends),
             "fallbacks": dict(self.fallbacks),
             "dense_by_choice": dict(self.choices),
@@ -128,67 +184,14 @@ class Report:
         parts += [f"fallback: {reason} ({count}×)" for reason, count in self.fallbacks.items()]
         return "; ".join(parts + self.notes)
 
-    def text(self) -> str:
-        """The summary as Markdown."""
-        if not self.evaluations:
-            return "\n".join(["No run yet.", *(f"- {note}" for note in self.notes)])
-        summary = self.summary()
-        kept = "–" if summary["kept_share"] is None else f"{summary['kept_share']:.1%}"
-        evaluations = len(self.evaluations)
-        lines = [
-            "| figure | value |",
-            "|---|---|",
-            f"| seconds | {summary['seconds']:.2f} |",
-            f"| seconds per evaluation | {summary['seconds'] / evaluations:.3f} ({evaluations}) |",
-            f"| model calls computed / reused | {summary['model_calls_computed']} / {summary['model_calls_reused']} |",
-            f"| kept share of video keys | {kept} |",
-            f"| attention calls | {', '.join(f'{n}: {c}' for n, c in self.backends.items()) or 'none seen'} |",
-            "",
-            "| stage | scale | latent | steps | seconds |",
-            "|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| {index} | {stage.scale:g} | {'×'.join(map(str, stage.latent_shape[2:]))} | {stage.steps} "
-            f"| {stage.seconds:.2f} |"
-            for index, stage in enumerate(self.stages)
-        ]
-        details = [f"- fallback: {reason} ({count}×)" for reason, count in self.fallbacks.items()]
-        details += [f"- dense by choice: {reason} ({count}×)" for reason, count in self.choices.items()]
-        details += [f"- {note}" for note in self.notes]
-        return "\n".join(lines + ([""] + details if details else []))
 
-
-def draw_kept_share(shares: list[list[float | None]], scale: int = 12) -> tuple[torch.Tensor, str]:
-    """The layer x evaluation map as an image float [1, H, W, 3] in 0..1, and why it is plain ("" where it is not).
-
-    With matplotlib: axes and a colour bar. Without: grey cells of `scale` pixels, layer 0 at the bottom, nothing
-    where nothing ran.
-    """
-    if not shares:
-        return torch.zeros(1, 64, 64, 3), "no carved attention was recorded"
-    try:
-        return _draw_with_matplotlib(shares), ""
-    except ImportError:
-        grid = torch.tensor([[1.0 if share is None else share for share in row] for row in shares])
-        grid = grid.flip(0).repeat_interleave(scale, 0).repeat_interleave(scale, 1)
-        return grid[None, :, :, None].repeat(1, 1, 1, 3), "matplotlib is not installed: the map has no axes"
-
-
-def _draw_with_matplotlib(shares: list[list[float | None]]) -> torch.Tensor:
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    image = axes.imshow(
-        np.array(shares, dtype=float) * 100, aspect="auto", origin="lower", vmin=0, interpolation="nearest"
-    )
-    axes.set_xlabel("evaluation")
-    axes.set_ylabel("layer")
-    axes.set_title("video keys kept, % (white: reused)")
-    figure.colorbar(image, ax=axes)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    return torch.from_numpy(pixels).float().div_(255)[None]
+def _evaluation_summary(evaluation: Evaluation) -> dict:
+    kept = evaluation.kept_by_layer()
+    return {
+        "stage": evaluation.stage_index,
+        "seconds": evaluation.seconds,
+        "computed": evaluation.computed,
+        "reused": evaluation.reused,
+        "kept_share": fmean(kept.values()) if kept else None,
+        "anchors": sum(call.kind == ANCHOR for call in evaluation.calls),
+    }
