@@ -13,6 +13,7 @@ from comfy.ldm.modules import attention
 from comfy_api.latest import io
 from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 
+from jenga import report_view
 from jenga.report import Report
 
 from . import runs, status
@@ -318,7 +319,7 @@ class ABResult:
             "",
             "The last Jenga run:",
             "",
-            self.report.text(),
+            report_view.text(self.report.summary()),
         ]
         return "\n".join(lines)
 

@@ -41,10 +41,13 @@ class Wan:
         return cls(vae, positive, negative)
 
 
-def report(column: Column, model: Node, latent: Node, of: str = "") -> Node:
-    """Jenga Report with its text and its picture; the node's first output is the latent. of: whose report it is."""
+def report(column: Column, model: Node, sampler: Node, of: str = "", output: int = 0) -> Node:
+    """Jenga Report with its text and its picture; the node's first output is the latent that came in.
+
+    of: whose report it is, for the titles; output: which output of the sampler is the latent.
+    """
     suffix = f", {of}" if of else ""
-    node = column.add("JengaReport", f"Jenga Report{suffix}", model=model[0], latent=latent[0])
+    node = column.add("JengaReport", f"Jenga Report{suffix}", model=model[0], latent=sampler[output])
     preview_text(column, f"Report{suffix}", 240, node[1])
     column.add("PreviewImage", f"Kept share, layer × step{suffix}", 270, images=node[2])
     return node

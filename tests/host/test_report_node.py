@@ -115,4 +115,4 @@ def test_resolution_and_reuse_have_their_factors_and_memory_is_told(host):
     assert speed["reuse"] > 1.2  # 7 of 12 calls are computed
     assert speed["total"] == pytest.approx(speed["carving"] * speed["resolution"] * speed["reuse"])
     assert figures["peak_memory"]["bytes"] > figures["peak_memory"]["growth"] >= 0
-    assert [one["stage"] for one in figures["evaluations"]] == [0] * 6 + [1] * 6
+    assert [one["stage"] for one in figures["evaluations"]] == [0] * 7 + [1] * 5
