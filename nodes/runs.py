@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 
 from jenga.patch import STAGE_KEY, Run, StageState, own_options
 from jenga.report import Report, StageRecord
@@ -40,6 +41,10 @@ def report_slot(model) -> ReportSlot:
         slot = ReportSlot()
         model.set_attachments(ATTACHMENT, slot)
     return slot
+
+
+def new_run(model_options: dict) -> Run:
+    return Run(compiled=TORCH_COMPILE_KWARGS in model_options)
 
 
 def stage_of(model_options: dict) -> StageState | None:
@@ -104,7 +109,7 @@ def outer_sample(slot: ReportSlot, progress: Callable[[Report], None]) -> Callab
         if stage is not None:
             slot.begin(stage.run.report)
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-        run = Run()
+        run = new_run(options)
         slot.begin(run.report)
         install(StageState(run), options, lambda: progress(run.report))
         shapes = kwargs.get("latent_shapes") or [latent_image.shape]

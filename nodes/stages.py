@@ -14,7 +14,7 @@ import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from jenga.patch import FORWARD_KEY, Run, StageState
+from jenga.patch import FORWARD_KEY, StageState
 from jenga.presets import (
     STAGES,
     Preset,
@@ -190,7 +190,7 @@ class StagedRun:
         self.steps = max(0, entry.sigmas.shape[-1] - 1)
         self.plan = settings.plan(self.patcher, entry.sigmas)
         self.reuse = settings.reuse(self.plan, self.steps)
-        self.state = StageState(Run())
+        self.state = StageState(runs.new_run(entry.guider.model_options))
         self.report = self.state.run.report
 
     def sample(self) -> torch.Tensor:

@@ -73,10 +73,15 @@ class Family:
 
 
 class Run:
-    """Plans and report of one execution of a sampler. Whoever starts it closes it."""
+    """Plans and report of one execution of a sampler. Whoever starts it closes it.
 
-    def __init__(self):
+    compiled: the host runs the model through torch.compile.
+    """
+
+    def __init__(self, compiled: bool = False):
         self.report = Report()
+        self.compiled = compiled
+        self._called: set[TokenGrid] = set()
         self._carved: dict[tuple, CarvedAttention] = {}
         self._anchored: dict[tuple, AnchoredAttention] = {}
 
@@ -93,6 +98,12 @@ class Run:
         if key not in self._anchored:
             self._anchored[key] = AnchoredAttention(patch.settings.anchors, device)
         return self._anchored[key]
+
+    def first_call(self, grid: TokenGrid) -> bool:
+        """Whether no model call of this size has been looked at."""
+        first = grid not in self._called
+        self._called.add(grid)
+        return first
 
     def drop_anchors(self) -> None:
         """For the owner of the stages: the latent was noised anew, what anchors kept does not fit it any more."""
@@ -153,11 +164,23 @@ class AttentionPatch:
         """Wrapper of one model call: writes the Forward that the override reads. Outside a run nothing is carved."""
         args, kwargs, options = own_options(args, kwargs)
         stage = options.get(STAGE_KEY)
-        if stage is not None:
-            options[FORWARD_KEY] = self._forward(executor.class_obj, stage, options, args, kwargs)
-        return executor(*args, **kwargs)
+        if stage is None:
+            return executor(*args, **kwargs)
+        forward = self._forward(executor.class_obj, stage, options, args, kwargs)
+        options[FORWARD_KEY] = forward
+        out = executor(*args, **kwargs)
+        if not forward.run.first_call(forward.grid) or forward.layers:
+            return out
+        if forward.run.compiled:
+            # The host compiles without guards on its options: this was code of a run without the override.
+            torch.compiler.reset()
+            forward.run.report.note("compiled anew: the model had been compiled without Jenga")
+            out = executor(*args, **kwargs)
+        if not forward.layers:
+            self._refuse(forward.run.report, "the model made no self-attention call that Jenga can see")
+        return out
 
-    def _forward(self, model, stage: StageState, options: dict, args: tuple, kwargs: dict) -> Forward | None:
+    def _forward(self, model, stage: StageState, options: dict, args: tuple, kwargs: dict) -> Forward:
         shapes = kwargs.get("latent_shapes")
         grid = self.family.grid(model.diffusion_model, tuple(shapes[0] if shapes else args[0].shape))
         chosen = self.settings.config

@@ -152,3 +152,16 @@ def test_a_compiled_model_freezes_no_state(host, order):
     changed = (dial("flash"), COMPILE) if order[0] == dial() else (COMPILE, dial("flash"))
     plain, compiled = run(host, dial("flash"), **settings), run(host, *changed, **settings)
     torch.testing.assert_close(samples(compiled), samples(plain), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("patch", [dial(), carved()])
+def test_compiled_runs_with_and_without_jenga_share_no_code(host, patch):
+    """One way the carving would be lost in silence, the other way a bypassed node would leave its code behind."""
+    settings = {"steps": 4, "cfg": 1.0}
+    stock, plain = samples(run(host, **settings)), run(host, patch, **settings)
+    torch.compiler.reset()
+    for _ in range(2):
+        torch.testing.assert_close(samples(run(host, COMPILE, **settings)), stock, rtol=0, atol=1e-3)
+        compiled = run(host, patch, COMPILE, **settings)
+        torch.testing.assert_close(samples(compiled), samples(plain), rtol=0, atol=1e-3)
+        assert report(compiled)["backends"] == report(plain)["backends"]

@@ -87,8 +87,8 @@ def test_two_nodes_of_a_type_are_refused():
 
 def test_graph_fills_defaults_and_links():
     graph = Graph(OBJECT_INFO)
-    source = graph.add("Source", (0, 0), mode="b")
-    graph.add("Sink", (10, 0), latent=source[0])
+    source = graph.column().add("Source", mode="b")
+    graph.column().add("Sink", latent=source[0])
     assert graph.nodes[0]["widgets_values"] == [3, "fixed", "b"]
     assert graph.nodes[1]["widgets_values"] == [2.0]
     assert graph.links == [[1, 1, 0, 2, 0, "LATENT"]]
@@ -97,7 +97,7 @@ def test_graph_fills_defaults_and_links():
 
 def test_graph_refuses_an_unknown_input():
     with pytest.raises(KeyError, match="Source has no input nosie"):
-        Graph(OBJECT_INFO).add("Source", (0, 0), nosie=1)
+        Graph(OBJECT_INFO).column().add("Source", nosie=1)
 
 
 def test_a_wrong_hash_is_refused_and_the_file_removed(tmp_path, monkeypatch):
