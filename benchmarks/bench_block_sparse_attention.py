@@ -1,4 +1,7 @@
-"""The attention operator alone, with random and with selected lists, with and without compensation, against dense."""
+"""The attention operator alone, with random and with selected lists, with and without compensation, against dense.
+
+On a GPU also torch's FlexAttention with the same lists (python/jenga/flex.py), drop only.
+"""
 
 import math
 
@@ -6,7 +9,7 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import cases
-from jenga import ops
+from jenga import flex, ops
 
 TAIL = 64
 ROWS = 1024  # at most so many video rows, the last along the curve, are compared with fp64
@@ -40,8 +43,8 @@ def main() -> None:
         rows = token_index[-min(ROWS, case.num_video) :].long()
         scale, bias = case.head_dim**-0.5, context_bias(case, q.device)
 
-        def call(lists, tail_size: int):
-            return ops.block_sparse_attention(
+        def call(lists, tail_size: int, operator=ops.block_sparse_attention):
+            return operator(
                 q,
                 blocks.k_carved,
                 blocks.v_carved,
@@ -68,6 +71,8 @@ def main() -> None:
         for key, pair in lists.items():
             statements[(*key, 0)] = lambda pair=pair: call(pair, 0)
             statements[(*key, tail)] = lambda pair=pair: call(pair, tail)
+            if q.is_cuda and key[1] < 1:
+                statements[(*key, "flex")] = lambda pair=pair: call(pair, 0, flex.block_sparse_attention)
         seconds = common.median_seconds(statements, arguments.seconds)
         best = min(dense, key=seconds.get)
 
@@ -76,7 +81,8 @@ def main() -> None:
         print(f"\ndense {best} {seconds[best] * 1e3:.2f} ms, {rate:.3f} TFLOP/s\n")
         errors = ("error", f"error, tail {tail}") if arguments.refcheck else ()
         common.print_head(
-            "lists", "kept share", "drop only ms", "TFLOP/s", "rate / dense", f"tail {tail} ms", "tail costs", *errors
+            *("lists", "kept share", "drop only ms", "TFLOP/s", "rate / dense", f"tail {tail} ms", "tail costs"),
+            *("FlexAttention ms", *errors),
         )
         for key, pair in lists.items():
             plain, tailed = seconds[(*key, 0)], seconds[(*key, tail)]
@@ -84,6 +90,7 @@ def main() -> None:
             share = 1 - (1 - video_share) * (case.num_video / case.tokens) ** 2
             row = [key[0], f"{share:.1%}", f"{plain * 1e3:.2f}", f"{share * common.dense_rate(case, plain):.3f}"]
             row += [f"{share * seconds[best] / plain:.2f}", f"{tailed * 1e3:.2f}", f"{tailed / plain - 1:+.1%}"]
+            row.append(f"{seconds[(*key, 'flex')] * 1e3:.2f}" if (*key, "flex") in seconds else "–")
             if arguments.refcheck:
                 for tail_size in (0, tail):
                     exact = common.carved_fp64(case, q, blocks, pair, rows, size, tail_size)

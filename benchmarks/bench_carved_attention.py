@@ -11,8 +11,11 @@ from jenga.attention import CarvedAttention
 ROWS = 1024  # the last query rows, whose error is measured
 
 
-def sol_attn(q, k, v, kept: float) -> tuple[Callable | None, str]:
-    """A call of comfy-kitchen's sol_attn at the same share, or why there is none. On the CPU it is its eager form."""
+def sol_attn(q, k, v, **routing) -> tuple[Callable | None, str]:
+    """A call of comfy-kitchen's sol_attn, or why there is none. On the CPU it is its eager form.
+
+    routing: topk_ratio, the kept share, or tau, its own threshold.
+    """
     try:
         import comfy_kitchen
     except ImportError:
@@ -21,12 +24,12 @@ def sol_attn(q, k, v, kept: float) -> tuple[Callable | None, str]:
         return None, "comfy-kitchen is older than 0.2.33"
     if q.shape[-1] != 128:
         return None, "head dim 128 only"
-    if kept >= 1:
+    if routing.get("topk_ratio", 0) >= 1:
         return None, "shares below 100 % only"
     if q.is_cuda and not comfy_kitchen.sol_attn_is_available(q.device):
         return None, f"its kernels do not run on {q.device}"
     rows = [x.transpose(1, 2) for x in (q, k, v)]
-    return (lambda: comfy_kitchen.sol_attn(*rows, topk_ratio=kept).transpose(1, 2)), ""
+    return (lambda: comfy_kitchen.sol_attn(*rows, **routing).transpose(1, 2)), ""
 
 
 def main() -> None:
@@ -40,9 +43,9 @@ def main() -> None:
         for share in shares:
             carved = CarvedAttention(JengaConfig(density=share))
             statements["carved", share] = lambda carved=carved: carved(q, k, v, TokenGrid(*case.grid), case.before)
-            rivals[share] = sol_attn(q, k, v, share)
-            if rivals[share][0]:
-                statements["sol_attn", share] = rivals[share][0]
+            rivals[share] = sol_attn(q, k, v, topk_ratio=share)
+        rivals["τ = 1.0"] = sol_attn(q, k, v, tau=1.0)
+        statements |= {("sol_attn", key): rival for key, (rival, _) in rivals.items() if rival}
         seconds = common.median_seconds(statements, arguments.seconds)
         best = min(dense, key=seconds.get)
 
@@ -65,6 +68,8 @@ def main() -> None:
                 row.append(f"{common.relative_error(result.out[:, :, rows], exact):.1e}")
                 row.append(f"{common.relative_error(rival[0]()[:, :, rows], exact):.1e}" if rival[0] else "–")
             common.print_row(*row)
+        if rivals["τ = 1.0"][0]:
+            print(f"\nsol_attn at τ = 1.0: {seconds['sol_attn', 'τ = 1.0'] * 1e3:.2f} ms")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ CUDA_CASES = (
     cases.Case("Wan 1.3B 480p, 12 × 32,760", grid=(21, 30, 52), heads=12, head_dim=128),
     cases.Case("head dim 64, 24 × 32,760", grid=(21, 30, 52), heads=24, head_dim=64),
 )
-KEPT_SHARES = (0.1, 0.2, 0.3, 1.0)
+KEPT_SHARES = (0.05, 0.1, 0.2, 0.3, 1.0)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 

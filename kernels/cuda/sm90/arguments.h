@@ -24,6 +24,7 @@ struct AttentionArguments {
   int32_t num_kv_blocks;
   int32_t num_tail_cells;  // 0: no compensation
   int32_t num_tickets;     // query tiles of the whole launch
+  int32_t first_context_ticket;
   // For the bias of a key, in units of the raw scores. Divisions and logarithms are done on the host: one warp writes
   // the bias of a stage while two warpgroups wait for it.
   int32_t block_cells_log2;  // a key block has 1, 2 or 4 tail cells

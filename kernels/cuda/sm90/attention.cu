@@ -54,6 +54,14 @@ int64_t num_tail_cells(const BlockSparseAttentionParams& params) {
 
 int64_t num_q_blocks(const BlockSparseAttentionParams& params) { return ceil_div(params.num_video, kTileRows); }
 
+// So many heads come after the context tiles that their work lasts as long as the context tiles of one processor.
+int32_t first_context_ticket(const AttentionArguments& args, int64_t batch_heads, int64_t processors) {
+  const int64_t stages_after = ceil_div(batch_heads * args.context_tiles, processors) * processors * args.num_kv_blocks;
+  const int64_t stages_of_a_head = std::max<int64_t>(1, args.num_q_blocks * args.params.max_kv);
+  const int64_t heads_after = std::min(batch_heads, ceil_div(stages_after, stages_of_a_head));
+  return static_cast<int32_t>((batch_heads - heads_after) * args.num_q_blocks);
+}
+
 }  // namespace
 
 bool supports_attention(const BlockSparseAttentionParams& params) {
@@ -109,6 +117,7 @@ cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* wor
   if (cudaError_t error =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedBytes)))
     return error;
+  args.first_context_ticket = first_context_ticket(args, batch_heads, processors);
 
   if (cudaError_t error = order_tiles(params.kv_block_count, batch_heads, args.num_q_blocks, tile_order, stream))
     return error;

@@ -1,6 +1,8 @@
-// Which query tile comes next and which key stages it needs. Tickets run over the context tiles of all heads (their
-// lists are full, hence longest), then over the heads, longest list first. A thread block draws its next ticket shortly
-// before it needs it: who works on a tile varies from run to run, what is computed for it never does.
+// Which query tile comes next and which key stages it needs. Tickets run over the heads, longest list first. The
+// context tiles of all heads, whose lists are full, come in one go before the last heads: late, because thread blocks
+// that started together sweep a head's keys in step and find them in L2, which tiles of another length end; not last,
+// because the short tiles after them fill up the processors. A thread block draws its next ticket shortly before it
+// needs it: who works on a tile varies from run to run, what is computed for it never does.
 //
 // Stages of a tile, 128 keys each: context, tail stages with at least one dropped cell, the video stage that has keys
 // missing (ragged last block, or an odd 64-block), then full video stages, which alone need no bias.
@@ -36,15 +38,16 @@ __device__ __forceinline__ void locate_tile(const AttentionArguments& args, int 
   }
   const int heads = static_cast<int>(args.params.heads);
   const int context_tickets = static_cast<int>(args.params.batch) * heads * args.context_tiles;
-  plan.is_context = ticket < context_tickets;
+  const int context_rank = ticket - args.first_context_ticket;
+  plan.is_context = context_rank >= 0 && context_rank < context_tickets;
   int batch_head;
   if (plan.is_context) {
-    batch_head = ticket / args.context_tiles;
+    batch_head = context_rank / args.context_tiles;
     plan.video_block = 0;
-    plan.first_row = (ticket - batch_head * args.context_tiles) * kTileRows;
+    plan.first_row = (context_rank - batch_head * args.context_tiles) * kTileRows;
     plan.count = args.num_kv_blocks;
   } else {
-    const int rank = ticket - context_tickets;
+    const int rank = context_rank < 0 ? ticket : ticket - context_tickets;
     batch_head = rank / args.num_q_blocks;
     plan.video_block = args.tile_order[rank];
     plan.first_row = plan.video_block * kTileRows;

@@ -257,6 +257,7 @@ INSTANTIATE_TEST_SUITE_P(
         AttentionCase{.name = "Batch3", .num_context = 33, .tail_block_size = 64, .bias = Bias::kMasked, .batch = 3},
         AttentionCase{.name = "TokensFirst", .num_context = 40, .memory = Memory::kTokensFirst, .heads = 3},
         AttentionCase{.name = "ManyHeads", .num_context = 10, .num_video = 200, .heads = 9},
+        AttentionCase{.name = "ContextBetweenHeads", .num_context = 10, .num_video = 200, .heads = 300},
         AttentionCase{.name = "ResidualFp32", .residual = ResidualType::kFloat32},
         AttentionCase{.name = "ResidualBf16", .num_context = 30, .residual = ResidualType::kBFloat16},
         AttentionCase{.name = "ResidualFp16", .dtype = kHalf, .residual = ResidualType::kFloat16},
