@@ -72,13 +72,13 @@ def render(scene, height: int, width: int, window=None) -> torch.Tensor:
 
     # the object's centre, relative to the camera: it follows the pan at a third of its speed
     phase = 2 * math.pi * (time + col(scene["phase"]))
-    radius = 0.13 + 0.06 * col(scene["size"])
-    x0 = (col(scene["x"]) - 0.5) * (aspect - 0.8)
+    radius = 0.18 + 0.05 * col(scene["size"])
+    x0 = (col(scene["x"]) - 0.5) * (aspect - 1.0)
     drift = -col(pan) * (time - 0.5) * 0.6
     motion = col(scene["motion"])
     zero = torch.zeros_like(phase)
-    bounce_y = 0.36 - radius - 0.52 * (torch.sin(phase)).abs()
-    cx = torch.where(motion == 1, 0.22 * torch.cos(phase), zero)
+    bounce_y = 0.38 - radius - 0.36 * torch.sin(phase).abs()
+    cx = torch.where(motion == 1, 0.2 * torch.cos(phase), zero)
     cx = torch.where(motion == 2, 0.45 * torch.sin(phase), cx)
     cx = torch.where(
         motion == 4,
@@ -87,9 +87,9 @@ def render(scene, height: int, width: int, window=None) -> torch.Tensor:
     )
     cx = torch.where(motion == 4, cx, cx + x0 * 0.6)
     cy = torch.where(motion == 0, bounce_y, zero)
-    cy = torch.where(motion == 1, 0.22 * torch.sin(phase), cy)
+    cy = torch.where(motion == 1, 0.2 * torch.sin(phase), cy)
     cy = torch.where(motion == 2, -0.12 + 0.16 * torch.cos(phase) ** 2, cy)
-    cy = torch.where(motion == 3, 0.3 - 0.6 * (1 - torch.cos(phase * 0.5)) / 2, cy)
+    cy = torch.where(motion == 3, 0.25 - 0.5 * (1 - torch.cos(phase * 0.5)) / 2, cy)
     cy = torch.where(motion == 4, 0.34 - radius + 0 * phase, cy)
     cx = cx + torch.where(motion == 4, zero, drift)
     dx, dy = x - cx, y - cy
@@ -104,7 +104,7 @@ def render(scene, height: int, width: int, window=None) -> torch.Tensor:
     )
     picture = picture * (1 - shadow.unsqueeze(1))
 
-    angle = (col(scene["spin"]) - 0.5) * 2 + torch.where(motion == 4, cx / radius, 2.0 * (time - 0.5) * math.pi * 0.5)
+    angle = (col(scene["spin"]) - 0.5) + torch.where(motion == 4, cx / radius, 2.0 * (time - 0.5) * math.pi * 0.5)
     cos, sin = torch.cos(angle), torch.sin(angle)
     u, w = (dx * cos + dy * sin) / radius, (-dx * sin + dy * cos) / radius
     shape = col(scene["shape"])
@@ -150,7 +150,7 @@ def _ground(scene, col, x, y, pixel):
     sky = sky * (1 - 0.75 * cloud) + 0.75 * cloud * rgb(1.0, 1.0, 1.0)
     # checker floor in perspective under a plain wall
     depth = (y + 0.5 - 0.52).clamp(min=0.02)
-    fx, fz = x / depth * 0.5, 0.55 / depth
+    fx, fz = x / depth * 0.35, 0.4 / depth
     width = (pixel / depth * 1.2).clamp(min=0.02)
     sx = (torch.sin(fx * math.pi) / (math.pi * width)).clamp(-1, 1)
     sz = (torch.sin(fz * math.pi) / (math.pi * width * 2.0)).clamp(-1, 1)
@@ -176,10 +176,10 @@ def _ground(scene, col, x, y, pixel):
         sand = rgb(0.92, 0.70, 0.42) * tone * (1.0 - 0.35 * (y - hill).clamp(0, 1)).unsqueeze(1)
         dunes = dunes * (1 - cover) + sand * cover
     # night: dark gradient with stars on a jittered lattice
-    gx, gy = torch.floor(x * 9), torch.floor(y * 9)
+    gx, gy = torch.floor(x * 5), torch.floor(y * 5)
     jx = torch.frac(torch.sin(gx * 12.99 + gy * 78.23) * 437.5).abs() * 0.6 + 0.2
     jy = torch.frac(torch.sin(gx * 39.34 + gy * 11.13) * 231.7).abs() * 0.6 + 0.2
-    star = torch.exp(-(((x * 9 - gx - jx) ** 2 + (y * 9 - gy - jy) ** 2) / 0.09**2))
+    star = torch.exp(-(((x * 5 - gx - jx) ** 2 + (y * 5 - gy - jy) ** 2) / 0.1**2))
     night = rgb(0.03, 0.04, 0.13) * (1 - down) + rgb(0.16, 0.12, 0.32) * down
     night = (night + 0.9 * star.unsqueeze(1)).clamp(0, 1)
     ground = col(scene["ground"]).unsqueeze(1)

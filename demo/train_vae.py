@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from demo import scenes
 from demo.wan_modules import Downsample, FrameAttention, ResidualBlock, Upsample, WanVae
@@ -108,20 +108,24 @@ def loss_of(vae: WanVae, clip: torch.Tensor, generator: torch.Generator) -> tupl
     return difference.abs().mean() + edges + 3e-5 * kl, (difference.detach() ** 2).mean() / 4
 
 
-def train(seconds: float, batch: int, seed: int, device: str) -> WanVae:
+def train(seconds: float, batch: int, seed: int, device: str, start_from: Path | None) -> WanVae:
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     vae = WanVae(DIM).to(device)
-    pass_through(vae)
+    if start_from:
+        vae.load_state_dict({name: value.float() for name, value in load_file(start_from).items()})
+    else:
+        pass_through(vae)
     average = WanVae(DIM).to(device)
     average.load_state_dict(vae.state_dict())
     if device == "cuda":
         vae.channels_last()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1, betas=(0.9, 0.98), weight_decay=0.0, fused=device == "cuda")
+    peak = 1.2e-3 if start_from is None else 6e-4
     start, step, done = time.perf_counter(), 0, 0.0
     while done < 1:
         done = min((time.perf_counter() - start) / seconds, 1.0)
-        rate = 1.2e-3 * min(1, (step + 1) / 150) * (1 - done) ** 0.7 + 1e-6
+        rate = peak * min(1, (step + 1) / 150) * (1 - done) ** 0.7 + 1e-6
         optimizer.param_groups[0]["lr"] = rate
         clip = windows(batch, step, generator, device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -190,10 +194,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--clips", type=int, default=48, help="whole clips that the latent statistics are taken from")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--continue-from", type=Path, help="a checkpoint to go on from")
     parser.add_argument("--output", type=Path, default=Path("demo/weights"))
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    vae = train(arguments.seconds, arguments.batch, arguments.seed, device)
+    vae = train(arguments.seconds, arguments.batch, arguments.seed, device, arguments.continue_from)
     generator = torch.Generator(device).manual_seed(arguments.seed + 1)
     fold_statistics(vae, generator, device, arguments.clips)
     save(vae, arguments.output / "jenga_demo_vae.safetensors")

@@ -3,6 +3,8 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/sm80/attention.h"
@@ -40,8 +42,14 @@ constexpr AttentionKernel kAttentionKernels[] = {
     {Arch::kSm80, DataType::kFloat16, 256, sm80::launch_attention<__half, 256>},
 };
 
+// The kernels JENGA_FORCE_SM leaves: "80" or "90" one of the two, unset or empty both. What else it says fits none.
+bool allowed(Arch arch) {
+  const char* const forced = std::getenv("JENGA_FORCE_SM");
+  return !forced || !*forced || std::string_view(forced) == (arch == Arch::kSm90 ? "90" : "80");
+}
+
 bool fits(const AttentionKernel& kernel, const BlockSparseAttentionParams& params, int major) {
-  if (kernel.dtype != params.dtype) return false;
+  if (!allowed(kernel.arch) || kernel.dtype != params.dtype) return false;
   if (kernel.arch == Arch::kSm90)  // its machine code runs on no other generation
     return major == 9 && kernel.head_dim == params.head_dim && sm90::supports_attention(params);
   return major >= 8 && params.head_dim <= kernel.head_dim && sm80::supports_attention(params);

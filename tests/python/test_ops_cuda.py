@@ -56,3 +56,13 @@ def test_too_many_blocks_are_refused_with_the_limit(inputs):
     q_pool, k_pool = (torch.zeros(1, 1, blocks, 8, device="cuda") for blocks in (1, 100_000))
     with pytest.raises(RuntimeError, match=r"select_blocks: k_pool must have at most \d+ blocks .*, got 100000;"):
         ops.select_blocks(q_pool, k_pool, None, 1, 0.0, 1.0)
+
+
+def test_the_kernels_of_a_generation_can_be_forced(inputs, monkeypatch):
+    expected = cases.run(CASE, inputs)
+    monkeypatch.setenv("JENGA_FORCE_SM", "80")
+    actual = cases.run(CASE, inputs)
+    torch.testing.assert_close(actual["out"], expected["out"], atol=2e-2, rtol=2e-2)
+    monkeypatch.setenv("JENGA_FORCE_SM", "70")
+    with pytest.raises(RuntimeError, match="block_sparse_attention: "):
+        cases.run(CASE, inputs)
