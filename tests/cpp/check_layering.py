@@ -84,8 +84,10 @@ INCLUDE_RULES = [
 
 IMPORT_RULES = [
     Rule(
-        "comfy is imported by nodes, the root __init__.py, tests and demo alone",
-        lambda path, name: is_comfy(name) and path != "__init__.py" and not within(path, "nodes", "tests", "demo"),
+        "comfy is imported by nodes, the root __init__.py, tests, demo and benchmarks/host alone",
+        lambda path, name: (
+            is_comfy(name) and path != "__init__.py" and not within(path, "nodes", "tests", "demo", "benchmarks/host")
+        ),
     ),
     Rule(
         "python/jenga imports neither comfy nor nodes",
@@ -168,6 +170,7 @@ SELF_TEST = {
     "csrc/core/c.cpp": ('#include <cstdint>\n#include "csrc/core/curve.h"\n', ""),
     "__init__.py": ("from comfy_api.latest import io\n", ""),
     "nodes/a.py": ("import comfy.sample\n", ""),
+    "benchmarks/host/a.py": ("import comfy.sample\n", ""),
     "tests/host/a.py": ("import comfy\n", ""),
     "demo/a.py": ("import folder_paths\n", ""),
     "python/jenga/c.py": ("import torch\nCOMMENT = 'import comfy'\n", ""),
