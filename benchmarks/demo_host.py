@@ -38,6 +38,7 @@ def start(device: str) -> None:
     args.use_pytorch_cross_attention = True
     args.cpu = device == "cpu"
     args.gpu_only = device != "cpu"  # frames stay where they are compared
+    args.bf16_vae = True  # what its weights are; fp32 takes a CPU five times as long
     # The nodes tell their status to a page; here is none.
     server = types.ModuleType("server")
     server.PromptServer = type("PromptServer", (), {"instance": None})
@@ -56,7 +57,9 @@ def pack_module(name: str) -> types.ModuleType:
 
 def run_node(node: type, **inputs) -> tuple:
     """The outputs of a node's execute."""
-    defaults = {item.id: item.default for item in node.GET_SCHEMA().inputs if getattr(item, "default", None) is not None}
+    defaults = {
+        item.id: item.default for item in node.GET_SCHEMA().inputs if getattr(item, "default", None) is not None
+    }
     return node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**{**defaults, **inputs}).result
 
 
@@ -126,9 +129,7 @@ class DemoHost:
         noise = comfy.sample.prepare_noise(latent, prompt)
         positive, negative = self.conditionings[prompt], self.empty
         options = {"denoise": 1.0, "disable_pbar": True, "seed": prompt}
-        return comfy.sample.sample(
-            model, noise, steps, 1.0, "euler", "simple", positive, negative, latent, **options
-        )
+        return comfy.sample.sample(model, noise, steps, 1.0, "euler", "simple", positive, negative, latent, **options)
 
     @torch.inference_mode()
     def sample_progressive(self, model, prompt: int, steps: int, **inputs) -> torch.Tensor:
