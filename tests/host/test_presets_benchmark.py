@@ -15,8 +15,8 @@ from benchmarks.markdown import Document
 from jenga import compare
 from jenga.presets import PRESETS
 
-STEPS = 4
-ROWS = "presets|reuse: (adaptive 0.2|EasyCache)|sol_attn: 10|noise: independent|quality: fast"
+STEPS = 3
+ROWS = "presets|reuse: EasyCache|sol_attn: 10|noise: independent"
 RUN = """
 import runpy, sys
 
@@ -59,7 +59,7 @@ def test_every_preset_and_every_table_has_its_rows(tables):
     runs = [row[1] for row in tables["Presets"][1:]]
     assert runs == ["dense", "noise floor", *PRESETS, "dense again"]
     assert [row[1] for row in tables["What the speed is made of"][1:]] == list(PRESETS)
-    assert len(tables) == 6
+    assert len(tables) == 5
 
 
 def test_figures_are_finite_and_those_of_their_runs(tables):
@@ -73,9 +73,8 @@ def test_figures_are_finite_and_those_of_their_runs(tables):
                 assert computed + reused == STEPS
     head, dense, floor, *presets, again = tables["Presets"]
     psnr, kept = head.index("PSNR dB"), head.index("kept")
-    assert again[psnr] == "∞" or float(again[psnr]) > 50
-    assert float(floor[psnr]) > 50 > max(float(row[psnr]) for row in presets)
-    assert all(float(row[kept].removesuffix(" %")) < 60 for row in presets)
+    assert floor[psnr] == "∞" or float(floor[psnr]) > 50
+    assert all(float(row[psnr]) < 50 and float(row[kept].removesuffix(" %")) < 70 for row in presets)
 
 
 def test_quality_is_that_of_jenga_compare():
