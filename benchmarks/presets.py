@@ -208,8 +208,7 @@ class ReuseTable:
             "Step reuse alone",
             "Every step at full size with dense attention: the *Progressive Resolution Sampler* with one "
             "stage. static: the presets' list of computed steps. adaptive: while the latent has moved less "
-            f"than so much; {self._default:g} is the default. EasyCache: ComfyUI's own node with its defaults. "
-            "∞: every frame is equal.",
+            f"than so much; {self._default:g} is the default. EasyCache: ComfyUI's own node with its defaults.",
             *("steps", "run", "seconds", "× dense", "calls computed", "reused", "PSNR dB", "SSIM"),
         )
 
