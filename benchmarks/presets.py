@@ -33,6 +33,7 @@ ANCHORED = "balanced"  # the quality whose anchors are added to a preset
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2)  # of adaptive reuse; the node's default is among them
 SOL_SHARES = (0.1, 0.2)
 NONE = "–"
+EASY_CACHE = "EasyCache"
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,12 @@ class PresetTables:
     """Every preset, and what its speed is made of."""
 
     def __init__(self, bench: Bench):
-        self.bench, anchors = bench, QUALITIES[ANCHORED].anchors
+        self.bench = bench
         self._table = bench.document.table(
             "Presets",
             "Dense is the loaded model in the stock sampler, a preset the *Jenga* node in front of it. *+ "
-            f"anchors*: *Jenga Attention* ({ANCHORED}) behind the *Jenga* node; its anchors need "
-            f"{anchors.min_steps} steps. Kept is the mean over attention calls at every size; an anchor, and a "
+            f"anchors*: *Jenga Attention* ({ANCHORED}) behind the *Jenga* node, where an anchor ran: its least "
+            "number of steps is counted in every stage by itself. Kept is the mean over attention calls at every size; an anchor, and a "
             "stage with fewer tokens than `min_tokens`, counts as 100 %. Noise floor: dense with another "
             "attention backend of torch, for quality; dense again: the same run later, for time. LPIPS is left "
             "out: no installed package ships the weights of its image network.",
@@ -162,11 +163,15 @@ class PresetTables:
         self._add("noise floor", preset_runs.other_attention(self.bench.host))
 
     def _add(self, name: str, variant: Variant) -> Measured:
-        bench, measured = self.bench, self.bench.measure(name, variant)
+        measured = self.bench.measure(name, variant)
+        self._write(name, measured)
+        return measured
+
+    def _write(self, name: str, measured: Measured) -> None:
+        bench = self.bench
         kept = NONE if measured.kept is None else f"{measured.kept * 100:.1f} %"
         times = measured.times(bench.dense.seconds)
         self._table.add(str(bench.steps), name, *times, kept, *measured.calls(), *measured.quality(), NONE)
-        return measured
 
     def _preset(self, name: str) -> None:
         bench, host = self.bench, self.bench.host
@@ -184,10 +189,22 @@ class PresetTables:
         total = bench.dense.seconds / whole.seconds
         anchors = everything = NONE
         if bench.steps >= QUALITIES[ANCHORED].anchors.min_steps:
-            anchored = self._add(f"{name} + anchors", preset_runs.with_anchors(host, name, ANCHORED))
-            anchors = f"{whole.seconds / anchored.seconds:.2f}"
-            everything = f"{bench.dense.seconds / anchored.seconds:.2f}"
+            anchored = self._anchored(name)
+            if anchored is not None:
+                anchors = f"{whole.seconds / anchored.seconds:.2f}"
+                everything = f"{bench.dense.seconds / anchored.seconds:.2f}"
         self._parts.add(str(bench.steps), name, *factors(seconds), f"{total:.2f}", anchors, everything)
+
+    def _anchored(self, name: str) -> Measured | None:
+        """The preset with anchors; None where none ran. The report is asked: a stage may be too short for them."""
+        bench, title = self.bench, f"{name} + anchors"
+        variant = preset_runs.with_anchors(bench.host, name, ANCHORED)
+        measured = bench.measure(title, variant)
+        if not variant.report().summary()["anchors"]:
+            bench.document.note(f"{title}, {bench.steps} steps: no anchor ran, every stage is too short for them")
+            return None
+        self._write(title, measured)
+        return measured
 
 
 def factors(seconds: list[float | None]) -> list[str]:
@@ -217,7 +234,7 @@ class ReuseTable:
         made = {"static": lambda: preset_runs.reuse_alone(host, "static", self._default)}
         for value in sorted({*THRESHOLDS, self._default}):
             made[f"adaptive {value:g}"] = lambda value=value: preset_runs.reuse_alone(host, "adaptive", value)
-        made["EasyCache"] = lambda: preset_runs.easy_cache(host)
+        made[EASY_CACHE] = lambda: preset_runs.easy_cache(host)
         return [
             Row(f"reuse: {name}", lambda name=name, make=make: self._add(name, make)) for name, make in made.items()
         ]
@@ -230,6 +247,11 @@ class ReuseTable:
             self._table.add(steps, f"{name}: {reason}", *[NONE] * 6)
             return
         measured = bench.measure(name, variant)
+        if name == EASY_CACHE and bench.host.dtype == "float32":
+            bench.document.note(
+                "EasyCache in float32: its skipped calls change the sampler's own latent in place, which spoils the "
+                "clip; in bfloat16 they work on a copy. Its quality here does not stand for it"
+            )
         self._table.add(steps, name, *measured.times(bench.dense.seconds), *measured.calls(), *measured.quality())
 
 
