@@ -129,7 +129,8 @@ class PresetTables:
             "Presets",
             "Dense is the loaded model in the stock sampler, a preset the *Jenga* node in front of it. *+ "
             f"anchors*: *Jenga Attention* ({ANCHORED}) behind the *Jenga* node, where an anchor ran: its least "
-            "number of steps is counted in every stage by itself. Kept is the mean over attention calls at every size; an anchor, and a "
+            "number of steps is counted in every stage by itself. Kept is the mean over attention calls at every "
+            "size; an anchor, and a "
             "stage with fewer tokens than `min_tokens`, counts as 100 %. Noise floor: dense with another "
             "attention backend of torch, for quality; dense again: the same run later, for time. LPIPS is left "
             "out: no installed package ships the weights of its image network.",
@@ -139,8 +140,8 @@ class PresetTables:
             "What the speed is made of",
             "Measured by adding one part at a time, each factor against the run before it: the preset's kept "
             "shares with every step at full size on the user's own schedule; then its stages; then step reuse, "
-            "which makes it the preset; then anchors, which buy quality and cost time. – where a preset or a "
-            "number of steps has no such part.",
+            f"which makes it the preset; then anchors, which also bring the kept share of {ANCHORED}. – where a "
+            "preset or a number of steps has no such part.",
             *("steps", "preset", "carving ×", "resolution ×", "reuse ×", "preset × dense", "anchors ×", "all × dense"),
         )
 
