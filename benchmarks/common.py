@@ -6,6 +6,7 @@ in one process. Kept work counts 4 · D floating-point operations for every quer
 
 import argparse
 import math
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,14 @@ CUDA_CASES = (
 )
 KEPT_SHARES = (0.05, 0.1, 0.2, 0.3, 1.0)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def processor() -> str:
+    """The name of the CPU; Linux alone tells it, elsewhere its architecture."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def parser(description: str) -> argparse.ArgumentParser:

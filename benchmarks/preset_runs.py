@@ -1,0 +1,167 @@
+"""The runs behind benchmarks.presets: what each row puts on the demo model, by the nodes a user's graph would have."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.demo_host import DemoHost, pack_module, run_node
+from jenga.anchors import ANCHOR
+from jenga.patch import AttentionCall
+from jenga.presets import STAGES
+from jenga.report import Report
+
+# Not what ComfyUI takes by itself: FLASH on a GPU, and on a CPU torch's own choice, its flash form.
+OTHER_ATTENTION = {"cuda": SDPBackend.CUDNN_ATTENTION, "cpu": SDPBackend.MATH}
+
+
+class Unavailable(Exception):
+    """A row that cannot run here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to sample. sample(prompt number, steps) -> latent. model: whose Jenga report counts, None: no Jenga."""
+
+    sample: Callable[[int, int], torch.Tensor]
+    model: object | None = None
+
+    def report(self) -> Report | None:
+        """Of the last run."""
+        return None if self.model is None else _runs().report_slot(self.model).report
+
+
+def _runs() -> ModuleType:
+    return pack_module("nodes.runs")
+
+
+def _stock(host: DemoHost, model, reports: bool = True) -> Variant:
+    return Variant(lambda prompt, steps: host.sample(model, prompt, steps), model if reports else None)
+
+
+def _progressive(host: DemoHost, model, **inputs) -> Variant:
+    return Variant(lambda prompt, steps: host.sample_progressive(model, prompt, steps, **inputs), model)
+
+
+def dense(host: DemoHost) -> Variant:
+    """The model as it is loaded, in the stock sampler."""
+    return _stock(host, host.model, reports=False)
+
+
+def other_attention(host: DemoHost) -> Variant:
+    """Dense attention, exact but for rounding, by another of torch's backends."""
+    kind = OTHER_ATTENTION[host.device.type]
+
+    def attend(q, k, v):
+        with sdpa_kernel(kind):
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    return _stock(host, _with_self_attention(host, attend), reports=False)
+
+
+def sol_attn(host: DemoHost, share: float) -> Variant:
+    """comfy-kitchen's sol_attn for every self-attention call; on the CPU its eager form."""
+    try:
+        import comfy_kitchen
+    except ImportError as error:
+        raise Unavailable(f"comfy-kitchen cannot be imported: {error}") from None
+    if not hasattr(comfy_kitchen, "sol_attn"):
+        raise Unavailable("comfy-kitchen is older than 0.2.33")
+    if host.device.type == "cuda" and not comfy_kitchen.sol_attn_is_available(host.device):
+        raise Unavailable(f"its kernels do not run on {host.device}")
+
+    def attend(q, k, v):
+        rows = (x.transpose(1, 2).contiguous() for x in (q, k, v))
+        return comfy_kitchen.sol_attn(*rows, topk_ratio=share).transpose(1, 2)
+
+    return _stock(host, _with_self_attention(host, attend), reports=False)
+
+
+def _with_self_attention(host: DemoHost, attend: Callable):
+    """attend(q, k, v) -> out, all [B, H, S, D], in the place of self-attention alone."""
+
+    def override(func, q, k, v, *args, **kwargs):
+        call = AttentionCall.read(q, k, v, args, kwargs)
+        return func(q, k, v, *args, **kwargs) if call.cross else call.output(attend(call.q, call.k, call.v))
+
+    return host.with_attention(override)
+
+
+def _jenga(host: DemoHost, preset: str, **inputs):
+    return run_node(
+        pack_module("nodes.jenga").Jenga, model=host.model, preset=preset, min_tokens=host.min_tokens, **inputs
+    )[0]
+
+
+def _jenga_attention(host: DemoHost, model, **inputs):
+    node = pack_module("nodes.attention").JengaAttention
+    return run_node(node, model=model, min_tokens=host.min_tokens, **inputs)[0]
+
+
+def rules(host: DemoHost, preset: str) -> tuple:
+    """The stage rules of a preset for the demo model."""
+    return STAGES[pack_module("nodes.families").preset_family(host.model)][preset]
+
+
+def jenga(host: DemoHost, preset: str) -> Variant:
+    """The Jenga node in front of the stock sampler."""
+    return _stock(host, _jenga(host, preset))
+
+
+def carving_alone(host: DemoHost, preset: str) -> Variant:
+    """A preset's kept shares with every stage at full size on the user's own schedule, every step computed."""
+    stages, model = pack_module("nodes.stages"), _jenga(host, preset, step_reuse="off")
+    full_size = tuple(replace(rule, scale=1.0, shift_ratio=1.0) for rule in rules(host, preset))
+    pack_module("nodes.jenga").add_stages(model, stages.StageSettings(preset, full_size, "off"), None)
+    return _stock(host, model)
+
+
+def without_reuse(host: DemoHost, preset: str) -> Variant:
+    """The Jenga node with step_reuse off: carving and resolution."""
+    return _stock(host, _jenga(host, preset, step_reuse="off"))
+
+
+def with_anchors(host: DemoHost, preset: str, quality: str) -> Variant:
+    """The Jenga node, then Jenga Attention with a quality that has anchors."""
+    return _stock(host, _jenga_attention(host, _jenga(host, preset), quality=quality))
+
+
+def quality(host: DemoHost, name: str) -> Variant:
+    """Jenga Attention alone, at one of its qualities."""
+    return _stock(host, _jenga_attention(host, host.model, quality=name))
+
+
+def stage_noise(host: DemoHost, preset: str, kind: str) -> Variant:
+    """Jenga Attention and the Progressive Resolution Sampler with one of its kinds of noise."""
+    model = _jenga_attention(host, host.model, quality="custom")
+    return _progressive(host, model, preset=preset, stage_noise=kind)
+
+
+def reuse_alone(host: DemoHost, step_reuse: str, threshold: float) -> Variant:
+    """The Progressive Resolution Sampler with one stage at full size on the unpatched model."""
+    one_stage = {"preset": "custom", "scales": "1.0", "switch_points": "", "shift_ratios": "1.0"}
+    return _progressive(host, host.model.clone(), **one_stage, step_reuse=step_reuse, reuse_threshold=threshold)
+
+
+def easy_cache(host: DemoHost) -> Variant:
+    """ComfyUI's own EasyCache with its defaults."""
+    try:
+        from comfy_extras.nodes_easycache import EasyCacheNode
+    except ImportError as error:
+        raise Unavailable(f"EasyCache cannot be imported: {error}") from None
+    return _stock(host, run_node(EasyCacheNode, model=host.model)[0], reports=False)
+
+
+def attention_cost(report: Report) -> float:
+    """Attention work relative to dense: kept share and tail columns of a carved call, one more for an anchor."""
+    calls = [call for evaluation in report.evaluations for call in evaluation.calls]
+    carved = [call.kept_share for call in calls if call.kind not in (ANCHOR, "dense")]
+    mean = sum(carved) / len(carved) if carved else 1.0
+    costs = {"dense": lambda call: 1.0, ANCHOR: lambda call: 1.0 + _with_tail(mean)}
+    return sum(costs.get(call.kind, lambda call: _with_tail(call.kept_share))(call) for call in calls) / len(calls)
+
+
+def _with_tail(kept: float) -> float:
+    return kept + (1 - kept) / 64  # the nodes' tail cells of 64 tokens
