@@ -17,11 +17,13 @@ from statistics import fmean, median
 import torch
 from tqdm import tqdm
 
-from benchmarks import frame_quality, preset_runs
+from benchmarks import frame_quality
 from benchmarks.common import processor
-from benchmarks.demo_host import ROOT, SIZES, DemoHost, pack_module
+from benchmarks.host import preset_runs
+from benchmarks.host.demo_host import SIZES, DemoHost
+from benchmarks.host.library import ROOT, pack_module
+from benchmarks.host.preset_runs import Unavailable, Variant
 from benchmarks.markdown import Document
-from benchmarks.preset_runs import Unavailable, Variant
 from demo.contact_sheet import PROMPTS
 from jenga.patch import QUALITIES
 from jenga.presets import PRESETS, preset, reuses_steps

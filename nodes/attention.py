@@ -32,7 +32,7 @@ def quality_help() -> str:
         work = relative_cost(30, 40, anchors.distance, anchors.density + tail)
         lines.append(
             f"{name}: {work:.0%}. Keeps {anchors.density:.0%}, and each layer is dense on every {anchors.distance}th "
-            f"step, in turns; below {anchors.min_steps} steps it keeps {quality.density:.0%} instead."
+            f"step, in turns; below {anchors.min_steps} steps at one size it keeps {quality.density:.0%} instead."
         )
     lines.append("custom: density and anchor_distance below.")
     lines.append(

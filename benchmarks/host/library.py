@@ -1,5 +1,10 @@
-"""ComfyUI as a library: its model classes, its sampler and this pack's node, without its server and its executor."""
+"""ComfyUI as a library: its model classes, its sampler and this pack's nodes, without its server and its executor.
 
+Nodes run through their own `execute`, with the defaults of their schema for every input that is not given, as a node
+that was just put into a graph.
+"""
+
+import importlib.util
 import os
 import sys
 import types
@@ -8,24 +13,45 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-COMFYUI = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
+PACK = "jenga_pack"
 
 
-def start(device: str, folder: Path = COMFYUI) -> None:
-    """Makes `comfy` importable. Once a process, before anything imports it: it looks for its device then.
+def start(device: str, **options) -> None:
+    """Makes `comfy` and the node pack importable. Once a process, before anything imports it: it looks for its device
+    then. ComfyUI is the one that Python finds, else $JENGA_COMFYUI, else the cached one; options: of its command line.
 
     The attention function is attention_pytorch, which ComfyUI takes on NVIDIA unless told otherwise.
     """
-    if not (folder / "comfy").is_dir():
-        raise SystemExit(f"no ComfyUI in {folder}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
-    sys.path.append(str(folder))  # behind this repository: both have a `nodes`
+    if importlib.util.find_spec("comfy") is None:
+        folder = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
+        if not (folder / "comfy").is_dir():
+            raise SystemExit(f"no ComfyUI in {folder}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
+        sys.path.append(str(folder))
+    # The nodes tell their status to a page; without an instance there is none.
     server = types.ModuleType("server")
-    server.PromptServer = type("PromptServer", (), {})  # without an instance, as where no page listens
-    sys.modules["server"] = server
+    server.PromptServer = type("PromptServer", (), {})
+    sys.modules.setdefault("server", server)
     from comfy.cli_args import args
 
-    args.cpu = torch.device(device).type == "cpu"
-    args.use_pytorch_cross_attention = True
+    options |= {"cpu": torch.device(device).type == "cpu", "use_pytorch_cross_attention": True}
+    for name, value in options.items():
+        setattr(args, name, value)
+    # Under a name of its own: ComfyUI too has a `nodes`.
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    sys.modules[PACK] = importlib.util.module_from_spec(spec)
+
+
+def pack_module(name: str) -> types.ModuleType:
+    """A module of the node pack, such as "nodes.jenga"; after `start`."""
+    return importlib.import_module(f"{PACK}.{name}")
+
+
+def run_node(node: type, **inputs) -> tuple:
+    """The outputs of a node's execute."""
+    defaults = {
+        item.id: item.default for item in node.GET_SCHEMA().inputs if getattr(item, "default", None) is not None
+    }
+    return node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**{**defaults, **inputs}).result
 
 
 def version() -> str:
@@ -35,19 +61,13 @@ def version() -> str:
 
 
 def jenga_attention(patcher, **widgets):
-    """What *Jenga Attention* hands on for this MODEL: its own `execute`, with its defaults for all other widgets."""
-    from nodes.attention import JengaAttention
-
-    defaults = {widget.id: widget.default for widget in JengaAttention.define_schema().inputs if widget.id != "model"}
-    node = JengaAttention.PREPARE_CLASS_CLONE(None)  # as the executor does; without a node id nothing is shown
-    return node.execute(patcher, **{**defaults, **widgets}).result[0]
+    """What *Jenga Attention* hands on for this MODEL."""
+    return run_node(pack_module("nodes.attention").JengaAttention, model=patcher, **widgets)[0]
 
 
 def last_report(patcher) -> dict:
     """Jenga's own figures of this MODEL's last run."""
-    from nodes.runs import report_slot
-
-    return report_slot(patcher).report.summary()
+    return pack_module("nodes.runs").report_slot(patcher).report.summary()
 
 
 def sample_one_step(patcher, noise: torch.Tensor, conditioning: list) -> torch.Tensor:

@@ -146,7 +146,7 @@ class AnchorConfig:
     residual_bits  4 | 8 | 16 (bfloat16): how exactly the steps in between know what carving misses
     memory         bytes that residuals may take on the device; None: a share of what is free when the run starts
     density        kept share in (0, 1] where there are anchors, usually less than without; None: JengaConfig's
-    min_steps      a schedule of fewer steps has no anchors
+    min_steps      a sampler call, that is a stage, of fewer steps has no anchors: its first step is dense in all layers
     """
 
     distance: int = 8

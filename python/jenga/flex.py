@@ -120,9 +120,10 @@ def block_sparse_attention(
 
 def _flex(q, k, v, score_mod, block_mask, softmax_scale):
     run = _compiled() if q.is_cuda and not torch.compiler.is_compiling() else flex_attention
-    out, aux = run(
-        q, k, v, score_mod=score_mod, block_mask=block_mask, scale=softmax_scale, return_aux=AuxRequest(lse=True)
-    )
+    # Torch's own choice for small head dims, 128 keys at a time, does not divide our smallest key block.
+    options = {"BLOCK_N": 64} if q.is_cuda and block_mask is not None else None
+    aux_request = AuxRequest(lse=True)
+    out, aux = run(*(q, k, v, score_mod, block_mask, softmax_scale), kernel_options=options, return_aux=aux_request)
     return out, aux.lse
 
 

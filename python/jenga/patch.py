@@ -188,7 +188,10 @@ class AttentionPatch:
         config = chosen if stage.density is None else replace(chosen, density=stage.density)
         anchored_config, anchors = None, self.settings.anchors
         sigmas = options.get("sample_sigmas")  # of this sampler call, the last one at its end
-        if anchors is not None and (sigmas is None or len(sigmas) > anchors.min_steps):
+        steps = None if sigmas is None else len(sigmas) - 1
+        if anchors is not None and steps is not None and steps < anchors.min_steps:
+            stage.run.report.note(f"no anchors: {steps} steps at this size, anchors take {anchors.min_steps}")
+        elif anchors is not None:
             anchored_config = chosen if anchors.density is None else replace(chosen, density=anchors.density)
         context = kwargs.get("c_crossattn", args[3] if len(args) > 3 else None)
         text_tokens = context.shape[1] if self.family.text_first and context is not None else 0

@@ -1,66 +1,18 @@
-"""The demo model inside ComfyUI's own classes, without its server: loaders, stock sampler, VAE, and the Jenga nodes.
+"""The demo model inside ComfyUI's own classes: loaders, stock sampler, VAE, and the Jenga nodes."""
 
-Nodes run through their own `execute`, with the defaults of their schema for every input that is not given, as a node
-that was just put into a graph. ComfyUI's nodes.py, server.py and execution.py are never imported.
-"""
-
-import importlib.util
-import os
-import sys
 import time
-import types
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
+from benchmarks.host.library import ROOT, pack_module, run_node, start
 from demo.contact_sheet import PROMPTS
 
-ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "demo" / "weights"
-PACK = "jenga_pack"
 SIZES = {"full": (40, 64), "half": (20, 32)}  # latent rows and columns; 13 latent frames
 FRAMES, CHANNELS = 13, 16
 FULL_TOKENS = 8320
 MIN_TOKENS = 4096  # the nodes' default, for the full size
-
-
-def start(device: str) -> None:
-    """Make ComfyUI's modules and the node pack importable in this process. device: cpu or cuda; counts once.
-
-    ComfyUI is the one that Python finds, else $JENGA_COMFYUI, else the cached one.
-    """
-    if importlib.util.find_spec("comfy") is None:
-        sys.path.append(os.environ.get("JENGA_COMFYUI", str(ROOT / ".cache" / "ComfyUI")))
-    from comfy.cli_args import args
-
-    # Before the first import of comfy.model_management, which reads them.
-    args.use_pytorch_cross_attention = True
-    args.cpu = device == "cpu"
-    args.gpu_only = device != "cpu"  # frames stay where they are compared
-    args.bf16_vae = True  # what its weights are; fp32 takes a CPU five times as long
-    # The nodes tell their status to a page; here is none.
-    server = types.ModuleType("server")
-    server.PromptServer = type("PromptServer", (), {"instance": None})
-    sys.modules.setdefault("server", server)
-    import comfy.utils
-
-    comfy.utils.set_progress_bar_enabled(False)
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    sys.modules[PACK] = importlib.util.module_from_spec(spec)
-
-
-def pack_module(name: str) -> types.ModuleType:
-    """A module of the node pack, such as "nodes.jenga"; after `start`."""
-    return importlib.import_module(f"{PACK}.{name}")
-
-
-def run_node(node: type, **inputs) -> tuple:
-    """The outputs of a node's execute."""
-    defaults = {
-        item.id: item.default for item in node.GET_SCHEMA().inputs if getattr(item, "default", None) is not None
-    }
-    return node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**{**defaults, **inputs}).result
 
 
 class Noise:
@@ -82,9 +34,12 @@ class DemoHost:
     """
 
     def __init__(self, size: str, device: str):
-        start(device)
+        # Frames stay where they are compared. bf16 is what the VAE's weights are; fp32 takes a CPU five times as long.
+        start(device, gpu_only=device != "cpu", bf16_vae=True)
         import comfy.sd
         import comfy.utils
+
+        comfy.utils.set_progress_bar_enabled(False)
 
         self.device = torch.device(device)
         self.rows, self.columns = SIZES[size]

@@ -7,7 +7,8 @@ from types import ModuleType
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.demo_host import DemoHost, pack_module, run_node
+from benchmarks.host.demo_host import DemoHost
+from benchmarks.host.library import pack_module, run_node
 from jenga.anchors import ANCHOR
 from jenga.patch import AttentionCall
 from jenga.presets import STAGES
