@@ -39,9 +39,9 @@ VARIANTS = {
 }
 
 
-def activations(model: DemoModel, prompt: int, steps: int) -> list[tuple[torch.Tensor, ...]]:
+def activations(model: DemoModel, prompt: int, steps: int, levels=LEVELS) -> list[tuple[torch.Tensor, ...]]:
     """q, k, v and the dense output of every layer at every level of one dense run."""
-    wanted, taken = {int(level * steps) for level in LEVELS}, []
+    wanted, taken = {int(level * steps) for level in levels}, []
     here = -1
 
     def before_step(step: int) -> None:

@@ -78,8 +78,7 @@ def main() -> None:
         best = min(dense, key=seconds.get)
 
         print(f"\n### {case.name}, {dtype}, key blocks of {size}")
-        rates = (f"{n} {seconds[n] * 1e3:.2f} ms, {common.dense_rate(case, seconds[n]):.3f} TFLOP/s" for n in dense)
-        print(f"\ndense: {', '.join(rates)}\n")
+        print(f"\ndense: {common.dense_rates(case, dense, seconds)}\n")
         errors = ("error", f"error, tail {tail}") if arguments.refcheck else ()
         common.print_head(
             *("lists", "kept share", "drop only ms", "TFLOP/s", "rate / dense", f"tail {tail} ms", "tail costs"),

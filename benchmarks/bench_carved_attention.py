@@ -11,23 +11,32 @@ from jenga.attention import CarvedAttention
 ROWS = 1024  # the last query rows, whose error is measured
 
 
+def sol_attn_refusal(device: torch.device) -> str:
+    """Why comfy-kitchen's sol_attn does not run on a device; empty where it does, on the CPU in its eager form."""
+    try:
+        import comfy_kitchen
+    except ImportError as error:
+        return f"comfy-kitchen cannot be imported: {error}"
+    if not hasattr(comfy_kitchen, "sol_attn"):
+        return "comfy-kitchen is older than 0.2.33"
+    if device.type == "cuda" and not comfy_kitchen.sol_attn_is_available(device):
+        return f"its kernels do not run on {device}"
+    return ""
+
+
 def sol_attn(q, k, v, **routing) -> tuple[Callable | None, str]:
-    """A call of comfy-kitchen's sol_attn, or why there is none. On the CPU it is its eager form.
+    """A call of comfy-kitchen's sol_attn, or why there is none.
 
     routing: topk_ratio, the kept share, or tau, its own threshold.
     """
-    try:
-        import comfy_kitchen
-    except ImportError:
-        return None, "comfy-kitchen is not installed"
-    if not hasattr(comfy_kitchen, "sol_attn"):
-        return None, "comfy-kitchen is older than 0.2.33"
+    if reason := sol_attn_refusal(q.device):
+        return None, reason
     if q.shape[-1] != 128:
         return None, "head dim 128 only"
     if routing.get("topk_ratio", 0) >= 1:
         return None, "shares below 100 % only"
-    if q.is_cuda and not comfy_kitchen.sol_attn_is_available(q.device):
-        return None, f"its kernels do not run on {q.device}"
+    import comfy_kitchen
+
     rows = [x.transpose(1, 2) for x in (q, k, v)]
     return (lambda: comfy_kitchen.sol_attn(*rows, **routing).transpose(1, 2)), ""
 
@@ -50,8 +59,7 @@ def main() -> None:
         best = min(dense, key=seconds.get)
 
         print(f"\n### {case.name}, {dtype}, {arguments.device}\n")
-        rates = (f"{n} {seconds[n] * 1e3:.2f} ms, {common.dense_rate(case, seconds[n]):.3f} TFLOP/s" for n in dense)
-        print(f"dense: {', '.join(rates)}\n")
+        print(f"dense: {common.dense_rates(case, dense, seconds)}\n")
         errors = ("error", "sol_attn error") if arguments.refcheck else ()
         common.print_head(
             "density", "kept share", "carved ms", f"× {best}", "kept-work rate / dense", rival_name, *errors

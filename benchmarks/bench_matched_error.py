@@ -11,6 +11,7 @@ import argparse
 import torch
 
 from benchmarks import common
+from benchmarks.bench_ablation import activations
 from benchmarks.bench_carved_attention import sol_attn
 from benchmarks.demo_model import DemoModel
 from jenga import CarvedAttention, JengaConfig, TokenGrid
@@ -19,27 +20,15 @@ GRIDS = ((21, 30, 52), (21, 45, 80), (32, 45, 80))
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
 RIVALS = {"top-k 5 %": {"topk_ratio": 0.05}, "top-k 10 %": {"topk_ratio": 0.1}, "top-k 20 %": {"topk_ratio": 0.2}}
 RIVALS["τ = 1.0"] = {"tau": 1.0}
-STEPS, STEP = 12, 6
+STEPS = 12
 ROWS = 1024  # query rows, evenly spread, whose error is measured
 
 
-def activations(model: DemoModel) -> tuple[torch.Tensor, ...]:
-    """q, k, v [1, layers * heads, S, D] (memory [1, S, H, D]) of one step of a dense run, bf16."""
-    taken, here = [], -1
-
-    def before_step(step: int) -> None:
-        nonlocal here
-        here = step
-
-    def attend(layer: int, q, k, v) -> torch.Tensor:
-        if here == STEP:
-            taken.append((q, k, v))
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
-
-    model.set_attention(attend)
-    model.sample(0, STEPS, before_step)
-    stacked = (torch.cat(x, 1).bfloat16() for x in zip(*taken, strict=True))
-    return tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in stacked)
+def heads(model: DemoModel) -> tuple[torch.Tensor, ...]:
+    """q, k, v [1, layers * heads, S, D] (memory [1, S, H, D]) of the middle of a dense run, bf16."""
+    layers = activations(model, 0, STEPS, levels=(0.5,))
+    q, k, v, _ = (torch.cat(x, 1).bfloat16() for x in zip(*layers, strict=True))
+    return tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
 
 
 def measure(grid: TokenGrid, q, k, v, seconds: float) -> None:
@@ -86,7 +75,7 @@ def main() -> None:
     model = DemoModel("full", arguments.device)
     for sides in arguments.grid or GRIDS:
         model.grid = TokenGrid(*sides)
-        measure(model.grid, *activations(model), arguments.seconds)
+        measure(model.grid, *heads(model), arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import argparse
 import math
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -137,6 +137,11 @@ def dense_calls(q, k, v) -> dict[str, Callable]:
 def dense_rate(case: cases.Case, seconds: float) -> float:
     """TFLOP/s of a dense call that takes so long."""
     return 4.0 * case.heads * case.tokens**2 * case.head_dim / seconds / 1e12
+
+
+def dense_rates(case: cases.Case, names: Iterable[str], seconds: dict[str, float]) -> str:
+    """Milliseconds and TFLOP/s of the dense backends, as text."""
+    return ", ".join(f"{n} {seconds[n] * 1e3:.2f} ms, {dense_rate(case, seconds[n]):.3f} TFLOP/s" for n in names)
 
 
 def print_row(*cells) -> None:

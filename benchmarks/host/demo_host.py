@@ -65,12 +65,6 @@ class DemoHost:
         model = self.model.model
         return str(model.manual_cast_dtype or model.get_dtype()).removeprefix("torch.")
 
-    def with_attention(self, attend: Callable) -> object:
-        """A clone of the model with an attention override attend(func, q, k, v, *args, **kwargs)."""
-        clone = self.model.clone()
-        clone.model_options["transformer_options"]["optimized_attention_override"] = attend
-        return clone
-
     def latent(self) -> torch.Tensor:
         """An empty latent [1, C, T, H, W]."""
         return torch.zeros(1, CHANNELS, FRAMES, self.rows, self.columns)

@@ -7,8 +7,10 @@ from types import ModuleType
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.bench_carved_attention import sol_attn_refusal
 from benchmarks.host.demo_host import DemoHost
 from benchmarks.host.library import pack_module, run_node
+from benchmarks.host.meter import with_override
 from jenga.anchors import ANCHOR
 from jenga.patch import AttentionCall
 from jenga.presets import STAGES
@@ -64,14 +66,9 @@ def other_attention(host: DemoHost) -> Variant:
 
 def sol_attn(host: DemoHost, share: float) -> Variant:
     """comfy-kitchen's sol_attn for every self-attention call; on the CPU its eager form."""
-    try:
-        import comfy_kitchen
-    except ImportError as error:
-        raise Unavailable(f"comfy-kitchen cannot be imported: {error}") from None
-    if not hasattr(comfy_kitchen, "sol_attn"):
-        raise Unavailable("comfy-kitchen is older than 0.2.33")
-    if host.device.type == "cuda" and not comfy_kitchen.sol_attn_is_available(host.device):
-        raise Unavailable(f"its kernels do not run on {host.device}")
+    if reason := sol_attn_refusal(host.device):
+        raise Unavailable(reason)
+    import comfy_kitchen
 
     def attend(q, k, v):
         rows = (x.transpose(1, 2).contiguous() for x in (q, k, v))
@@ -87,7 +84,7 @@ def _with_self_attention(host: DemoHost, attend: Callable):
         call = AttentionCall.read(q, k, v, args, kwargs)
         return func(q, k, v, *args, **kwargs) if call.cross else call.output(attend(call.q, call.k, call.v))
 
-    return host.with_attention(override)
+    return with_override(host.model, override)
 
 
 def _jenga(host: DemoHost, preset: str, **inputs):

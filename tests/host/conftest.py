@@ -16,10 +16,16 @@ from demo.server import Server  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def base_directory(tmp_path_factory) -> Path:
-    """A ComfyUI base folder with this repository and the test nodes in custom_nodes."""
+def comfyui() -> Path:
+    """The folder of a ComfyUI; where there is none the test is skipped."""
     if not (COMFYUI / "main.py").is_file():
         pytest.skip(f"no ComfyUI in {COMFYUI}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
+    return COMFYUI
+
+
+@pytest.fixture(scope="session")
+def base_directory(comfyui, tmp_path_factory) -> Path:
+    """A ComfyUI base folder with this repository and the test nodes in custom_nodes."""
     base = tmp_path_factory.mktemp("comfyui")
     packs = base / "custom_nodes"
     packs.mkdir()

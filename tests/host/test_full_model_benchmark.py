@@ -4,16 +4,14 @@ import subprocess
 import sys
 
 import pytest
-from comfy_host import COMFYUI, ROOT
+from comfy_host import ROOT
 
 COLUMNS = ("run", "s", "× stock", "attention s", "rest s", "kept share", "peak GiB")
 
 
 @pytest.fixture(scope="module")
-def output() -> str:
+def output(comfyui) -> str:
     """What the script prints. A process of its own: it needs a ComfyUI that no server was started in."""
-    if not (COMFYUI / "main.py").is_file():
-        pytest.skip(f"no ComfyUI in {COMFYUI}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
     command = [sys.executable, "-m", "benchmarks.full_model", "--tiny", "--device", "cpu", "--repeats", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
