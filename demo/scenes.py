@@ -5,6 +5,7 @@ batch of clips in one go on a GPU. World units: the picture is 1 high, its centr
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -49,40 +50,52 @@ def _smooth(distance, pixel):
 FRAMES = 49
 
 
-def render(scene, height: int, width: int, window=None) -> torch.Tensor:
-    """Scenes -> clips [B, 3, F, H, W] in 0..1 (H and W even after the window).
+@dataclass(frozen=True)
+class _Object:
+    """The moving object as a pixel sees it, all [B, F, H, W] or [B, F, 1, 1]; u and w turn with it, in its radii."""
 
-    window: (first frame, frames, top, rows, left, columns) of the whole clip of FRAMES x height x width; None: all.
-    """
-    device = scene["x"].device
-    b = scene["x"].shape[0]
+    cx: torch.Tensor
+    cy: torch.Tensor
+    dx: torch.Tensor
+    dy: torch.Tensor
+    u: torch.Tensor
+    w: torch.Tensor
+    radius: torch.Tensor
+    coverage: torch.Tensor  # 0..1
+
+
+def _column(value):
+    return value.view(-1, 1, 1, 1)
+
+
+def _pan(scene):
+    return _column(torch.tensor([0.0, -0.5, 0.5], device=scene["x"].device)[scene["camera"]])
+
+
+def _axes(height, width, window, device):
+    """time, y and x of the window's pixels, each shaped to broadcast to [B, F, H, W]."""
     first, frames, top, rows, left, columns = window or (0, FRAMES, 0, height, 0, width)
-
-    def col(value):
-        return value.view(b, 1, 1, 1)
-
     time = torch.linspace(0, 1, FRAMES, device=device)[first : first + frames].view(1, -1, 1, 1)
     y = ((torch.arange(top, top + rows, device=device) + 0.5) / height - 0.5).view(1, 1, -1, 1)
     x = ((torch.arange(left, left + columns, device=device) + 0.5 - width / 2) / height).view(1, 1, 1, -1)
-    pixel = 1.0 / height
-    aspect = width / height
-    pan = torch.tensor([0.0, -0.5, 0.5], device=device)[scene["camera"]]
-    world_x = x + col(pan) * (time - 0.5) + col(scene["hue"]) * 2
-    picture = _ground(scene, col, world_x, y, pixel)
+    return time, y, x
 
-    # the object's centre, relative to the camera: it follows the pan at a third of its speed
-    phase = 2 * math.pi * (time + col(scene["phase"]))
-    radius = 0.18 + 0.05 * col(scene["size"])
-    x0 = (col(scene["x"]) - 0.5) * (aspect - 1.0)
-    drift = -col(pan) * (time - 0.5) * 0.6
-    motion = col(scene["motion"])
+
+def _object(scene, time, y, x, height, width) -> _Object:
+    pixel, aspect = 1.0 / height, width / height
+    phase = 2 * math.pi * (time + _column(scene["phase"]))
+    radius = 0.18 + 0.05 * _column(scene["size"])
+    x0 = (_column(scene["x"]) - 0.5) * (aspect - 1.0)
+    drift = -_pan(scene) * (time - 0.5) * 0.6  # it follows the pan, more slowly
+    motion = _column(scene["motion"])
     zero = torch.zeros_like(phase)
     bounce_y = 0.38 - radius - 0.36 * torch.sin(phase).abs()
     cx = torch.where(motion == 1, 0.2 * torch.cos(phase), zero)
     cx = torch.where(motion == 2, 0.45 * torch.sin(phase), cx)
     cx = torch.where(
         motion == 4,
-        (aspect - 2.2 * radius) * (((time + col(scene["phase"])) * 1.0) % 2 - 1).abs() - (aspect / 2 - 1.1 * radius),
+        (aspect - 2.2 * radius) * (((time + _column(scene["phase"])) * 1.0) % 2 - 1).abs()
+        - (aspect / 2 - 1.1 * radius),
         cx,
     )
     cx = torch.where(motion == 4, cx, cx + x0 * 0.6)
@@ -94,46 +107,65 @@ def render(scene, height: int, width: int, window=None) -> torch.Tensor:
     cx = cx + torch.where(motion == 4, zero, drift)
     dx, dy = x - cx, y - cy
 
-    # soft shadow on the ground under the object
-    has_floor = (col(scene["ground"]) == 1) | (col(scene["ground"]) == 2)
-    height_above = (0.40 - cy - radius).clamp(min=0)
-    shadow = (
-        torch.exp(-((x - cx) ** 2 / (1.2 * radius) ** 2 + (y - 0.41) ** 2 / 0.035**2))
-        * (0.55 - height_above).clamp(min=0.12)
-        * has_floor
-    )
-    picture = picture * (1 - shadow.unsqueeze(1))
-
-    angle = (col(scene["spin"]) - 0.5) + torch.where(motion == 4, cx / radius, 2.0 * (time - 0.5) * math.pi * 0.5)
+    angle = (_column(scene["spin"]) - 0.5) + torch.where(motion == 4, cx / radius, 2.0 * (time - 0.5) * math.pi * 0.5)
     cos, sin = torch.cos(angle), torch.sin(angle)
     u, w = (dx * cos + dy * sin) / radius, (-dx * sin + dy * cos) / radius
-    shape = col(scene["shape"])
+    shape = _column(scene["shape"])
     r = (u * u + w * w).sqrt()
     theta = torch.atan2(w, u)
     cube = torch.maximum(u.abs(), w.abs()) - 0.86
     star = r - (0.74 + 0.26 * torch.cos(5 * theta))
     ring = (r - 0.74).abs() - 0.26
     distance = torch.where(shape == 0, r - 1, torch.where(shape == 1, cube, torch.where(shape == 2, star * 0.8, ring)))
-    alpha = _smooth(distance * radius, pixel * 1.5)
+    return _Object(cx, cy, dx, dy, u, w, radius, _smooth(distance * radius, pixel * 1.5))
 
-    palette = torch.tensor([PALETTE[name] for name in SLOTS["colour"]], device=device)
-    colour = palette[scene["colour"]].view(b, 3, 1, 1, 1)
+
+def object_share(scene, height: int, width: int) -> torch.Tensor:
+    """How much of each cell of a height x width picture the object covers: [B, F, H, W] in 0..1."""
+    time, y, x = _axes(height, width, None, scene["x"].device)
+    return _object(scene, time, y, x, height, width).coverage
+
+
+def render(scene, height: int, width: int, window=None) -> torch.Tensor:
+    """Scenes -> clips [B, 3, F, H, W] in 0..1 (H and W even after the window).
+
+    window: (first frame, frames, top, rows, left, columns) of the whole clip of FRAMES x height x width; None: all.
+    """
+    time, y, x = _axes(height, width, window, scene["x"].device)
+    pixel = 1.0 / height
+    world_x = x + _pan(scene) * (time - 0.5) + _column(scene["hue"]) * 2
+    picture = _ground(scene, world_x, y, pixel)
+    thing = _object(scene, time, y, x, height, width)
+    dx, dy, u, w, radius = thing.dx, thing.dy, thing.u, thing.w, thing.radius
+
+    # soft shadow on the ground under the object
+    has_floor = (_column(scene["ground"]) == 1) | (_column(scene["ground"]) == 2)
+    height_above = (0.40 - thing.cy - radius).clamp(min=0)
+    shadow = (
+        torch.exp(-((dx**2) / (1.2 * radius) ** 2 + (y - 0.41) ** 2 / 0.035**2))
+        * (0.55 - height_above).clamp(min=0.12)
+        * has_floor
+    )
+    picture = picture * (1 - shadow.unsqueeze(1))
+
+    palette = torch.tensor([PALETTE[name] for name in SLOTS["colour"]], device=x.device)
+    colour = palette[scene["colour"]].view(-1, 3, 1, 1, 1)
     stripe = torch.sin(u * 9.0)
     dots = torch.cos(u * 8.0) * torch.cos(w * 8.0) - 0.35
-    texture = col(scene["texture"])
+    texture = _column(scene["texture"])
     mark = torch.where(texture == 1, stripe, dots)
     mark = (mark / (9.0 * pixel / radius) + 0.5).clamp(0, 1) * (texture > 0)
     body = colour * (1 - 0.62 * mark.unsqueeze(1)) + 0.06 * mark.unsqueeze(1)
     light = (1.0 - 0.34 * (dx + dy) / radius - 0.18 * (dx**2 + dy**2) / radius**2).clamp(0.35, 1.3).unsqueeze(1)
     gloss = torch.exp(-(((dx + 0.38 * radius) ** 2 + (dy + 0.38 * radius) ** 2) / (0.22 * radius) ** 2)).unsqueeze(1)
-    body = (body * light + 0.45 * gloss * (shape == 0).unsqueeze(1)).clamp(0, 1)
-    alpha = alpha.unsqueeze(1)
+    body = (body * light + 0.45 * gloss * (_column(scene["shape"]) == 0).unsqueeze(1)).clamp(0, 1)
+    alpha = thing.coverage.unsqueeze(1)
     return picture * (1 - alpha) + body * alpha
 
 
-def _ground(scene, col, x, y, pixel):
+def _ground(scene, x, y, pixel):
     b = scene["x"].shape[0]
-    shade = col(scene["shade"]).unsqueeze(1)
+    shade = _column(scene["shade"]).unsqueeze(1)
     device = x.device
 
     def rgb(*c):
@@ -182,6 +214,6 @@ def _ground(scene, col, x, y, pixel):
     star = torch.exp(-(((x * 5 - gx - jx) ** 2 + (y * 5 - gy - jy) ** 2) / 0.1**2))
     night = rgb(0.03, 0.04, 0.13) * (1 - down) + rgb(0.16, 0.12, 0.32) * down
     night = (night + 0.9 * star.unsqueeze(1)).clamp(0, 1)
-    ground = col(scene["ground"]).unsqueeze(1)
+    ground = _column(scene["ground"]).unsqueeze(1)
     picture = torch.where(ground == 0, sky, torch.where(ground == 1, checker, torch.where(ground == 2, dunes, night)))
     return picture * (0.9 + 0.1 * shade)
