@@ -140,7 +140,7 @@ class Server:
                 on_event(kind, data)
                 if kind == "execution_error":
                     raise ServerError(f"comfyui: {data['node_type']} failed: {data['exception_message'].strip()}")
-                if kind == "execution_success":
+                if kind == "executing" and data.get("node") is None:  # sent once the history has the prompt
                     return self.get(f"history/{prompt_id}")[prompt_id]["outputs"]
         finally:
             connection.close()
