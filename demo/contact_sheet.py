@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import load_file
 
 from demo import prompts
-from demo.train_dit import MODEL, load_vae
+from demo.clip_stream import load_vae
+from demo.train_dit import MODEL
 from demo.train_vae import FORMAT_MEAN, FORMAT_STD, SIZES
 from demo.wan_modules import WanTransformer
 

@@ -84,30 +84,27 @@ def _axes(height, width, window, device):
 def _object(scene, time, y, x, height, width) -> _Object:
     pixel, aspect = 1.0 / height, width / height
     phase = 2 * math.pi * (time + _column(scene["phase"]))
-    radius = 0.18 + 0.05 * _column(scene["size"])
+    radius = 0.20 + 0.05 * _column(scene["size"])
     x0 = (_column(scene["x"]) - 0.5) * (aspect - 1.0)
     drift = -_pan(scene) * (time - 0.5) * 0.6  # it follows the pan, more slowly
     motion = _column(scene["motion"])
     zero = torch.zeros_like(phase)
-    bounce_y = 0.38 - radius - 0.36 * torch.sin(phase).abs()
-    cx = torch.where(motion == 1, 0.2 * torch.cos(phase), zero)
-    cx = torch.where(motion == 2, 0.45 * torch.sin(phase), cx)
-    cx = torch.where(
-        motion == 4,
-        (aspect - 2.2 * radius) * (((time + _column(scene["phase"])) * 1.0) % 2 - 1).abs()
-        - (aspect / 2 - 1.1 * radius),
-        cx,
-    )
+    # At most about 8 pixels a frame at full size: one latent frame stands for four of them.
+    bounce_y = 0.38 - radius - 0.30 * torch.sin(0.6 * phase).abs()
+    cx = torch.where(motion == 1, 0.2 * torch.cos(0.8 * phase), zero)
+    cx = torch.where(motion == 2, 0.32 * torch.sin(0.6 * phase), cx)
+    way = 0.5 * (aspect - 2.2 * radius)  # of a roll, to the left or to the right of the middle
+    cx = torch.where(motion == 4, way * ((0.7 * time + 2 * _column(scene["phase"])) % 2 - 1).abs() * 2 - way, cx)
     cx = torch.where(motion == 4, cx, cx + x0 * 0.6)
     cy = torch.where(motion == 0, bounce_y, zero)
-    cy = torch.where(motion == 1, 0.2 * torch.sin(phase), cy)
-    cy = torch.where(motion == 2, -0.12 + 0.16 * torch.cos(phase) ** 2, cy)
-    cy = torch.where(motion == 3, 0.25 - 0.5 * (1 - torch.cos(phase * 0.5)) / 2, cy)
-    cy = torch.where(motion == 4, 0.34 - radius + 0 * phase, cy)
+    cy = torch.where(motion == 1, 0.2 * torch.sin(0.8 * phase), cy)
+    cy = torch.where(motion == 2, -0.08 + 0.12 * torch.cos(0.6 * phase) ** 2, cy)
+    cy = torch.where(motion == 3, 0.22 - 0.40 * time + 0.06 * (_column(scene["phase"]) - 0.5), cy)
+    cy = torch.where(motion == 4, 0.36 - radius + 0 * phase, cy)
     cx = cx + torch.where(motion == 4, zero, drift)
     dx, dy = x - cx, y - cy
 
-    angle = (_column(scene["spin"]) - 0.5) + torch.where(motion == 4, cx / radius, 2.0 * (time - 0.5) * math.pi * 0.5)
+    angle = (_column(scene["spin"]) - 0.5) + torch.where(motion == 4, cx / radius, (time - 0.5) * math.pi * 0.5)
     cos, sin = torch.cos(angle), torch.sin(angle)
     u, w = (dx * cos + dy * sin) / radius, (-dx * sin + dy * cos) / radius
     shape = _column(scene["shape"])
@@ -187,8 +184,8 @@ def _ground(scene, x, y, pixel):
     sx = (torch.sin(fx * math.pi) / (math.pi * width)).clamp(-1, 1)
     sz = (torch.sin(fz * math.pi) / (math.pi * width * 2.0)).clamp(-1, 1)
     check = (0.5 + 0.5 * sx * sz).unsqueeze(1)
-    fog = torch.exp(-0.05 / depth).unsqueeze(1)
-    floor = (rgb(0.22, 0.24, 0.30) * (1 - check) + rgb(0.85, 0.84, 0.80) * check) * fog + (1 - fog) * rgb(
+    fog = torch.exp(-0.09 / depth).unsqueeze(1)
+    floor = (rgb(0.36, 0.38, 0.45) * (1 - check) + rgb(0.80, 0.79, 0.76) * check) * fog + (1 - fog) * rgb(
         0.55, 0.56, 0.6
     )
     wall = rgb(0.62, 0.66, 0.74) * (0.75 + 0.4 * down) * (0.85 + 0.15 * torch.cos(x * 4).unsqueeze(1))

@@ -1,11 +1,12 @@
 """Train the demo's transformer: `python -m demo.train_dit --seconds 300 --output weights`, after demo.train_vae.
 
-Flow matching on latents of procedural clips, encoded once at the start: x = (1 - sigma) clean + sigma noise, the model
-predicts noise - clean. Three sizes are mixed, since the progressive sampler's early stages run on smaller latents; the
-first part of the time goes mostly to the small ones, where a step sees four times as many clips. Cells that the object
-covers count more, since it fills a fourteenth of the picture and holds most of what a prompt says.
-Words of the prompt are left out at random, and whole prompts; in the last part the target is moved away from what the
-model predicts without the prompt, so that one pass per step samples as two with guidance would.
+Flow matching on latents of procedural clips: x = (1 - sigma) clean + sigma noise, the model predicts noise - clean. A
+second process, on a GPU of its own where there is one, renders and encodes new clips until the training ends: on a few
+hundred clips, seen again and again, objects lose their outlines. Three sizes are mixed, since the progressive sampler's
+early stages run on smaller latents; the first part of the time goes mostly to the small ones, where a step sees four
+times as many clips. Cells that the object covers count more, since it fills a tenth of the picture and holds most of
+what a prompt says. Words of the prompt are left out at random, and whole prompts; in the last part the target is moved
+away from what the model predicts without the prompt, so that one pass per step samples as two with guidance would.
 """
 
 import argparse
@@ -17,69 +18,29 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from demo import scenes
+from demo.clip_stream import ClipPool, ClipStream
 from demo.prompts import SLOTS, TEXT_DIM
-from demo.train_vae import DIM, FORMAT_MEAN, FORMAT_STD, SIZES, encode_clips
-from demo.wan_modules import WanTransformer, WanVae
+from demo.wan_modules import WanTransformer
 
 MODEL = {"dim": 256, "ffn_dim": 1024, "num_layers": 6, "text_dim": TEXT_DIM}
 TRAIN_SHIFT = 4.0  # of the sigma schedule in training; sampling uses 8, with its steps at high noise too
 EARLY_MIX, LATE_MIX = (0.10, 0.20, 0.70), (0.70, 0.15, 0.15)  # share of training steps per size
 EARLY = 0.4  # of the time, until the mix changes
-GUIDANCE = 0.5  # of (prompted - unprompted), added to the target; at convergence guidance of 1 / (1 - 0.5) = 2
-OBJECT_WEIGHT = 4.0  # a cell wholly under the object counts 1 + 4, one without it 1
+GUIDANCE = 0.35  # of (prompted - unprompted), added to the target; at convergence guidance of 1 / (1 - 0.35) = 1.5
 
 
-def load_vae(folder: Path, device: str) -> WanVae:
-    vae = WanVae(DIM)
-    vae.load_state_dict({k: v.float() for k, v in load_file(folder / "jenga_demo_vae.safetensors").items()})
-    return vae.to(device).eval().requires_grad_(False)
-
-
-def cell_weights(scene: dict[str, torch.Tensor], height: int, width: int) -> torch.Tensor:
-    """How much each latent cell counts in the loss: bf16 [B, 1, 13, height / 8, width / 8], mean 1 per clip.
-
-    A latent frame stands for four frames of the clip, the first for one: the object counts wherever it was.
-    """
-    share = scenes.object_share(scene, height // 8, width // 8)
-    later = share[:, 1:].unflatten(1, (-1, 4)).amax(2)
-    weight = 1 + OBJECT_WEIGHT * torch.cat([share[:, :1], later], 1)
-    return (weight / weight.mean((1, 2, 3), keepdim=True)).unsqueeze(1).to(torch.bfloat16)
-
-
-def make_dataset(vae: WanVae, seconds: float, seed: int, device: str) -> list[tuple[torch.Tensor, ...]]:
-    """Per size: latents bf16 [n, 16, 13, h, w], normalised, prompts [n, slots, TEXT_DIM], cell_weights."""
-    mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1, 1) for x in (FORMAT_MEAN, FORMAT_STD))
-    generator = torch.Generator(device).manual_seed(seed)
-    sets = []
-    for size, ((height, width), share) in enumerate(zip(SIZES, (0.5, 0.2, 0.3), strict=True)):
-        start, latents, prompts, weights = time.perf_counter(), [], [], []
-        while time.perf_counter() - start < seconds * share or not latents:
-            scene = scenes.sample(2 << size, generator, device)
-            latents.append(((encode_clips(vae, scene, height, width) - mean) / std).to(torch.bfloat16))
-            prompts.append(scenes.encode(scene))
-            weights.append(cell_weights(scene, height, width))
-            if device == "cuda":
-                torch.cuda.synchronize()
-        sets.append((torch.cat(latents), torch.cat(prompts), torch.cat(weights)))
-        spread = sets[-1][0].float().std().item()
-        print(f"data: {len(sets[-1][0])} clips {width}x{height}, latent deviation {spread:.3f}", flush=True)
-    return sets
-
-
-def batch_of(data, batch: int, generator: torch.Generator):
+def batch_of(pool: ClipPool, batch: int, generator: torch.Generator):
     """Random latents, their prompts with words left out, sigmas, noise, cell weights."""
-    latents, prompts, weights = data
+    latents, prompts, weights = pool.draw(batch, generator)
     device = latents.device
-    index = torch.randint(len(latents), (batch,), generator=generator, device=device)
     drop_word = torch.rand(batch, len(SLOTS), generator=generator, device=device) < 0.04
     drop_all = torch.rand(batch, 1, generator=generator, device=device) < 0.1
-    context = prompts[index] * ~(drop_word | drop_all)[..., None]
+    context = prompts * ~(drop_word | drop_all)[..., None]
     u = torch.rand(batch, generator=generator, device=device)
     sigma = TRAIN_SHIFT * u / (1 + (TRAIN_SHIFT - 1) * u)
-    clean = latents[index].float()
+    clean = latents.float()
     noise = torch.randn(clean.shape, generator=generator, device=device)
-    return clean, context, sigma, noise, weights[index].float()
+    return clean, context, sigma, noise, weights.float()
 
 
 def optimizers(model: WanTransformer, device: str) -> list[tuple[torch.optim.Optimizer, float]]:
@@ -98,7 +59,7 @@ def optimizers(model: WanTransformer, device: str) -> list[tuple[torch.optim.Opt
 
 
 def train(
-    data, seconds: float, batch: int, seed: int, device: str, start_from: Path | None, guided_from: float
+    stream: ClipStream, seconds: float, batch: int, seed: int, device: str, start_from: Path | None, guided_from: float
 ) -> WanTransformer:
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
@@ -120,7 +81,7 @@ def train(
                 group["lr"] = peak * min(1, (step + 1) / 200) * (1e-3 + (1 - done) ** 0.8)
         mix = EARLY_MIX if done < EARLY else LATE_MIX
         size = int(torch.multinomial(torch.tensor(mix), 1, generator=picker))
-        clean, context, sigma, noise, weight = batch_of(data[size], batch << size, generator)
+        clean, context, sigma, noise, weight = batch_of(stream.pools[size], batch << size, generator)
         target = noise - clean
         noisy = clean + sigma.view(-1, 1, 1, 1, 1) * target
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -139,11 +100,15 @@ def train(
         with torch.no_grad():
             keep = min(0.999, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
+        if step % 10 == 0:
+            stream.refresh()
         if step % 50 == 0:
             value = error.detach().mean().item()
             smooth = value if smooth is None else smooth * 0.8 + value * 0.2
             if step % 250 == 0:
-                print(f"dit step {step} {time.perf_counter() - start:.0f} s loss {smooth:.4f}", flush=True)
+                made = ", ".join(str(pool.made) for pool in stream.pools)
+                seconds_gone = time.perf_counter() - start
+                print(f"dit step {step} {seconds_gone:.0f} s loss {smooth:.4f}, clips made {made}", flush=True)
         step += 1
     print(f"dit: {step} steps, loss {smooth:.4f}", flush=True)
     return average
@@ -159,7 +124,7 @@ def save(model: WanTransformer, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300, help="of training")
-    parser.add_argument("--data-seconds", type=float, default=70, help="of rendering and encoding clips")
+    parser.add_argument("--clips", type=int, default=64, help="of every size, before training starts")
     parser.add_argument("--batch", type=int, default=8, help="at full size; twice and four times as many at the others")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--continue-from", type=Path, help="a checkpoint to go on from")
@@ -170,11 +135,12 @@ def main() -> None:
     a = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
-    vae = load_vae(a.output, device)
-    if device == "cuda":
-        vae.channels_last()
-    data = make_dataset(vae, a.data_seconds, a.seed, device)
-    model = train(data, a.seconds, a.batch, a.seed, device, a.continue_from, a.guided_from)
+    stream = ClipStream(a.output, device, a.seed)
+    try:
+        stream.wait_for(a.clips)
+        model = train(stream, a.seconds, a.batch, a.seed, device, a.continue_from, a.guided_from)
+    finally:
+        stream.close()
     save(model, a.output / "jenga_demo_dit.safetensors")
 
 

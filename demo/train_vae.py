@@ -1,9 +1,11 @@
 """Train the demo's VAE: `python -m demo.train_vae --seconds 140 --output weights`.
 
-L1 on pixels and on their spatial differences, a small KL term; random windows of procedural clips at both sizes that
-the transformer is trained on. At the end the latents are measured over whole clips, and their mean and standard
-deviation, together with those that ComfyUI's Wan 2.1 latent format takes off, go into the 1x1x1 convolutions around the
-latent: what the sampler sees has mean 0 and deviation 1 in every channel.
+L1 on pixels and on their spatial differences, a small KL term; random windows of procedural clips at the sizes that the
+transformer is trained on. Every second window is as long as a clip: trained on short ones alone, later frames drift.
+The decoder sees latents with noise of up to a third of their deviation, so that what the transformer gets slightly
+wrong is not seen. At the end the latents are measured over whole clips, and their mean and standard deviation,
+together with those that ComfyUI's Wan 2.1 latent format takes off, go into the 1x1x1 convolutions around the latent:
+what the sampler sees has mean 0 and deviation 1 in every channel.
 """
 
 import argparse
@@ -18,7 +20,9 @@ from demo.wan_modules import Downsample, FrameAttention, ResidualBlock, Upsample
 
 DIM = 8
 SIZES = ((320, 512), (240, 384), (160, 256))  # full resolution and the stages of 0.75 and 0.5
-WINDOW_FRAMES, WINDOW_SIDE = 9, 128
+WINDOWS = ((scenes.FRAMES, 96), (17, 160))  # frames and side, in turn
+WINDOW_PIXELS = 9 * 128 * 128  # of one clip that --batch counts
+LATENT_NOISE = 0.15  # deviation of the noise's deviation, relative to the latents' in a batch
 CONSTANT = 4.0  # the constant channel of the start, see pass_through
 # Mean and deviation per channel that the Wan 2.1 latent format removes (part of the public checkpoint format).
 FORMAT_MEAN = (
@@ -85,15 +89,15 @@ def pass_through(vae: WanVae) -> None:
 
 
 def windows(batch: int, step: int, generator: torch.Generator, device) -> torch.Tensor:
-    """A batch of windows of random clips, -1..1."""
-    height, width = SIZES[(0, 1, 0, 2)[step % 4]]
+    """Windows of random clips, -1..1, about as many pixels as `batch` times WINDOW_PIXELS."""
+    height, width = SIZES[(0, 0, 1, 1, 0, 0, 2, 2)[step % 8]]
+    frames, side = WINDOWS[step % len(WINDOWS)]
     first, top, left = (
         int(torch.randint(limit + 1, (), generator=generator, device=device))
-        for limit in (scenes.FRAMES - WINDOW_FRAMES, height - WINDOW_SIDE, width - WINDOW_SIDE)
+        for limit in (scenes.FRAMES - frames, height - side, width - side)
     )
-    scene = scenes.sample(batch, generator, device)
-    window = (first, WINDOW_FRAMES, top, WINDOW_SIDE, left, WINDOW_SIDE)
-    return scenes.render(scene, height, width, window) * 2 - 1
+    scene = scenes.sample(max(1, batch * WINDOW_PIXELS // (frames * side * side)), generator, device)
+    return scenes.render(scene, height, width, (first, frames, top, side, left, side)) * 2 - 1
 
 
 def loss_of(vae: WanVae, clip: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,14 +105,16 @@ def loss_of(vae: WanVae, clip: torch.Tensor, generator: torch.Generator) -> tupl
     mean, log_variance = vae.encode(clip)
     mean, log_variance = mean.float(), log_variance.float().clamp(-20, 10)
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-    decoded = vae.decode((mean + (log_variance / 2).exp() * noise).to(clip.dtype)).float()
+    share = LATENT_NOISE * torch.randn(len(mean), 1, 1, 1, 1, generator=generator, device=mean.device)
+    spread = mean.std((0, 2, 3, 4), keepdim=True)
+    decoded = vae.decode(mean + ((log_variance / 2).exp() + spread * share) * noise).float()
     difference = decoded - clip
     edges = (difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()) / 2
     kl = (mean**2 + log_variance.exp() - log_variance - 1).mean() / 2
     return difference.abs().mean() + edges + 3e-5 * kl, (difference.detach() ** 2).mean() / 4
 
 
-def train(seconds: float, batch: int, seed: int, device: str, start_from: Path | None) -> WanVae:
+def train(seconds: float, batch: int, seed: int, device: str, start_from: Path | None, decoder_only: bool) -> WanVae:
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     vae = WanVae(DIM).to(device)
@@ -116,11 +122,15 @@ def train(seconds: float, batch: int, seed: int, device: str, start_from: Path |
         vae.load_state_dict({name: value.float() for name, value in load_file(start_from).items()})
     else:
         pass_through(vae)
+    if decoder_only:
+        for part in (vae.encoder, vae.conv1):
+            part.requires_grad_(False)
     average = WanVae(DIM).to(device)
     average.load_state_dict(vae.state_dict())
     if device == "cuda":
         vae.channels_last()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=1, betas=(0.9, 0.98), weight_decay=0.0, fused=device == "cuda")
+    trained = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1, betas=(0.9, 0.98), weight_decay=0.0, fused=device == "cuda")
     peak = 1.2e-3 if start_from is None else 6e-4
     start, step, done = time.perf_counter(), 0, 0.0
     while done < 1:
@@ -132,7 +142,7 @@ def train(seconds: float, batch: int, seed: int, device: str, start_from: Path |
             loss, error = loss_of(vae, clip, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         with torch.no_grad():
             weight = min(0.99, (step + 1) / (step + 10))
@@ -195,12 +205,18 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=48, help="whole clips that the latent statistics are taken from")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--continue-from", type=Path, help="a checkpoint to go on from")
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="leave the latents as a transformer has learnt them"
+    )
     parser.add_argument("--output", type=Path, default=Path("demo/weights"))
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    vae = train(arguments.seconds, arguments.batch, arguments.seed, device, arguments.continue_from)
+    vae = train(
+        arguments.seconds, arguments.batch, arguments.seed, device, arguments.continue_from, arguments.decoder_only
+    )
     generator = torch.Generator(device).manual_seed(arguments.seed + 1)
-    fold_statistics(vae, generator, device, arguments.clips)
+    if not arguments.decoder_only:
+        fold_statistics(vae, generator, device, arguments.clips)
     save(vae, arguments.output / "jenga_demo_vae.safetensors")
     print(
         f"vae: whole clips {reconstruction_psnr(vae, generator, device, max(1, arguments.clips // 6)):.2f} dB",
