@@ -1,4 +1,7 @@
-"""Which diffusion models are carved, and how their tokens lie. One row per class of ComfyUI; all others stay dense."""
+"""Which diffusion models are carved, and how their tokens lie. One row per class of ComfyUI; all others stay dense.
+
+Stages need less: what a patch is, and whether the parts of a latent share the sampler's noise level.
+"""
 
 from jenga.patch import Family, latent_grid
 
@@ -14,9 +17,7 @@ FAMILIES: dict[str, Family] = {
     "VaceWanModel": _WAN,
     "HunyuanVideo": Family("HunyuanVideo", _patch_grid, text_first=True),
 }
-
-
-_LTX2 = "LTXAVModel"
+_LTX2 = "LTXAVModel"  # video with audio; its attention stays dense
 
 
 def family_of(model) -> Family | None:
@@ -27,7 +28,7 @@ def family_of(model) -> Family | None:
 
 
 def has_stages(model) -> bool:
-    """Whether the Jenga node runs stages and step reuse: every family does, and LTX-2, whose attention stays dense."""
+    """Whether the Jenga node runs stages and step reuse: every family of the table does, and LTX-2."""
     return family_of(model) is not None or model_name(model) == _LTX2
 
 

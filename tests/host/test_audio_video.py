@@ -241,12 +241,20 @@ def test_steps_are_reused(host, sampler_name, rule):
         assert not torch.equal(part, computed)
 
 
-def test_a_condition_that_cannot_follow_keeps_all_steps_full_and_says_so(host):
-    settings = {"stock": "KSampler", "steps": 4, "conditioning": {"masked_tokens": 0, "key": "reference_latents"}}
-    stock, outputs = host.run(prompt_of(**settings)), host.run(prompt_of(dial("turbo"), **settings))
+def test_guides_keep_all_steps_full_and_that_is_said(host):
+    masked = node("JengaTestLatent", height=12, width=12, keep_first=True, channels=128)  # guides come with a mask
+
+    def run(*patches):
+        prompt = prompt_of(*patches, stock="KSampler", steps=4, video=masked)
+        for name in ("positive", "negative"):
+            prompt[f"{name} text"] = prompt[name]
+            prompt[name] = node("JengaTestImageCondition", conditioning=[f"{name} text", 0], kinds="keyframes")
+        return host.run(prompt)
+
+    stock, outputs = run(), run(dial("turbo"))
     assert sizes(outputs) == [12]
     assert same(outputs, stock)
-    reason = "the conditioning has reference_latents, which does not follow the size"
+    reason = "the conditioning has keyframe_idxs, which does not follow the size"
     assert any(reason in note for note in report(outputs)["notes"])
     assert any(node_id == "p1" and reason in text for node_id, text in host.status)
 
