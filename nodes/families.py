@@ -1,4 +1,7 @@
-"""Which diffusion models are carved, and how their tokens lie. One row per class of ComfyUI; all others stay dense."""
+"""Which diffusion models are carved, and how their tokens lie. One row per class of ComfyUI; all others stay dense.
+
+Stages need less: what a patch is, and whether the parts of a latent share the sampler's noise level.
+"""
 
 from jenga.patch import Family, latent_grid
 
@@ -14,6 +17,7 @@ FAMILIES: dict[str, Family] = {
     "VaceWanModel": _WAN,
     "HunyuanVideo": Family("HunyuanVideo", _patch_grid, text_first=True),
 }
+_LTX2 = "LTXAVModel"  # video with audio; its attention stays dense
 
 
 def family_of(model) -> Family | None:
@@ -21,6 +25,32 @@ def family_of(model) -> Family | None:
     diffusion_model = model.model.diffusion_model
     family = FAMILIES.get(type(diffusion_model).__name__)
     return family if family and len(getattr(diffusion_model, "patch_size", ())) == 3 else None
+
+
+def has_stages(model) -> bool:
+    """Whether the Jenga node runs stages and step reuse: every family of the table does, and LTX-2."""
+    return family_of(model) is not None or model_name(model) == _LTX2
+
+
+def packed_reason(model) -> str:
+    """Why no part of a latent of several parts can be noised anew between two stages; empty where it can."""
+    name = model_name(model)
+    if name == _LTX2:
+        return ""
+    if name == "MiniMaxH3Model":
+        # Its audio is less noisy than the sampler's sigma says, and what the sampler sees is no clean prediction of it.
+        return "the latent holds video and audio, and MiniMax H3 noises audio on a schedule of its own"
+    return f"the latent has several parts, which Jenga does not know of {name}"
+
+
+def patch_sides(model) -> tuple[int, int]:
+    """Latent rows and columns in one patch; 8 where the model does not say (the depth of a U-Net)."""
+    diffusion_model = model.model.diffusion_model
+    for owner in (diffusion_model, getattr(diffusion_model, "patchifier", None)):  # LTX has it in its patchifier
+        patch = getattr(owner, "patch_size", None)
+        if patch is not None:
+            return (patch, patch) if isinstance(patch, int) else tuple(patch)[-2:]
+    return 8, 8
 
 
 def model_name(model) -> str:

@@ -9,7 +9,7 @@ from jenga.presets import PRESETS
 
 from . import runs, status
 from .attention import patch_model
-from .families import family_of
+from .families import has_stages
 from .stages import REUSE_CHOICES, REUSE_THRESHOLD, REUSE_TOOLTIP, THRESHOLD_TOOLTIP, StageSettings, outer_sample
 
 
@@ -23,8 +23,8 @@ class Jenga(io.ComfyNode):
             display_name="Jenga",
             category="Jenga",
             description="Makes a video model faster in any sampler node: attention is carved, the noisy steps run on a "
-            "smaller latent, and some steps repeat the model's last output. Wan and HunyuanVideo; any other model "
-            "passes through as it came.",
+            "smaller latent, and some steps repeat the model's last output. Wan and HunyuanVideo; LTX-2 with dense "
+            "attention; any other model passes through as it came.",
             search_aliases=["jenga preset", "faster video", "sparse attention", "progressive resolution", "step cache"],
             inputs=[
                 io.Model.Input("model"),
@@ -98,7 +98,7 @@ class Jenga(io.ComfyNode):
             min_tokens=min_tokens,
         )
         patched = patch_model(model, carving, node_id)
-        if family_of(model) is not None:
+        if has_stages(model):
             add_stages(patched, StageSettings(preset, None, step_reuse, reuse_threshold), node_id)
         return io.NodeOutput(patched)
 

@@ -8,6 +8,7 @@ size that runs.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import comfy.model_sampling
 import comfy.samplers
@@ -30,36 +31,16 @@ from jenga.sampler import (
     boundary_by_sigma,
     dct_truncate,
     passes,
-    resize,
     shift_sigmas,
     stage_seed,
     stage_size,
     text_amplifier,
 )
 
-from . import runs, status
-from .families import preset_family
+from . import conditions, runs, status
+from .families import packed_reason, patch_sides, preset_family
+from .latents import LatentParts
 
-# Conditions of the latent's size that ComfyUI does not resize with it, and how a stage gets them at its own.
-RESIZED_CONDITIONS = {
-    "vace_frames": "bilinear",
-    "vace_mask": "nearest-exact",  # 64 channels of yes or no
-    "time_dim_concat": "bilinear",
-    "ref_latent": "bilinear",
-}
-# Those that need more than another size: with one of these every step runs at full size.
-FIXED_SIZE_CONDITIONS = (
-    "reference_latents",
-    "reference_latent",
-    "reference_motion",
-    "context_latents",
-    "control_video",
-    "camera_conditions",
-    "pose_video_latent",
-    "face_video_pixels",
-    "driving_mask_28ch",
-    "keyframe_idxs",
-)
 REUSE_CHOICES = ("from preset", "off", "static", "adaptive")
 REUSE_THRESHOLD = 0.05
 REUSE_TOOLTIP = (
@@ -140,7 +121,7 @@ def outer_sample(settings: StageSettings, node_id: str | None) -> Callable:
 class SamplerEntry:
     """One entry of ComfyUI's outer_sample: its arguments, and that call made again for every stage.
 
-    Latents are in the latent space of the graph; those of video with audio are packed [B, 1, N].
+    Latents are in the latent space of the graph. parts: how those that came in are made up.
     """
 
     def __init__(
@@ -160,24 +141,27 @@ class SamplerEntry:
         self.noise, self.image, self.sampler, self.sigmas = noise, latent_image, sampler, sigmas
         self.mask, self.callback, self.disable_pbar, self.seed = denoise_mask, callback, disable_pbar, seed
         self.kwargs = kwargs  # latent_shapes, which older versions of ComfyUI do not pass
+        self.parts = LatentParts(tuple(kwargs.get("latent_shapes") or [latent_image.shape]))
         self.conds = self.guider.conds
 
-    @property
-    def shapes(self) -> list[tuple[int, ...]]:
-        """The latents' shapes: one, or those of video and audio."""
-        return self.kwargs.get("latent_shapes") or [self.image.shape]
-
-    def sample(self, noise, latent, sampler, sigmas, mask, callback, seed):
+    def sample(self, parts: LatentParts, noise, latent, sampler, sigmas, mask, callback, seed):
         # Copies: sampling writes what it made for one size into the conditions.
         conds = {name: [cond.copy() for cond in group] for name, group in self.conds.items()}
-        if latent.shape[-2:] != self.image.shape[-2:]:
-            for cond in (cond for group in conds.values() for cond in group):
-                _resize_condition(cond, latent.shape[-2:])
+        if parts.size != self.parts.size:
+            conditions.resize_all(conds, parts.size)
         self.guider.conds = conds
         kwargs = self.kwargs
-        if "latent_shapes" in kwargs and len(self.shapes) == 1:
-            kwargs = {**kwargs, "latent_shapes": [latent.shape]}
+        if "latent_shapes" in kwargs:
+            kwargs = {**kwargs, "latent_shapes": list(parts.shapes)}
         return self.executor(noise, latent, sampler, sigmas, mask, callback, self.disable_pbar, seed, **kwargs)
+
+    def show(self, parts: LatentParts, step: int, x0, x, steps: int) -> None:
+        """The callback that came in. For packed latents it unpacks by the shapes that came in: it gets full size."""
+        if self.callback is None:
+            return
+        if parts.packed:
+            x0, x = (parts.resized(latent, self.parts.size, "bilinear") for latent in (x0, x))
+        self.callback(step, x0, x, steps)
 
 
 class StagedRun:
@@ -217,90 +201,71 @@ class StagedRun:
             self._say()
 
     def _sample(self, stages: tuple[Stage, ...]) -> torch.Tensor:
-        entry, current = self.entry, self.entry.image
+        entry, current, parts = self.entry, self.entry.image, self.entry.parts
         groups = passes(stages) or [[Stage(0, 0, 1.0, 1.0, None)]]
         for index, group in enumerate(groups):
             first, scale = group[0].first, group[0].scale
-            mask = self._mask(scale)
-            current = self._resized(current, scale)
+            size = self._size(scale)
+            mask = None if entry.mask is None else entry.parts.resized(entry.mask, size, "bilinear")
+            current, parts = parts.resized(current, size, self.settings.upsample), parts.at(size)
             if index:
-                current = self._restore_masked(current, mask, scale)
+                current = self._restore_masked(current, mask, size)
                 self.state.run.drop_anchors()
             sigmas = self._sigmas_of(group)
             if self.reuse is not None:
                 self.reuse.enter_stage(sigmas, first)
             found: list[torch.Tensor] = []
 
-            def callback(step, x0, x, _, group=group, first=first, found=found):
+            def callback(step, x0, x, _, group=group, first=first, found=found, parts=parts):
                 found[:] = [x0]
-                if entry.callback is not None:
-                    entry.callback(step + first, x0, x, self.steps)
+                entry.show(parts, step + first, x0, x, self.steps)
                 self._enter_step(stages, group, first + step + 1)
 
-            self._enter_size(current, scale)
+            self._enter_size(size, scale)
             self._enter_step(stages, group, first)
-            samples = self._sample_pass(index, current, sigmas, mask, callback)
+            samples = self._sample_pass(index, parts, current, sigmas, mask, callback)
             if index + 1 < len(groups) or scale < 1:
-                current = self._clean(found, samples, sigmas[-1:], mask)
-        return self._handed_over(current) if scale < 1 else samples
+                current = self._clean(parts, found, samples, sigmas[-1:], mask)
+        return self._handed_over(parts, current) if scale < 1 else samples
 
     def _full_size_reason(self, stages: tuple[Stage, ...]) -> str:
         """Why all steps must run at full size on one schedule; empty where they need not."""
-        image, noise = self.entry.image, self.entry.noise
+        image, noise, parts = self.entry.image, self.entry.noise, self.entry.parts
         smallest = min((stage.scale for stage in stages), default=1.0)
-        if len(self.entry.shapes) > 1 and len(passes(stages)) > 1:
-            return "the latent holds video and audio"
+        if parts.packed and len(passes(stages)) > 1 and (reason := packed_reason(self.patcher)):
+            return reason
         if smallest == 1:
             return ""
-        conds = [cond for group in self.entry.conds.values() for cond in group]
-        fixed = [key for key in FIXED_SIZE_CONDITIONS if any(cond.get(key) is not None for cond in conds)]
-        fixed += [
-            f"{key} of another size"
-            for key in RESIZED_CONDITIONS
-            if any(x.shape[-2:] != image.shape[-2:] for cond in conds for x in _tensors(cond.get(key)))
-        ]
-        fixed += ["area"] if any(cond["area"][0] != "percentage" for cond in conds if "area" in cond) else []
+        fixed = conditions.fixed(self.entry.conds, parts.size)
         if fixed:
             return f"the conditioning has {', '.join(fixed)}, which does not follow the size"
         if torch.count_nonzero(noise) == 0 and torch.count_nonzero(image) > 0:
             return "noise is disabled and the latent is not empty: it carries its noise already"
         try:
-            stage_size(image.shape[-2:], smallest, self._patch_sides())
+            self._size(smallest)
         except ValueError as error:
             return str(error)
         return ""
 
-    def _patch_sides(self) -> tuple[int, int]:
-        """Latent rows and columns in one patch; 8 where the model does not say (the depth of a U-Net)."""
-        patch = getattr(self.patcher.model.diffusion_model, "patch_size", 8)
-        return (patch, patch) if isinstance(patch, int) else tuple(patch)[-2:]
-
     def _size(self, scale: float) -> tuple[int, int]:
-        return stage_size(tuple(self.entry.image.shape[-2:]), scale, self._patch_sides())
+        return stage_size(self.entry.parts.size, scale, patch_sides(self.patcher))
 
-    def _resized(self, x: torch.Tensor, scale: float) -> torch.Tensor:
-        return resize(x, *self._size(scale), self.settings.upsample)
-
-    def _mask(self, scale: float) -> torch.Tensor | None:
-        mask = self.entry.mask
-        return mask if mask is None or scale == 1 else resize(mask, *self._size(scale), "bilinear")
-
-    def _restore_masked(self, x: torch.Tensor, mask: torch.Tensor | None, scale: float) -> torch.Tensor:
+    def _restore_masked(self, x: torch.Tensor, mask: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
         """What the noise mask protects comes from the latent that came in, not from its copy of another size."""
         if mask is None:
             return x
         keep = mask.to(x)
-        return x * keep + self._resized(self.entry.image, scale).to(x) * (1 - keep)
+        given = self.entry.parts.resized(self.entry.image, size, self.settings.upsample)
+        return x * keep + given.to(x) * (1 - keep)
 
     def _sigmas_of(self, group: list[Stage]) -> torch.Tensor:
         part = self.entry.sigmas[group[0].first : group[-1].stop + 1]
         flow = isinstance(self.model_sampling, comfy.model_sampling.CONST)
         return shift_sigmas(part, group[0].shift_ratio, flow, float(self.model_sampling.sigma_max))
 
-    def _enter_size(self, current: torch.Tensor, scale: float) -> None:
+    def _enter_size(self, size: tuple[int, int], scale: float) -> None:
         self.state.scale = scale
-        full = self.entry.image.shape[-2:]
-        self.state.text_logit_bias = text_amplifier(current.shape[-2:], full) if scale < 1 else 0.0
+        self.state.text_logit_bias = text_amplifier(size, self.entry.parts.size) if scale < 1 else 0.0
 
     def _enter_step(self, stages: tuple[Stage, ...], group: list[Stage], step: int) -> None:
         """Stages of one size share a sampler call: only the kept share changes between them."""
@@ -308,66 +273,61 @@ class StagedRun:
             if stage.first <= step < stage.stop:
                 self.state.stage_index, self.state.density = stages.index(stage), stage.density
 
-    def _sample_pass(self, index: int, current, sigmas, mask, callback) -> torch.Tensor:
+    def _sample_pass(self, index: int, parts: LatentParts, current, sigmas, mask, callback) -> torch.Tensor:
         entry = self.entry
-        noise = entry.noise if current is entry.image else self._noise_for(index, current)
-        shape = entry.shapes[0] if len(entry.shapes) > 1 else current.shape
+        noise = entry.noise if current is entry.image else self._noise_for(index, parts, current)
         seed = None if entry.seed is None else stage_seed(entry.seed, index)
         return runs.sample_stage(
             self.report,
             self.state.scale,
-            shape,
+            parts.shapes[0],
             sigmas,
-            lambda: entry.sample(noise, current, entry.sampler, sigmas, mask, callback, seed),
+            lambda: entry.sample(parts, noise, current, entry.sampler, sigmas, mask, callback, seed),
         )
 
-    def _noise_for(self, index: int, like: torch.Tensor) -> torch.Tensor:
-        """Noise of a stage that is small or comes after one. Disabled noise stays off at the start only."""
+    def _noise_for(self, index: int, parts: LatentParts, like: torch.Tensor) -> torch.Tensor:
+        """Noise of a stage that is small or comes after one. Disabled noise stays off at the start only.
+
+        Audio keeps the run's own noise: noised again to the sigma of the next stage, which a shift may have moved, it
+        stays close to its path. To go on with the sampled audio would be right only where the sigma stays, and its
+        noise would get into what a noise mask mixes in.
+        """
         noise = self.entry.noise
         disabled = torch.count_nonzero(noise) == 0
         if index == 0 and disabled:
             return torch.zeros_like(like)
-        if self.settings.stage_noise == "dct" and not disabled:
-            return dct_truncate(noise, *like.shape[-2:])
         generator = torch.Generator().manual_seed(stage_seed(self.entry.seed or 0, index))
-        return torch.randn(like.shape, generator=generator, dtype=noise.dtype)
+        fresh = partial(torch.randn, generator=generator, dtype=noise.dtype)
+        if disabled:
+            return fresh(like.shape)
+        dct = self.settings.stage_noise == "dct"
+        return self.entry.parts.with_video(
+            noise, lambda video: dct_truncate(video, *parts.size) if dct else fresh(parts.shapes[0])
+        )
 
-    def _clean(self, found: list[torch.Tensor], samples, sigma, mask) -> torch.Tensor:
+    def _clean(self, parts: LatentParts, found: list[torch.Tensor], samples, sigma, mask) -> torch.Tensor:
         """The predicted clean latent at the end of a pass, in the latent space of the graph."""
         if found:
             return self.patcher.model.process_latent_out(found[0].to(samples.device))
         # The sampler reported no step: one more evaluation, as an Euler step to zero.
         end = torch.cat([sigma, torch.zeros_like(sigma)])
         euler = comfy.samplers.sampler_object("euler")
-        return self.entry.sample(torch.zeros_like(samples), samples, euler, end, mask, None, self.entry.seed)
+        return self.entry.sample(parts, torch.zeros_like(samples), samples, euler, end, mask, None, self.entry.seed)
 
-    def _handed_over(self, clean: torch.Tensor) -> torch.Tensor:
+    def _handed_over(self, parts: LatentParts, clean: torch.Tensor) -> torch.Tensor:
         """The clean latent of a schedule that ends in a small stage, as the next sampler needs it: at full size, with
         the noise that a sampler leaves which stops at that sigma. The callback gets the prediction at full size too.
         """
-        model, sampling = self.patcher.model, self.model_sampling
-        clean = self._restore_masked(self._resized(clean, 1.0), self.entry.mask, 1.0)
+        model, sampling, full = self.patcher.model, self.model_sampling, self.entry.parts
+        clean = parts.resized(clean, full.size, self.settings.upsample)
+        clean = self._restore_masked(clean, self.entry.mask, full.size)
         sigma = self.entry.sigmas[-1:].to(clean.device)
         x0 = model.process_latent_in(clean)
         noisy = sampling.noise_scaling(sigma, self.entry.noise.to(clean), x0)
-        if self.entry.callback is not None:
-            self.entry.callback(self.steps - 1, x0, noisy, self.steps)
+        self.entry.show(full, self.steps - 1, x0, noisy, self.steps)
         return model.process_latent_out(sampling.inverse_noise_scaling(sigma, noisy))
 
     def _say(self) -> None:
         stages = self.report.stages
         size = "×".join(map(str, stages[-1].latent_shape[-2:])) if stages else ""
         status.say(self.node_id, f"stage {len(stages)}, latent {size}; {self.report.line()}")
-
-
-def _tensors(condition) -> list[torch.Tensor]:
-    """A condition's tensors: none, one, or those of a list."""
-    return [] if condition is None else [condition] if isinstance(condition, torch.Tensor) else list(condition)
-
-
-def _resize_condition(cond: dict, size: tuple[int, int]) -> None:
-    """Put copies of latent height and width `size` in the place of a condition's RESIZED_CONDITIONS."""
-    for key, mode in RESIZED_CONDITIONS.items():
-        if cond.get(key) is not None:
-            resized = [resize(x, *size, mode) for x in _tensors(cond[key])]
-            cond[key] = resized[0] if isinstance(cond[key], torch.Tensor) else resized

@@ -107,6 +107,51 @@ def ltxv(path: Path, seed: int = 3) -> None:
     save_file(random_weights(model, seed), path, metadata=metadata)
 
 
+def ltxav(path: Path, seed: int = 4) -> None:
+    """LTX-2: video and audio. A text of TEXT_DIM is that of both, as the connectors would have made it."""
+    import comfy.ops
+    from comfy.ldm.lightricks.av_model import LTXAVModel
+
+    sizes = {
+        "attention_head_dim": 32,
+        "num_attention_heads": 2,
+        "cross_attention_dim": 64,
+        "audio_attention_head_dim": 16,
+        "audio_num_attention_heads": 2,
+        "audio_cross_attention_dim": 32,
+        "caption_channels": TEXT_DIM // 2,
+        "connector_attention_head_dim": 32,
+        "connector_num_attention_heads": 1,
+        "connector_num_layers": 1,
+    }
+    model = LTXAVModel(
+        num_layers=2, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init, **sizes
+    )
+    metadata = {"config": json.dumps({"transformer": sizes})}
+    save_file(random_weights(model, seed), path, metadata=metadata)
+
+
+def minimax_h3(path: Path, seed: int = 5) -> None:
+    """MiniMax H3: video and audio in one sequence, 2 heads of 128, 2 layers."""
+    import comfy.ops
+    from comfy.ldm.minimax.model import MiniMaxH3Model
+
+    model = MiniMaxH3Model(
+        hidden_size=256,
+        num_layers=2,
+        token_refiner_num_layers=1,
+        num_attention_heads=2,
+        ffn_hidden_size=256,
+        text_dim=TEXT_DIM,
+        time_embed_hidden_size=64,
+        time_embed_dim=64,
+        device="cpu",
+        dtype=torch.float32,
+        operations=comfy.ops.disable_weight_init,
+    )
+    save_file(random_weights(model, seed), path)
+
+
 def make_all(folder: Path) -> None:
     """Every checkpoint of this module, in the folder that UNETLoader looks in."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,3 +166,5 @@ def make_all(folder: Path) -> None:
     hunyuan_video(folder / "hunyuan_i2v.safetensors", 33)
     hunyuan_video(folder / "hunyuan_image.safetensors", image=True)
     ltxv(folder / "ltxv.safetensors")
+    ltxav(folder / "ltxav.safetensors")
+    minimax_h3(folder / "minimax_h3.safetensors")

@@ -116,20 +116,25 @@ class ImageCondition:
 
 
 class Watch:
-    """Notes the shapes of what every model call gets, and its sigma."""
+    """Notes the shapes of what every model call gets, and its sigma. values: its latent and prediction too."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
+        return {"required": {"model": ("MODEL",)}, "optional": {"values": ("BOOLEAN", {"default": False})}}
 
-    def patch(self, model):
+    def patch(self, model, values=False):
         def apply_model(executor, x, *args, **kwargs):
             given = {**dict(zip(("t", "c_concat", "c_crossattn"), args, strict=False)), **kwargs, "x": x}
             shapes = {name: list(value.shape) for name, value in given.items() if isinstance(value, torch.Tensor)}
-            SEEN.append({**shapes, "sigma": given["t"].tolist()})
-            return executor(x, *args, **kwargs)
+            parts = [list(shape) for shape in kwargs.get("latent_shapes", ())]
+            seen = {**shapes, "sigma": given["t"].tolist(), "parts": parts}
+            SEEN.append(seen)
+            denoised = executor(x, *args, **kwargs)
+            if values:
+                seen["values"] = (x.clone(), denoised.clone())
+            return denoised
 
         patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "jenga_tests", apply_model)
@@ -155,12 +160,31 @@ class RandomLatent:
         return (latent,)
 
 
+class AudioLatent:
+    """An audio latent of LTX-2: empty, or random with a noise mask that keeps its first half."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "make", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"length": ("INT", {}), "keep_half": ("BOOLEAN", {})}}
+
+    def make(self, length, keep_half):
+        shape = (1, 8, length, 16)
+        if not keep_half:
+            return ({"samples": torch.zeros(shape)},)
+        mask = torch.ones(shape)
+        mask[:, :, : length // 2] = 0
+        return ({"samples": torch.randn(shape, generator=torch.Generator().manual_seed(10)), "noise_mask": mask},)
+
+
 NODE_CLASS_MAPPINGS = {
     "JengaTestConditioning": RandomConditioning,
     "JengaTestOverride": OtherOverride,
     "JengaTestCapture": Capture,
     "JengaTestCaptureAny": CaptureAny,
     "JengaTestLatent": RandomLatent,
+    "JengaTestAudioLatent": AudioLatent,
     "JengaTestImageCondition": ImageCondition,
     "JengaTestWatch": Watch,
 }

@@ -1,0 +1,43 @@
+"""The parts of a latent: video alone, or video and audio, which ComfyUI packs as [B, 1, N] while it samples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import comfy.utils
+import torch
+
+from jenga.sampler import resize
+
+
+@dataclass(frozen=True)
+class LatentParts:
+    """How a latent is made up. shapes: the video's, then the audio's where there is one. One part is not packed.
+
+    Of all parts only the video has height and width that a stage changes. Noise and masks are made up like the latent.
+    """
+
+    shapes: tuple[torch.Size, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the video."""
+        return tuple(self.shapes[0][-2:])
+
+    @property
+    def packed(self) -> bool:
+        return len(self.shapes) > 1
+
+    def at(self, size: tuple[int, int]) -> "LatentParts":
+        """These parts with a video of that height and width."""
+        return LatentParts((torch.Size((*self.shapes[0][:-2], *size)), *self.shapes[1:]))
+
+    def with_video(self, x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """x with change(its video) in the place of its video."""
+        if not self.packed:
+            return change(x)
+        video, *others = comfy.utils.unpack_latents(x, self.shapes)
+        return comfy.utils.pack_latents([change(video), *others])[0]
+
+    def resized(self, x: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
+        """x with its video at that height and width: x itself where it has them. mode: of jenga.sampler.resize."""
+        return x if size == self.size else self.with_video(x, lambda video: resize(video, *size, mode))
