@@ -9,6 +9,8 @@ import argparse
 import math
 import platform
 import re
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -86,6 +88,7 @@ class Bench:
     def __init__(self, host: DemoHost, prompts: int, document: Document):
         self.host, self.prompts, self.document = host, prompts, document
         self.steps, self.dense, self._frames = 0, None, []
+        self.spent = Counter()  # seconds of the benchmark itself, by what it did
         self._lpips = st_lpips.load(host.device)
         if self._lpips is None:
             document.note(st_lpips.MISSING)
@@ -96,7 +99,7 @@ class Bench:
         latents, self.dense = self._run(preset_runs.dense(self.host), self.prompts)
         self._frames = [self.host.decode(latent) for latent in latents]
 
-    def time(self, name: str, variant: Variant) -> Measured:
+    def measure_time(self, name: str, variant: Variant) -> Measured:
         """Without quality, over fewer prompts."""
         _, measured = self._run(variant, min(self.prompts, TIMED_PROMPTS))
         self._note(name, variant)
@@ -106,11 +109,14 @@ class Bench:
         latents, measured = self._run(variant, self.prompts)
         self._note(name, variant)
         for latent, expected in zip(latents, self._frames, strict=True):
-            frames = self.host.decode(latent)
+            frames, seconds, _ = self.host.timed(lambda latent=latent: self.host.decode(latent))
+            self.spent["decoding"] += seconds
+            begin = time.perf_counter()
             measured.psnr.append(frame_quality.psnr(frames, expected))
             measured.ssim.append(frame_quality.ssim(frames, expected))
             if self._lpips is not None:
                 measured.lpips.append(self._lpips(frames, expected))
+            self.spent["comparing"] += time.perf_counter() - begin
         return measured
 
     def _note(self, name: str, variant: Variant) -> None:
@@ -125,6 +131,7 @@ class Bench:
 
     def _run(self, variant: Variant, prompts: int) -> tuple[list[torch.Tensor], Measured]:
         """So many prompts once, after a shorter run that is thrown away."""
+        begin = time.perf_counter()
         variant.sample(0, min(self.steps, WARM_UP_STEPS[self.host.device.type]))
         latents, seconds, computed, kept, costs = [], [], [], [], []
         for prompt in range(prompts):
@@ -137,6 +144,7 @@ class Bench:
             if share is not None:
                 kept.append(share)
                 costs.append(preset_runs.attention_cost(report))
+        self.spent["sampling"] += time.perf_counter() - begin
         count = fmean(computed)
         mean_kept, mean_cost = (fmean(values) if values else None for values in (kept, costs))
         return latents, Measured(median(seconds), count, self.steps - count, mean_kept, mean_cost)
@@ -180,7 +188,7 @@ class PresetTables:
 
     def _dense_again(self) -> None:
         name = "dense again"
-        self._dense(name, self.bench.time(name, preset_runs.dense(self.bench.host)))
+        self._dense(name, self.bench.measure_time(name, preset_runs.dense(self.bench.host)))
 
     def _floor(self) -> None:
         self._add("noise floor", preset_runs.other_attention(self.bench.host))
@@ -206,7 +214,7 @@ class PresetTables:
         if len(preset(name, family, bench.steps).computed) < bench.steps:
             parts["reuse"] = preset_runs.jenga
         *before, last = parts
-        taken = {part: bench.time(name, parts[part](host, name)).seconds for part in before}
+        taken = {part: bench.measure_time(name, parts[part](host, name)).seconds for part in before}
         taken[last] = whole.seconds  # with its last part it is the preset
         seconds = [bench.dense.seconds, *(taken.get(part) for part in ("carving", "resolution", "reuse"))]
         total = bench.dense.seconds / whole.seconds
@@ -408,6 +416,7 @@ def main() -> None:
             for row in rows:
                 bar.set_description(f"{steps} steps, {row.name}")
                 row.write()
+                bar.set_postfix({name: f"{seconds:.0f} s" for name, seconds in bench.spent.items()})
                 bar.update()
 
 
