@@ -1,44 +1,12 @@
 """The whole carved call against dense SDPA and, where it can be imported, comfy-kitchen's sol_attn, in one run."""
 
-from collections.abc import Callable
-
 import torch
 
-from benchmarks import common
+from benchmarks import common, sol_attn
 from jenga import JengaConfig, TokenGrid
 from jenga.attention import CarvedAttention
 
 ROWS = 1024  # the last query rows, whose error is measured
-
-
-def sol_attn_refusal(device: torch.device) -> str:
-    """Why comfy-kitchen's sol_attn does not run on a device; empty where it does, on the CPU in its eager form."""
-    try:
-        import comfy_kitchen
-    except ImportError as error:
-        return f"comfy-kitchen cannot be imported: {error}"
-    if not hasattr(comfy_kitchen, "sol_attn"):
-        return "comfy-kitchen is older than 0.2.33"
-    if device.type == "cuda" and not comfy_kitchen.sol_attn_is_available(device):
-        return f"its kernels do not run on {device}"
-    return ""
-
-
-def sol_attn(q, k, v, **routing) -> tuple[Callable | None, str]:
-    """A call of comfy-kitchen's sol_attn, or why there is none.
-
-    routing: topk_ratio, the kept share, or tau, its own threshold.
-    """
-    if reason := sol_attn_refusal(q.device):
-        return None, reason
-    if q.shape[-1] != 128:
-        return None, "head dim 128 only"
-    if routing.get("topk_ratio", 0) >= 1:
-        return None, "shares below 100 % only"
-    import comfy_kitchen
-
-    rows = [x.transpose(1, 2) for x in (q, k, v)]
-    return (lambda: comfy_kitchen.sol_attn(*rows, **routing).transpose(1, 2)), ""
 
 
 def main() -> None:
@@ -52,8 +20,8 @@ def main() -> None:
         for share in shares:
             carved = CarvedAttention(JengaConfig(density=share))
             statements["carved", share] = lambda carved=carved: carved(q, k, v, TokenGrid(*case.grid), case.before)
-            rivals[share] = sol_attn(q, k, v, topk_ratio=share)
-        rivals["τ = 1.0"] = sol_attn(q, k, v, tau=1.0)
+            rivals[share] = sol_attn.prepared(q, k, v, topk_ratio=share)
+        rivals["τ = 1.0"] = sol_attn.prepared(q, k, v, tau=1.0)
         statements |= {("sol_attn", key): rival for key, (rival, _) in rivals.items() if rival}
         seconds = common.median_seconds(statements, arguments.seconds)
         best = min(dense, key=seconds.get)

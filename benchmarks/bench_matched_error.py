@@ -2,22 +2,30 @@
 
 `python -m benchmarks.bench_matched_error`: the trained demo model is sampled on grids of real size, far beyond those it
 was trained on; q, k, v of all its layers in the middle of the run are the heads of one call. For every setting of
-sol_attn the last columns say which kept share of ours is the smallest whose relative L2 error against dense fp64 is not
-larger, and how much faster that whole call is. Times are taken in turns in one process.
+sol_attn the last columns say which call of ours is the fastest whose relative L2 error against dense fp64 is not
+larger: of the defaults, which differ in their kept share alone, and of all FORMS. sol_attn computes a band beside the
+diagonal whatever its setting; adjacency is our form of that. Times are taken in turns in one process.
 """
 
 import argparse
 
 import torch
 
-from benchmarks import common
+from benchmarks import common, sol_attn
 from benchmarks.bench_ablation import activations
-from benchmarks.bench_carved_attention import sol_attn
 from benchmarks.demo_model import DemoModel
 from jenga import CarvedAttention, JengaConfig, TokenGrid
 
 GRIDS = ((21, 30, 52), (21, 45, 80), (32, 45, 80))
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
+DEFAULTS = "defaults"
+FORMS = {
+    DEFAULTS: {},
+    "adjacency": {"adjacency": True},
+    "tail 32": {"tail_block_size": 32},
+    "key block 128": {"kv_block_size": 128},
+    "key block 128, adjacency": {"kv_block_size": 128, "adjacency": True},
+}
 RIVALS = {"top-k 5 %": {"topk_ratio": 0.05}, "top-k 10 %": {"topk_ratio": 0.1}, "top-k 20 %": {"topk_ratio": 0.2}}
 RIVALS["τ = 1.0"] = {"tau": 1.0}
 STEPS = 12
@@ -31,38 +39,66 @@ def heads(model: DemoModel) -> tuple[torch.Tensor, ...]:
     return tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
 
 
-def measure(grid: TokenGrid, q, k, v, seconds: float) -> None:
-    statements = dict(common.dense_calls(q, k, v))
-    dense = list(statements)
-    for share in SHARES:
-        carved = CarvedAttention(JengaConfig(density=share))
-        statements["ours", share] = lambda carved=carved: carved(q, k, v, grid).out
-    for name, routing in RIVALS.items():
-        rival, reason = sol_attn(q, k, v, **routing)
-        if rival is None:
-            raise SystemExit(f"bench_matched_error: sol_attn must be available, got: {reason}")
-        statements["sol_attn", name] = rival
-    times = common.median_seconds(statements, seconds)
-    rows = torch.linspace(0, grid.num_tokens - 1, ROWS, device=q.device).round().long()
-    exact = common.dense_fp64(q, k, v, rows)
-    errors = {key: common.relative_error(call()[:, :, rows], exact) for key, call in statements.items()}
+class Comparison:
+    """Every call on one q, k, v: its error, what it computes, and for those that matter its time."""
 
-    best = min(dense, key=times.get)
-    print(f"\n### {q.shape[1]} × {grid.num_tokens:,}, dense {best} {times[best] * 1e3:.2f} ms, {errors[best]:.1e}\n")
-    common.print_head("ours, kept", *(f"{share:.1%}" for share in SHARES))
-    common.print_row("ms", *(f"{times['ours', share] * 1e3:.2f}" for share in SHARES))
-    common.print_row("error", *(f"{errors['ours', share]:.4f}" for share in SHARES))
-    print()
-    common.print_head("sol_attn", "ms", "error", "ours at matched error", "ms", "× sol_attn")
-    for name in RIVALS:
-        rival = "sol_attn", name
-        row = [name, f"{times[rival] * 1e3:.2f}", f"{errors[rival]:.4f}"]
-        share = next((share for share in SHARES if errors["ours", share] <= errors[rival]), None)
-        if share is None:
-            common.print_row(*row, f"not up to {SHARES[-1]:.0%}", "–", "–")
-        else:
-            ours = times["ours", share]
-            common.print_row(*row, f"{share:.1%}", f"{ours * 1e3:.2f}", f"{times[rival] / ours:.2f}")
+    def __init__(self, grid: TokenGrid, q, k, v, seconds: float):
+        self._dense = common.dense_calls(q, k, v)
+        self._rivals = {}
+        for name, routing in RIVALS.items():
+            self._rivals[name], reason = sol_attn.prepared(q, k, v, **routing)
+            if reason:
+                raise SystemExit(f"bench_matched_error: sol_attn must be available, got: {reason}")
+        self._computed = {name: sol_attn.computed_share(q, k, **routing) for name, routing in RIVALS.items()}
+        rows = torch.linspace(0, grid.num_tokens - 1, ROWS, device=q.device).round().long()
+        exact = common.dense_fp64(q, k, v, rows)
+        fixed = self._dense | self._rivals
+        self._errors = {name: common.relative_error(call()[:, :, rows], exact) for name, call in fixed.items()}
+        ours = {}
+        for form, options in FORMS.items():
+            for share in SHARES:
+                carved = CarvedAttention(JengaConfig(density=share, **options))
+                result = carved(q, k, v, grid)
+                ours[form, share] = lambda carved=carved: carved(q, k, v, grid).out
+                self._computed[form, share] = float(result.kept_share)
+                self._errors[form, share] = common.relative_error(result.out[:, :, rows], exact)
+        self._matches = {name: self._smallest(self._errors[name]) for name in RIVALS}
+        timed = {(DEFAULTS, share) for share in SHARES}.union(*self._matches.values())
+        self._times = common.median_seconds(fixed | {key: ours[key] for key in timed}, seconds)
+        self._title = f"{q.shape[1]} × {grid.num_tokens:,}"
+
+    def _smallest(self, error: float) -> list[tuple[str, float]]:
+        """Of every form the smallest share, which is its fastest, whose error is not larger."""
+        fitting = ([(form, share) for share in SHARES if self._errors[form, share] <= error] for form in FORMS)
+        return [found[0] for found in fitting if found]
+
+    def print(self) -> None:
+        best = min(self._dense, key=self._times.get)
+        print(f"\n### {self._title}, dense {best} {self._ms(best)} ms, {self._errors[best]:.1e}\n")
+        common.print_head("ours, kept", *(f"{share:.1%}" for share in SHARES))
+        common.print_row("ms", *(self._ms((DEFAULTS, share)) for share in SHARES))
+        for form in FORMS:
+            common.print_row(f"error, {form}", *(f"{self._errors[form, share]:.4f}" for share in SHARES))
+            common.print_row("computes", *(f"{self._computed[form, share]:.1%}" for share in SHARES))
+        print()
+        ours = ("computes", "ms", "× sol_attn")
+        common.print_head("sol_attn", "computes", "ms", "error", "defaults, kept", *ours, "fastest of all", *ours)
+        for name, matches in self._matches.items():
+            row = [name, f"{self._computed[name]:.1%}", self._ms(name), f"{self._errors[name]:.4f}"]
+            defaults = [match for match in matches if match[0] == DEFAULTS]
+            common.print_row(*row, *self._cells(name, defaults), *self._cells(name, matches))
+
+    def _cells(self, rival: str, matches: list[tuple[str, float]]) -> tuple[str, ...]:
+        """The fastest of these and how much faster than the rival it is."""
+        if not matches:
+            return f"none up to {SHARES[-1]:.0%}", "–", "–", "–"
+        form, share = fastest = min(matches, key=self._times.get)
+        name = f"{share:.1%}" if form == DEFAULTS else f"{share:.1%}, {form}"
+        speed = f"{self._times[rival] / self._times[fastest]:.2f}"
+        return name, f"{self._computed[fastest]:.1%}", self._ms(fastest), speed
+
+    def _ms(self, name: str | tuple[str, float]) -> str:
+        return f"{self._times[name] * 1e3:.2f}"
 
 
 @torch.no_grad()
@@ -75,7 +111,7 @@ def main() -> None:
     model = DemoModel("full", arguments.device)
     for sides in arguments.grid or GRIDS:
         model.grid = TokenGrid(*sides)
-        measure(model.grid, *heads(model), arguments.seconds)
+        Comparison(model.grid, *heads(model), arguments.seconds).print()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 `python -m benchmarks.closed_loop`: the demo model sampled from noise with Euler, final latent against dense, mean over
 prompts; PSNR's range is that of the dense latent. Cost is attention work relative to dense, anchors included: kept
-share + tail columns for every carved call, and 1 for every anchor; for sol_attn what its top-k asks for, without the
-band around the diagonal that it adds. With --steps below 6 the anchored rows are the few-step ones.
+share + tail columns for every carved call, and 1 for every anchor; for sol_attn the blocks that it computes, the band
+beside the diagonal included, + its pooled columns. Up to FEW_STEPS steps the anchored rows are the few-step ones.
 """
 
 import argparse
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from benchmarks.common import relative_error
+from benchmarks import sol_attn
+from benchmarks.common import Unavailable, relative_error
 from benchmarks.demo_model import DemoModel, add_options
 from jenga import AnchorConfig, CarvedAttention, JengaConfig
 from jenga.anchors import ANCHOR, AnchoredAttention
@@ -57,23 +57,23 @@ class Carving:
 
 
 class SolAttn:
-    """comfy-kitchen's sol_attn, its kernels or its eager form, whichever it takes here."""
+    """comfy-kitchen's sol_attn, its kernels or its eager form, whichever it takes here. Counts its cost."""
 
     def __init__(self, model: DemoModel, share: float):
-        from comfy_kitchen import sol_attn
-
-        self._attend, self._share, self._blocks = sol_attn, share, math.ceil(model.grid.num_tokens / 64)
+        if reason := sol_attn.refusal(model.device):
+            raise Unavailable(reason)
+        self._share, self._work = share, sol_attn.Work()
 
     def before_step(self, step: int) -> None:
         """It keeps nothing between steps."""
 
     def attend(self, layer: int, q, k, v) -> torch.Tensor:
-        q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
-        return self._attend(q, k, v, topk_ratio=self._share).transpose(1, 2)
+        self._work.note(q, k)
+        call, _ = sol_attn.prepared(q, k, v, topk_ratio=self._share)
+        return call()
 
     def cost(self) -> float:
-        kept = max(1, round(self._share * self._blocks)) / self._blocks
-        return kept + (1 - kept) / 64
+        return sol_attn.cost(self._work.share(topk_ratio=self._share))
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -142,8 +142,8 @@ def main() -> None:
             continue
         try:
             cost, error, psnr, seconds = measure(model, row, dense, arguments.steps)
-        except ImportError as reason:
-            print(f"| {row.name} | – | not installed: {reason} | – | – |", flush=True)
+        except Unavailable as reason:
+            print(f"| {row.name} | – | {reason} | – | – |", flush=True)
             continue
         print(f"| {row.name} | {cost:.3f} | {error:.4f} | {psnr:.1f} | {seconds:.1f} |", flush=True)
 

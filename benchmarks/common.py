@@ -35,6 +35,10 @@ KEPT_SHARES = (0.05, 0.1, 0.2, 0.3, 1.0)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
+class Unavailable(Exception):
+    """A row that cannot run here; the text says why."""
+
+
 def processor() -> str:
     """The name of the CPU; Linux alone tells it, elsewhere its architecture."""
     listing = Path("/proc/cpuinfo")

@@ -1,6 +1,12 @@
-"""A Markdown file that grows row by row and is valid after each of them, so that a run that is cut short leaves one."""
+"""A Markdown file that grows row by row and is valid after each of them, so that a run that is cut short leaves one.
+
+`python -m benchmarks.markdown FIRST SECOND ... > JOINED` joins the files of runs that had different rows to measure.
+"""
 
 import os
+import re
+import sys
+from functools import reduce
 from pathlib import Path
 
 
@@ -54,5 +60,37 @@ class Document:
         os.replace(partial, self._path)
 
 
+def joined(first: str, second: str) -> str:
+    """The text of a Document with the tables, rows, notes and commands that another one has and it has not."""
+    sections, others = _sections(first), _sections(second)
+    notes = sections.pop("Notes", None)
+    for title, lines in others.items():
+        if title == "Notes" and notes is None:
+            notes = lines
+            continue
+        own = notes if title == "Notes" else sections.setdefault(title, lines)
+        last = max((i for i, line in enumerate(own) if _is_item(line)), default=len(own) - 1)
+        own[last + 1 : last + 1] = [line for line in lines if _is_item(line) and line not in own]
+    if notes is not None:
+        sections["Notes"] = notes
+    return "\n".join(line for lines in sections.values() for line in lines) + "\n"
+
+
+def _sections(text: str) -> dict[str, list[str]]:
+    """Title -> its lines, the heading among them; the introduction's title is empty."""
+    parts = re.split(r"^(?=## )", text.rstrip("\n") + "\n", flags=re.MULTILINE)
+    titles = ["", *(part.partition("\n")[0].removeprefix("## ") for part in parts[1:])]
+    return {title: part.split("\n")[:-1] for title, part in zip(titles, parts, strict=True)}
+
+
+def _is_item(line: str) -> bool:
+    """A row, a note, or a command."""
+    return line.startswith(("| ", "- ", "    "))
+
+
 def _line(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reduce(joined, (Path(name).read_text() for name in sys.argv[1:])))

@@ -2,14 +2,17 @@
 
 `python -m benchmarks.presets` writes docs/presets.md, row by row. Seconds are the median over prompts of the sampling
 call alone, after a discarded run; quality is the mean over prompts and frames against the dense run of the same noise.
+Two machines can share it, each with its own --steps and --output; `python -m benchmarks.markdown` joins their files.
 """
 
 import argparse
 import math
 import platform
 import re
+import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from statistics import fmean, median
@@ -17,12 +20,12 @@ from statistics import fmean, median
 import torch
 from tqdm import tqdm
 
-from benchmarks import frame_quality
-from benchmarks.common import processor
+from benchmarks import frame_quality, sol_attn, st_lpips
+from benchmarks.common import Unavailable, processor
 from benchmarks.host import preset_runs
 from benchmarks.host.demo_host import SIZES, DemoHost
 from benchmarks.host.library import ROOT, pack_module
-from benchmarks.host.preset_runs import Unavailable, Variant
+from benchmarks.host.preset_runs import Variant
 from benchmarks.markdown import Document
 from demo.contact_sheet import PROMPTS
 from jenga.patch import QUALITIES
@@ -36,12 +39,15 @@ THRESHOLDS = (0.02, 0.05, 0.1, 0.2)  # of adaptive reuse; the node's default is 
 SOL_SHARES = (0.1, 0.2)
 NONE = "–"
 EASY_CACHE = "EasyCache"
+QUALITY = ("PSNR dB", "SSIM", "ST-LPIPS")
+TIMED_PROMPTS = 3  # of a run that is only timed: prompts differ in their frames, hardly in their work
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds: median over prompts. computed and reused: model calls of one run. psnr and ssim: one for each prompt,
-    empty where nothing was decoded. kept: share, and cost: attention work relative to dense; None without carving.
+    """Seconds: median over prompts. computed and reused: model calls of one run. psnr, ssim and lpips: one for each
+    prompt, empty where nothing was decoded or its package is missing. kept: share, and cost: attention work relative to
+    dense; None without carving.
     """
 
     seconds: float
@@ -49,13 +55,15 @@ class Measured:
     reused: float
     kept: float | None
     cost: float | None
-    psnr: list[float]
-    ssim: list[float]
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+    lpips: list[float] = field(default_factory=list)
 
-    def quality(self) -> tuple[str, str]:
-        """Cells: PSNR and SSIM."""
+    def quality(self) -> tuple[str, str, str]:
+        """The cells of QUALITY."""
         mean = fmean(self.psnr)
-        return ("∞" if math.isinf(mean) else f"{mean:.2f}"), f"{fmean(self.ssim):.4f}"
+        distance = f"{fmean(self.lpips):.4f}" if self.lpips else NONE
+        return ("∞" if math.isinf(mean) else f"{mean:.2f}"), f"{fmean(self.ssim):.4f}", distance
 
     def times(self, seconds: float) -> tuple[str, str]:
         """Cells: seconds, and how much faster than `seconds`."""
@@ -80,15 +88,39 @@ class Bench:
     def __init__(self, host: DemoHost, prompts: int, document: Document):
         self.host, self.prompts, self.document = host, prompts, document
         self.steps, self.dense, self._frames = 0, None, []
+        self.spent = Counter()  # seconds of the benchmark itself, by what it did
+        self._lpips = st_lpips.load(host.device)
+        if self._lpips is None:
+            document.note(st_lpips.MISSING)
 
     def begin(self, steps: int) -> None:
         """Dense runs of so many steps: what everything after is compared with."""
         self.steps, self._frames = steps, []
-        latents, self.dense = self._run(preset_runs.dense(self.host))
+        latents, self.dense = self._run(preset_runs.dense(self.host), self.prompts)
         self._frames = [self.host.decode(latent) for latent in latents]
 
-    def measure(self, name: str, variant: Variant, decode: bool = True) -> Measured:
-        latents, measured = self._run(variant)
+    def measure_time(self, name: str, variant: Variant) -> Measured:
+        """Without quality, over fewer prompts."""
+        _, measured = self._run(variant, min(self.prompts, TIMED_PROMPTS))
+        self._note(name, variant)
+        return measured
+
+    def measure(self, name: str, variant: Variant) -> Measured:
+        latents, measured = self._run(variant, self.prompts)
+        self._note(name, variant)
+        for latent, expected in zip(latents, self._frames, strict=True):
+            frames, seconds, _ = self.host.timed(lambda latent=latent: self.host.decode(latent))
+            self.spent["decoding"] += seconds
+            begin = time.perf_counter()
+            measured.psnr.append(frame_quality.psnr(frames, expected))
+            measured.ssim.append(frame_quality.ssim(frames, expected))
+            if self._lpips is not None:
+                measured.lpips.append(self._lpips(frames, expected))
+            self.spent["comparing"] += time.perf_counter() - begin
+        return measured
+
+    def _note(self, name: str, variant: Variant) -> None:
+        """Of its last run: every fallback, and what carved attention ran as."""
         report = variant.report()
         if report is not None:
             for reason in report.fallbacks:
@@ -96,18 +128,13 @@ class Bench:
             carved = sorted(kind for kind in report.backends if kind != "dense")
             if carved:
                 self.document.note(f"carved attention ran as {', '.join(carved)}")
-        if decode:
-            for latent, expected in zip(latents, self._frames, strict=True):
-                frames = self.host.decode(latent)
-                measured.psnr.append(frame_quality.psnr(frames, expected))
-                measured.ssim.append(frame_quality.ssim(frames, expected))
-        return measured
 
-    def _run(self, variant: Variant) -> tuple[list[torch.Tensor], Measured]:
-        """Every prompt once, after a shorter run that is thrown away."""
+    def _run(self, variant: Variant, prompts: int) -> tuple[list[torch.Tensor], Measured]:
+        """So many prompts once, after a shorter run that is thrown away."""
+        begin = time.perf_counter()
         variant.sample(0, min(self.steps, WARM_UP_STEPS[self.host.device.type]))
         latents, seconds, computed, kept, costs = [], [], [], [], []
-        for prompt in range(self.prompts):
+        for prompt in range(prompts):
             latent, taken, calls = self.host.timed(lambda prompt=prompt: variant.sample(prompt, self.steps))
             latents.append(latent)
             seconds.append(taken)
@@ -117,9 +144,10 @@ class Bench:
             if share is not None:
                 kept.append(share)
                 costs.append(preset_runs.attention_cost(report))
+        self.spent["sampling"] += time.perf_counter() - begin
         count = fmean(computed)
         mean_kept, mean_cost = (fmean(values) if values else None for values in (kept, costs))
-        return latents, Measured(median(seconds), count, self.steps - count, mean_kept, mean_cost, [], [])
+        return latents, Measured(median(seconds), count, self.steps - count, mean_kept, mean_cost)
 
 
 class PresetTables:
@@ -134,16 +162,16 @@ class PresetTables:
             "number of steps is counted in every stage by itself. Kept is the mean over attention calls at every "
             "size; an anchor, and a "
             "stage with fewer tokens than `min_tokens`, counts as 100 %. Noise floor: dense with another "
-            "attention backend of torch, for quality; dense again: the same run later, for time. LPIPS is left "
-            "out: no installed package ships the weights of its image network.",
-            *("steps", "run", "seconds", "× dense", "kept", "calls computed", "reused", "PSNR dB", "SSIM", "LPIPS"),
+            "attention backend of torch, for quality; dense again: the same run later, for time.",
+            *("steps", "run", "seconds", "× dense", "kept", "calls computed", "reused", *QUALITY),
         )
         self._parts = bench.document.table(
             "What the speed is made of",
             "Measured by adding one part at a time, each factor against the run before it: the preset's kept "
             "shares with every step at full size on the user's own schedule; then its stages; then step reuse, "
             f"which makes it the preset; then anchors, which also bring the kept share of {ANCHORED}. – where a "
-            "preset or a number of steps has no such part.",
+            f"preset or a number of steps has no such part. Runs that are not in the table above, and dense again: "
+            f"over the first {TIMED_PROMPTS} prompts.",
             *("steps", "preset", "carving ×", "resolution ×", "reuse ×", "preset × dense", "anchors ×", "all × dense"),
         )
 
@@ -156,11 +184,11 @@ class PresetTables:
 
     def _dense(self, name: str, measured: Measured) -> None:
         times = measured.times(self.bench.dense.seconds)
-        self._table.add(str(self.bench.steps), name, *times, NONE, *measured.calls(), NONE, NONE, NONE)
+        self._table.add(str(self.bench.steps), name, *times, NONE, *measured.calls(), *[NONE] * len(QUALITY))
 
     def _dense_again(self) -> None:
         name = "dense again"
-        self._dense(name, self.bench.measure(name, preset_runs.dense(self.bench.host), decode=False))
+        self._dense(name, self.bench.measure_time(name, preset_runs.dense(self.bench.host)))
 
     def _floor(self) -> None:
         self._add("noise floor", preset_runs.other_attention(self.bench.host))
@@ -174,7 +202,7 @@ class PresetTables:
         bench = self.bench
         kept = NONE if measured.kept is None else f"{measured.kept * 100:.1f} %"
         times = measured.times(bench.dense.seconds)
-        self._table.add(str(bench.steps), name, *times, kept, *measured.calls(), *measured.quality(), NONE)
+        self._table.add(str(bench.steps), name, *times, kept, *measured.calls(), *measured.quality())
 
     def _preset(self, name: str) -> None:
         bench, host = self.bench, self.bench.host
@@ -186,7 +214,7 @@ class PresetTables:
         if len(preset(name, family, bench.steps).computed) < bench.steps:
             parts["reuse"] = preset_runs.jenga
         *before, last = parts
-        taken = {part: bench.measure(name, parts[part](host, name), decode=False).seconds for part in before}
+        taken = {part: bench.measure_time(name, parts[part](host, name)).seconds for part in before}
         taken[last] = whole.seconds  # with its last part it is the preset
         seconds = [bench.dense.seconds, *(taken.get(part) for part in ("carving", "resolution", "reuse"))]
         total = bench.dense.seconds / whole.seconds
@@ -202,10 +230,11 @@ class PresetTables:
         """The preset with anchors; None where none ran. The report is asked: a stage may be too short for them."""
         bench, title = self.bench, f"{name} + anchors"
         variant = preset_runs.with_anchors(bench.host, name, ANCHORED)
-        measured = bench.measure(title, variant)
+        variant.sample(0, bench.steps)
         if not variant.report().summary()["anchors"]:
             bench.document.note(f"{title}, {bench.steps} steps: no anchor ran, every stage is too short for them")
             return None
+        measured = bench.measure(title, variant)
         self._write(title, measured)
         return measured
 
@@ -229,7 +258,7 @@ class ReuseTable:
             "Every step at full size with dense attention: the *Progressive Resolution Sampler* with one "
             "stage. static: the presets' list of computed steps. adaptive: while the latent has moved less "
             f"than so much; {self._default:g} is the default. EasyCache: ComfyUI's own node with its defaults.",
-            *("steps", "run", "seconds", "× dense", "calls computed", "reused", "PSNR dB", "SSIM"),
+            *("steps", "run", "seconds", "× dense", "calls computed", "reused", *QUALITY),
         )
 
     def rows(self) -> list[Row]:
@@ -247,7 +276,7 @@ class ReuseTable:
         try:
             variant = make()
         except Unavailable as reason:
-            self._table.add(steps, f"{name}: {reason}", *[NONE] * 6)
+            self._table.add(steps, f"{name}: {reason}", *[NONE] * (4 + len(QUALITY)))
             return
         measured = bench.measure(name, variant)
         if name == EASY_CACHE and bench.host.dtype == "float32":
@@ -266,8 +295,10 @@ class SolTable:
         form = "its kernels" if bench.host.device.type == "cuda" else "its eager form"
         self._table = bench.document.table(
             "sol_attn in the place of dense attention",
-            f"comfy-kitchen's `sol_attn` ({form}) for every self-attention call, in the stock sampler.",
-            *("steps", "run", "seconds", "× dense", "PSNR dB", "SSIM"),
+            f"comfy-kitchen's `sol_attn` ({form}) for every self-attention call, in the stock sampler. Its top-k is "
+            "named in the row; it computes the blocks beside the diagonal besides, and cost counts them and its pooled "
+            "columns, as it does in the quality dial.",
+            *("steps", "run", "computes", "cost", "seconds", "× dense", *QUALITY),
         )
 
     def rows(self) -> list[Row]:
@@ -275,13 +306,16 @@ class SolTable:
 
     def _add(self, share: float) -> None:
         bench, steps, name = self.bench, str(self.bench.steps), f"sol_attn {share * 100:g} %"
+        work = sol_attn.Work()
         try:
-            variant = preset_runs.sol_attn(bench.host, share)
+            variant = preset_runs.sol(bench.host, share, work)
         except Unavailable as reason:
-            self._table.add(steps, f"{name}: {reason}", *[NONE] * 4)
+            self._table.add(steps, f"{name}: {reason}", *[NONE] * (4 + len(QUALITY)))
             return
         measured = bench.measure(name, variant)
-        self._table.add(steps, name, *measured.times(bench.dense.seconds), *measured.quality())
+        computed = work.share(topk_ratio=share)
+        cost = f"{computed * 100:.1f} %", f"{sol_attn.cost(computed):.3f}"
+        self._table.add(steps, name, *cost, *measured.times(bench.dense.seconds), *measured.quality())
 
 
 class NoiseTable:
@@ -292,8 +326,8 @@ class NoiseTable:
         self._table = bench.document.table(
             "Noise of the stages",
             "Turbo by *Jenga Attention* and the *Progressive Resolution Sampler*, its option `stage_noise`. dct: all "
-            "stages share the low frequencies of one noise. SSIM against dense over the prompts.",
-            *("steps", "stage noise", "PSNR dB", "SSIM", "lowest", "highest"),
+            "stages share the low frequencies of one noise. The last columns: over the prompts.",
+            *("steps", "stage noise", *QUALITY, "lowest SSIM", "highest SSIM"),
         )
 
     def rows(self) -> list[Row]:
@@ -314,7 +348,7 @@ class QualityTable:
             "The quality dial",
             "*Jenga Attention* alone in the stock sampler. Cost is attention work relative to dense: kept "
             "share and tail columns of every carved call, and a dense call more for every anchor.",
-            *("steps", "quality", "anchors", "cost", "seconds", "× dense", "PSNR dB", "SSIM"),
+            *("steps", "quality", "anchors", "cost", "seconds", "× dense", *QUALITY),
         )
 
     def rows(self) -> list[Row]:
@@ -345,8 +379,9 @@ def introduction(host: DemoHost, arguments: argparse.Namespace) -> str:
         f"prompt its number, euler, scheduler simple, CFG 1; {date.today().isoformat()}:\n\n"
         f"    python -m benchmarks.presets {' '.join(options)}\n\n"
         "Seconds are the median over prompts of the sampling call alone, without loading and decoding, after a "
-        "discarded run. × dense is taken inside one process. PSNR and SSIM are means over prompts and decoded frames "
-        "against the dense run of the same noise; ∞ where a frame is equal to the last bit."
+        "discarded run. × dense is taken inside one process. PSNR, SSIM and ST-LPIPS are means over prompts and "
+        "decoded frames against the dense run of the same noise; ∞ where a frame is equal to the last bit. ST-LPIPS is "
+        "the shift-tolerant LPIPS of Ghildyal and Liu (ECCV 2022), AlexNet features: lower is nearer, 0 is equal."
     )
 
 
@@ -381,6 +416,7 @@ def main() -> None:
             for row in rows:
                 bar.set_description(f"{steps} steps, {row.name}")
                 row.write()
+                bar.set_postfix({name: f"{seconds:.0f} s" for name, seconds in bench.spent.items()})
                 bar.update()
 
 

@@ -7,7 +7,8 @@ from types import ModuleType
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.bench_carved_attention import sol_attn_refusal
+from benchmarks import sol_attn
+from benchmarks.common import Unavailable
 from benchmarks.host.demo_host import DemoHost
 from benchmarks.host.library import pack_module, run_node
 from benchmarks.host.meter import with_override
@@ -18,10 +19,6 @@ from jenga.report import Report
 
 # Not what ComfyUI takes by itself: FLASH on a GPU, and on a CPU torch's own choice, its flash form.
 OTHER_ATTENTION = {"cuda": SDPBackend.CUDNN_ATTENTION, "cpu": SDPBackend.MATH}
-
-
-class Unavailable(Exception):
-    """A row that cannot run here; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +61,15 @@ def other_attention(host: DemoHost) -> Variant:
     return _stock(host, _with_self_attention(host, attend), reports=False)
 
 
-def sol_attn(host: DemoHost, share: float) -> Variant:
-    """comfy-kitchen's sol_attn for every self-attention call; on the CPU its eager form."""
-    if reason := sol_attn_refusal(host.device):
+def sol(host: DemoHost, share: float, work: sol_attn.Work) -> Variant:
+    """comfy-kitchen's sol_attn for every self-attention call, which `work` notes; on the CPU its eager form."""
+    if reason := sol_attn.refusal(host.device):
         raise Unavailable(reason)
-    import comfy_kitchen
 
     def attend(q, k, v):
-        rows = (x.transpose(1, 2).contiguous() for x in (q, k, v))
-        return comfy_kitchen.sol_attn(*rows, topk_ratio=share).transpose(1, 2)
+        work.note(q, k)
+        call, _ = sol_attn.prepared(q, k, v, topk_ratio=share)
+        return call()
 
     return _stock(host, _with_self_attention(host, attend), reports=False)
 

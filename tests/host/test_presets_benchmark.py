@@ -1,5 +1,6 @@
 """benchmarks.presets: small, on the CPU and in a process of its own, where ComfyUI's server cannot be imported."""
 
+import importlib.util
 import math
 import os
 import re
@@ -8,10 +9,11 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from comfy_host import ROOT
 
-from benchmarks import frame_quality
-from benchmarks.markdown import Document
+from benchmarks import frame_quality, st_lpips
+from benchmarks.markdown import Document, joined
 from jenga import compare
 from jenga.presets import PRESETS
 
@@ -73,6 +75,11 @@ def test_figures_are_finite_and_those_of_their_runs(tables):
     psnr, kept = head.index("PSNR dB"), head.index("kept")
     assert floor[psnr] == "∞" or float(floor[psnr]) > 50
     assert all(float(row[psnr]) < 50 and float(row[kept].removesuffix(" %")) < 70 for row in presets)
+    lpips = head.index("ST-LPIPS")
+    if importlib.util.find_spec("stlpips_pytorch") is None:
+        assert {row[lpips] for row in presets} == {"–"}
+    else:
+        assert float(floor[lpips]) < min(float(row[lpips]) for row in presets)
 
 
 def test_quality_is_that_of_jenga_compare():
@@ -83,6 +90,41 @@ def test_quality_is_that_of_jenga_compare():
     assert frame_quality.psnr(a, b) == pytest.approx(expected.mean_psnr, rel=1e-6)
     assert frame_quality.ssim(a, b) == pytest.approx(expected.mean_ssim, abs=1e-6)
     assert math.isinf(frame_quality.psnr(a, a)) and frame_quality.ssim(a, a) == pytest.approx(1)
+
+
+def blurred(clip: torch.Tensor, width: int) -> torch.Tensor:
+    planes = clip.movedim(-1, 1)
+    return F.avg_pool2d(planes, width, stride=1, padding=width // 2, count_include_pad=False).movedim(1, -1)
+
+
+def test_st_lpips_grows_with_blur():
+    lpips = st_lpips.load(torch.device("cpu"))
+    if lpips is None:
+        pytest.skip("stlpips_pytorch is not installed")
+    clip = torch.rand(9, 48, 64, 3, generator=torch.Generator().manual_seed(0))  # one more than a batch
+    slight, strong = (lpips(clip, blurred(clip, width)) for width in (3, 7))
+    assert lpips(clip, clip) == pytest.approx(0, abs=1e-6)
+    assert 0.01 < slight < strong
+    assert lpips(clip[8:], blurred(clip, 7)[8:]) == pytest.approx(
+        9 * strong - 8 * lpips(clip[:8], blurred(clip, 7)[:8]), rel=1e-3
+    )
+
+
+def test_two_documents_join_to_the_one_of_a_single_run(tmp_path):
+    def run(name: str, steps: tuple[str, ...]) -> str:
+        document = Document(tmp_path / name, f"# Title\n\nMachine:\n\n    command --steps {' '.join(steps)}\n\nText.")
+        tables = [document.table(title, "text", "steps", "b") for title in ("One", "Two", "Three")]
+        for step in steps:
+            for table in tables if step == "50" else tables[:2]:
+                table.add(step, "same")
+            document.note("said by both")
+            document.note(f"{step} steps")
+        return (tmp_path / name).read_text()
+
+    once, parts = run("once", ("6", "50")), [run(step, (step,)) for step in ("6", "50")]
+    expected = once.replace("    command --steps 6 50", "    command --steps 6\n    command --steps 50")
+    assert joined(*parts) == expected
+    assert joined(once, once) == once
 
 
 def test_a_document_is_valid_after_every_row(tmp_path):
