@@ -25,7 +25,8 @@ from jenga.presets import (
     split,
     whole_schedule_boundary,
 )
-from jenga.reuse import InputChangeRule, StaticRule, StepReuse
+from jenga.reuse import StepReuse
+from jenga.reuse_rules import StaticRule
 from jenga.sampler import (
     boundary_by_sigma,
     dct_truncate,
@@ -39,6 +40,7 @@ from jenga.sampler import (
 
 from . import runs, status
 from .families import preset_family
+from .step_reuse import AUTOMATIC, adaptive_rule
 
 # Conditions of the latent's size that ComfyUI does not resize with it, and how a stage gets them at its own.
 RESIZED_CONDITIONS = {
@@ -60,31 +62,20 @@ FIXED_SIZE_CONDITIONS = (
     "driving_mask_28ch",
     "keyframe_idxs",
 )
-REUSE_CHOICES = ("from preset", "off", "static", "adaptive")
-REUSE_THRESHOLD = 0.05
-REUSE_TOOLTIP = (
-    "static: in the middle of the run every second or third step repeats the model's last output; below 12 steps all "
-    "are computed. adaptive: a step repeats it while the latent has moved less than reuse_threshold. from preset: "
-    "static, but off with few-step and custom."
-)
-THRESHOLD_TOOLTIP = (
-    "adaptive: 0.05 calls the model again once the latent has changed by 5 % in all since it was called last. Smaller "
-    "values reuse fewer steps, 0 reuses none."
-)
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of REUSE_CHOICES.
+    """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of CHOICES.
 
-    reuse_threshold: of jenga.reuse.InputChangeRule, for adaptive. upsample: one of jenga.sampler.RESIZE_MODES.
+    reuse_threshold: of adaptive, AUTOMATIC takes its rule's default. upsample: one of jenga.sampler.RESIZE_MODES.
     stage_noise: dct or independent.
     """
 
     preset: str
     rules: tuple[StageRule, ...] | None = None
     step_reuse: str = "from preset"
-    reuse_threshold: float = REUSE_THRESHOLD
+    reuse_threshold: float = AUTOMATIC
     upsample: str = "bicubic"
     stage_noise: str = "dct"
 
@@ -107,14 +98,19 @@ class StageSettings:
         stages = split(self.rules or STAGES[family][self.preset], steps, boundary)
         return Preset(stages, computed_steps(steps, stages, family))
 
-    def reuse(self, plan: Preset, steps: int) -> StepReuse | None:
-        """Step reuse for one run of that plan; None where every step is computed."""
+    def reuse(self, plan: Preset, patcher, size: tuple[int, int], steps: int, note: Callable[[str], None]):
+        """The StepReuse of one run of that plan; None where every step is computed.
+
+        size: latent rows and columns at full size. note: takes the words about what decides.
+        """
         from_preset = self.step_reuse == "from preset" and self.rules is None and reuses_steps(self.preset)
         if self.step_reuse == "static" or from_preset:
             return StepReuse(StaticRule(plan.computed)) if len(plan.computed) < steps else None
-        if self.step_reuse == "adaptive":
-            return StepReuse(InputChangeRule(self.reuse_threshold, steps))
-        return None
+        if self.step_reuse != "adaptive":
+            return None
+        rule, words = adaptive_rule(patcher, size, self.reuse_threshold, steps)
+        note(f"step reuse: adaptive {words}")
+        return StepReuse(rule)
 
 
 def is_whole(sigmas: torch.Tensor, model_sampling) -> bool:
@@ -189,9 +185,10 @@ class StagedRun:
         self.model_sampling = self.patcher.get_model_object("model_sampling")
         self.steps = max(0, entry.sigmas.shape[-1] - 1)
         self.plan = settings.plan(self.patcher, entry.sigmas)
-        self.reuse = settings.reuse(self.plan, self.steps)
         self.state = StageState(runs.new_run(entry.guider.model_options))
         self.report = self.state.run.report
+        size = tuple(entry.shapes[0][-2:])
+        self.reuse = settings.reuse(self.plan, self.patcher, size, self.steps, self.report.note)
 
     def sample(self) -> torch.Tensor:
         """What outer_sample returns: the samples, at full size."""
