@@ -223,7 +223,7 @@ class ReuseTable:
     """Step reuse without carving and without stages."""
 
     def __init__(self, bench: Bench):
-        self.bench, self._default = bench, pack_module("nodes.step_reuse").INPUT_THRESHOLD
+        self.bench, self._default = bench, pack_module("nodes.step_reuse").THRESHOLD
         self._table = bench.document.table(
             "Step reuse alone",
             "Every step at full size with dense attention: the *Progressive Resolution Sampler* with one "

@@ -11,7 +11,7 @@ from . import runs, status
 from .attention import patch_model
 from .families import family_of
 from .stages import StageSettings, outer_sample
-from .step_reuse import AUTOMATIC, CHOICES, THRESHOLD_TOOLTIP, TOOLTIP
+from .step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
 
 class Jenga(io.ComfyNode):
@@ -46,7 +46,7 @@ class Jenga(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "reuse_threshold",
-                    default=AUTOMATIC,
+                    default=THRESHOLD,
                     min=0.0,
                     max=1.0,
                     step=0.005,

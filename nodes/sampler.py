@@ -16,7 +16,7 @@ from jenga.sampler import RESIZE_MODES
 
 from . import runs
 from .stages import StageSettings, outer_sample
-from .step_reuse import AUTOMATIC, CHOICES, THRESHOLD_TOOLTIP, TOOLTIP
+from .step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
 
 class JengaProgressiveSampler(io.ComfyNode):
@@ -86,7 +86,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "reuse_threshold",
-                    default=AUTOMATIC,
+                    default=THRESHOLD,
                     min=0.0,
                     max=1.0,
                     step=0.005,
@@ -114,7 +114,7 @@ class JengaProgressiveSampler(io.ComfyNode):
         shift_ratios,
         upsample,
         stage_noise,
-        reuse_threshold=AUTOMATIC,
+        reuse_threshold=THRESHOLD,
     ) -> io.NodeOutput:
         rules = parse_stages(scales, switch_points, shift_ratios) if preset == "custom" else None
         settings = StageSettings(preset, rules, step_reuse, reuse_threshold, upsample, stage_noise)

@@ -40,7 +40,7 @@ from jenga.sampler import (
 
 from . import runs, status
 from .families import preset_family
-from .step_reuse import AUTOMATIC, adaptive_rule
+from .step_reuse import THRESHOLD, adaptive_rule
 
 # Conditions of the latent's size that ComfyUI does not resize with it, and how a stage gets them at its own.
 RESIZED_CONDITIONS = {
@@ -68,14 +68,14 @@ FIXED_SIZE_CONDITIONS = (
 class StageSettings:
     """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of CHOICES.
 
-    reuse_threshold: of adaptive, AUTOMATIC takes its rule's default. upsample: one of jenga.sampler.RESIZE_MODES.
+    reuse_threshold: of adaptive: relative change of the model's output. upsample: one of jenga.sampler.RESIZE_MODES.
     stage_noise: dct or independent.
     """
 
     preset: str
     rules: tuple[StageRule, ...] | None = None
     step_reuse: str = "from preset"
-    reuse_threshold: float = AUTOMATIC
+    reuse_threshold: float = THRESHOLD
     upsample: str = "bicubic"
     stage_noise: str = "dct"
 
@@ -98,7 +98,9 @@ class StageSettings:
         stages = split(self.rules or STAGES[family][self.preset], steps, boundary)
         return Preset(stages, computed_steps(steps, stages, family))
 
-    def reuse(self, plan: Preset, patcher, size: tuple[int, int], steps: int, note: Callable[[str], None]):
+    def reuse(
+        self, plan: Preset, patcher, size: tuple[int, int], steps: int, note: Callable[[str], None]
+    ) -> StepReuse | None:
         """The StepReuse of one run of that plan; None where every step is computed.
 
         size: latent rows and columns at full size. note: takes the words about what decides.
@@ -106,7 +108,7 @@ class StageSettings:
         from_preset = self.step_reuse == "from preset" and self.rules is None and reuses_steps(self.preset)
         if self.step_reuse == "static" or from_preset:
             return StepReuse(StaticRule(plan.computed)) if len(plan.computed) < steps else None
-        if self.step_reuse != "adaptive":
+        if self.step_reuse != "adaptive" or self.reuse_threshold == 0:  # a published sum may be below 0
             return None
         rule, words = adaptive_rule(patcher, size, self.reuse_threshold, steps)
         note(f"step reuse: adaptive {words}")

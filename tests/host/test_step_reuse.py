@@ -38,7 +38,7 @@ def smooth(host_session: Host) -> str:
     return "wan_smooth"
 
 
-def adaptive(checkpoint: str, threshold: float = 0.0, steps: int = STEPS, cfg: float = 1.0, **stages) -> dict:
+def adaptive(checkpoint: str, threshold: float = 0.15, steps: int = STEPS, cfg: float = 1.0, **stages) -> dict:
     stages = {**ONE_STAGE, "step_reuse": "adaptive", "reuse_threshold": threshold, **stages}
     return workflow(checkpoint=checkpoint, steps=steps, cfg=cfg, **staged(**stages))
 
@@ -77,13 +77,11 @@ def expected_steps(changes: list[float], polynomial: list[float], threshold: flo
     return steps
 
 
-@pytest.mark.parametrize(("threshold", "used"), [(0.0, 0.15), (0.15, 0.15), (0.25, 0.25)])
+@pytest.mark.parametrize("threshold", [0.15, 0.25])
 @pytest.mark.parametrize("name", POLYNOMIALS)
-def test_wan_computes_the_steps_that_its_own_embedding_asks_for(
-    host, step_reuse, smooth, monkeypatch, name, threshold, used
-):
+def test_wan_computes_the_steps_that_its_own_embedding_asks_for(host, step_reuse, smooth, monkeypatch, name, threshold):
     monkeypatch.setitem(step_reuse.TEXT_TO_VIDEO, 256, name)
-    expected = expected_steps(changes_of_modulation(host, smooth), POLYNOMIALS[name], used)
+    expected = expected_steps(changes_of_modulation(host, smooth), POLYNOMIALS[name], threshold)
     assert 7 <= len(expected) <= STEPS - 4
     for cfg in (1.0, 3.0):
         outputs = host.run(adaptive(smooth, threshold, cfg=cfg))
@@ -91,6 +89,14 @@ def test_wan_computes_the_steps_that_its_own_embedding_asks_for(
         assert torch.isfinite(samples(outputs)).all()
         assert f"step reuse: adaptive by the published {name} coefficients" in report(outputs)["notes"]
         assert any(f"published {name} coefficients" in text for node_id, text in host.status if node_id == "sampler")
+
+
+def test_threshold_zero_computes_everything_under_published_coefficients(host, step_reuse, smooth, monkeypatch):
+    """A constant polynomial below zero, whose sum no threshold would ever stop."""
+    monkeypatch.setitem(step_reuse.TEXT_TO_VIDEO, 256, "Wan 14B")
+    monkeypatch.setitem(step_reuse.WAN_COEFFICIENTS, "Wan 14B", (-1.0,))
+    assert computed(host.run(adaptive(smooth, 0.0))) == list(range(STEPS))
+    assert computed(host.run(adaptive(smooth, 0.005))) == [0, 1, 2, 3, 4, STEPS - 1]
 
 
 def test_a_new_size_is_computed_under_published_coefficients(host, step_reuse, smooth, monkeypatch):
