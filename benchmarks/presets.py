@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks import frame_quality, sol_attn, st_lpips
 from benchmarks.common import Unavailable, processor
 from benchmarks.host import preset_runs
-from benchmarks.host.demo_host import SIZES, DemoHost
+from benchmarks.host.demo_host import DTYPES, SIZES, DemoHost
 from benchmarks.host.library import ROOT, pack_module
 from benchmarks.host.preset_runs import Variant
 from benchmarks.markdown import Document
@@ -35,7 +35,7 @@ ALL_STEPS = (50, 20, 6)
 FEW_STEPS = 8  # few-step is for at most so many
 WARM_UP_STEPS = {"cuda": 12, "cpu": 2}  # 12: the fewest at which every part takes part, so that its kernels are loaded
 ANCHORED = "balanced"  # the quality whose anchors are added to a preset
-THRESHOLDS = (0.02, 0.05, 0.1, 0.2)  # of adaptive reuse; the node's default is among them
+THRESHOLDS = (0.05, 0.1, 0.15, 0.3)  # of adaptive reuse; the node's default is among them
 SOL_SHARES = (0.1, 0.2)
 NONE = "–"
 EASY_CACHE = "EasyCache"
@@ -252,12 +252,12 @@ class ReuseTable:
     """Step reuse without carving and without stages."""
 
     def __init__(self, bench: Bench):
-        self.bench, self._default = bench, pack_module("nodes.stages").REUSE_THRESHOLD
+        self.bench, self._default = bench, pack_module("nodes.step_reuse").THRESHOLD
         self._table = bench.document.table(
             "Step reuse alone",
             "Every step at full size with dense attention: the *Progressive Resolution Sampler* with one "
-            "stage. static: the presets' list of computed steps. adaptive: while the latent has moved less "
-            f"than so much; {self._default:g} is the default. EasyCache: ComfyUI's own node with its defaults.",
+            "stage. static: the presets' list of computed steps. adaptive: by the change of the model's input, with so "
+            f"large a threshold; {self._default:g} is the default. EasyCache: ComfyUI's own node with its defaults.",
             *("steps", "run", "seconds", "× dense", "calls computed", "reused", *QUALITY),
         )
 
@@ -370,6 +370,7 @@ def introduction(host: DemoHost, arguments: argparse.Namespace) -> str:
     """Title, what ran where, and the command."""
     options = [f"--device {arguments.device}", f"--size {arguments.size}", f"--prompts {arguments.prompts}"]
     options += [f"--steps {steps}" for steps in arguments.steps]
+    options += [f"--dtype {arguments.dtype}"] if arguments.dtype != "auto" else []
     options += [f"--only '{arguments.only}'"] if arguments.only else []
     machine = torch.cuda.get_device_name() if host.device.type == "cuda" else processor()
     return (
@@ -399,11 +400,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, action="append", help=f"may repeat (default: {ALL_STEPS})")
     parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="how many of the contact sheet's prompts")
     parser.add_argument("--size", default="full", choices=SIZES)
+    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="of the model (default: ComfyUI's choice)")
     parser.add_argument("--only", default="", help="only rows in whose name this expression is found")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "presets.md")
     arguments = parser.parse_args()
     arguments.steps = arguments.steps or list(ALL_STEPS)
-    host = DemoHost(arguments.size, arguments.device)
+    host = DemoHost(arguments.size, arguments.device, arguments.dtype)
     document = Document(arguments.output, introduction(host, arguments))
     bench = Bench(host, arguments.prompts, document)
     tables = [table(bench) for table in TABLES]

@@ -10,7 +10,8 @@ from jenga.presets import PRESETS
 from . import runs, status
 from .attention import patch_model
 from .families import has_stages
-from .stages import REUSE_CHOICES, REUSE_THRESHOLD, REUSE_TOOLTIP, THRESHOLD_TOOLTIP, StageSettings, outer_sample
+from .stages import StageSettings, outer_sample
+from .step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
 
 class Jenga(io.ComfyNode):
@@ -38,14 +39,14 @@ class Jenga(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "step_reuse",
-                    options=list(REUSE_CHOICES),
+                    options=list(CHOICES),
                     default="from preset",
                     advanced=True,
-                    tooltip=REUSE_TOOLTIP,
+                    tooltip=TOOLTIP,
                 ),
                 io.Float.Input(
                     "reuse_threshold",
-                    default=REUSE_THRESHOLD,
+                    default=THRESHOLD,
                     min=0.0,
                     max=1.0,
                     step=0.005,

@@ -15,7 +15,8 @@ from jenga.presets import PRESETS, StageRule
 from jenga.sampler import RESIZE_MODES
 
 from . import runs
-from .stages import REUSE_CHOICES, REUSE_THRESHOLD, REUSE_TOOLTIP, THRESHOLD_TOOLTIP, StageSettings, outer_sample
+from .stages import StageSettings, outer_sample
+from .step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
 
 class JengaProgressiveSampler(io.ComfyNode):
@@ -46,9 +47,9 @@ class JengaProgressiveSampler(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "step_reuse",
-                    options=list(REUSE_CHOICES),
+                    options=list(CHOICES),
                     default="from preset",
-                    tooltip=REUSE_TOOLTIP,
+                    tooltip=TOOLTIP,
                 ),
                 io.String.Input(
                     "scales",
@@ -85,7 +86,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "reuse_threshold",
-                    default=REUSE_THRESHOLD,
+                    default=THRESHOLD,
                     min=0.0,
                     max=1.0,
                     step=0.005,
@@ -113,7 +114,7 @@ class JengaProgressiveSampler(io.ComfyNode):
         shift_ratios,
         upsample,
         stage_noise,
-        reuse_threshold=REUSE_THRESHOLD,
+        reuse_threshold=THRESHOLD,
     ) -> io.NodeOutput:
         rules = parse_stages(scales, switch_points, shift_ratios) if preset == "custom" else None
         settings = StageSettings(preset, rules, step_reuse, reuse_threshold, upsample, stage_noise)

@@ -26,7 +26,8 @@ from jenga.presets import (
     split,
     whole_schedule_boundary,
 )
-from jenga.reuse import InputChangeRule, StaticRule, StepReuse
+from jenga.reuse import StepReuse
+from jenga.reuse_rules import StaticRule
 from jenga.sampler import (
     boundary_by_sigma,
     dct_truncate,
@@ -40,32 +41,21 @@ from jenga.sampler import (
 from . import conditions, runs, status
 from .families import packed_reason, patch_sides, preset_family
 from .latents import LatentParts
-
-REUSE_CHOICES = ("from preset", "off", "static", "adaptive")
-REUSE_THRESHOLD = 0.05
-REUSE_TOOLTIP = (
-    "static: in the middle of the run every second or third step repeats the model's last output; below 12 steps all "
-    "are computed. adaptive: a step repeats it while the latent has moved less than reuse_threshold. from preset: "
-    "static, but off with few-step and custom."
-)
-THRESHOLD_TOOLTIP = (
-    "adaptive: 0.05 calls the model again once the latent has changed by 5 % in all since it was called last. Smaller "
-    "values reuse fewer steps, 0 reuses none."
-)
+from .step_reuse import THRESHOLD, adaptive_rule
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of REUSE_CHOICES.
+    """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of CHOICES.
 
-    reuse_threshold: of jenga.reuse.InputChangeRule, for adaptive. upsample: one of jenga.sampler.RESIZE_MODES.
+    reuse_threshold: of adaptive: relative change of the model's output. upsample: one of jenga.sampler.RESIZE_MODES.
     stage_noise: dct or independent.
     """
 
     preset: str
     rules: tuple[StageRule, ...] | None = None
     step_reuse: str = "from preset"
-    reuse_threshold: float = REUSE_THRESHOLD
+    reuse_threshold: float = THRESHOLD
     upsample: str = "bicubic"
     stage_noise: str = "dct"
 
@@ -88,14 +78,21 @@ class StageSettings:
         stages = split(self.rules or STAGES[family][self.preset], steps, boundary)
         return Preset(stages, computed_steps(steps, stages, family))
 
-    def reuse(self, plan: Preset, steps: int) -> StepReuse | None:
-        """Step reuse for one run of that plan; None where every step is computed."""
+    def reuse(
+        self, plan: Preset, patcher, size: tuple[int, int], steps: int, note: Callable[[str], None]
+    ) -> StepReuse | None:
+        """The StepReuse of one run of that plan; None where every step is computed.
+
+        size: latent rows and columns at full size. note: takes the words about what decides.
+        """
         from_preset = self.step_reuse == "from preset" and self.rules is None and reuses_steps(self.preset)
         if self.step_reuse == "static" or from_preset:
             return StepReuse(StaticRule(plan.computed)) if len(plan.computed) < steps else None
-        if self.step_reuse == "adaptive":
-            return StepReuse(InputChangeRule(self.reuse_threshold, steps))
-        return None
+        if self.step_reuse != "adaptive" or self.reuse_threshold == 0:  # a published sum may be below 0
+            return None
+        rule, words = adaptive_rule(patcher, size, self.reuse_threshold, steps)
+        note(f"step reuse: adaptive {words}")
+        return StepReuse(rule)
 
 
 def is_whole(sigmas: torch.Tensor, model_sampling) -> bool:
@@ -173,9 +170,9 @@ class StagedRun:
         self.model_sampling = self.patcher.get_model_object("model_sampling")
         self.steps = max(0, entry.sigmas.shape[-1] - 1)
         self.plan = settings.plan(self.patcher, entry.sigmas)
-        self.reuse = settings.reuse(self.plan, self.steps)
         self.state = StageState(runs.new_run(entry.guider.model_options))
         self.report = self.state.run.report
+        self.reuse = settings.reuse(self.plan, self.patcher, entry.parts.size, self.steps, self.report.note)
 
     def sample(self) -> torch.Tensor:
         """What outer_sample returns: the samples, at full size."""

@@ -10,6 +10,7 @@ from demo.contact_sheet import PROMPTS
 
 WEIGHTS = ROOT / "demo" / "weights"
 SIZES = {"full": (40, 64), "half": (20, 32)}  # latent rows and columns; 13 latent frames
+DTYPES = {"auto": None, "bf16": torch.bfloat16}  # auto: ComfyUI's choice for the device
 FRAMES, CHANNELS = 13, 16
 FULL_TOKENS = 8320
 MIN_TOKENS = 4096  # the nodes' default, for the full size
@@ -30,10 +31,11 @@ class Noise:
 class DemoHost:
     """Model, VAE and conditioning at one latent size. `model` is the MODEL that a loader node hands out.
 
-    The seed of a prompt is its number. Sampling is that of KSampler: euler, scheduler simple, CFG 1.
+    The seed of a prompt is its number. Sampling is that of KSampler: euler, scheduler simple, CFG 1. dtype: what the
+    model computes in, one of DTYPES.
     """
 
-    def __init__(self, size: str, device: str):
+    def __init__(self, size: str, device: str, dtype: str = "auto"):
         # Frames stay where they are compared. bf16 is what the VAE's weights are; fp32 takes a CPU five times as long.
         start(device, gpu_only=device != "cpu", bf16_vae=True)
         import comfy.sd
@@ -47,6 +49,8 @@ class DemoHost:
         # So that the same stages are carved at every size.
         self.min_tokens = MIN_TOKENS * self.tokens // FULL_TOKENS
         self.model = comfy.sd.load_diffusion_model(str(WEIGHTS / "jenga_demo_dit.safetensors"))
+        if DTYPES[dtype] is not None:
+            self.model.set_model_compute_dtype(DTYPES[dtype])
         path = str(WEIGHTS / "jenga_demo_vae.safetensors")
         state, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
         self.vae = comfy.sd.VAE(sd=state, metadata=metadata)
@@ -62,8 +66,8 @@ class DemoHost:
     @property
     def dtype(self) -> str:
         """What the model computes in: bfloat16, float32, …"""
-        model = self.model.model
-        return str(model.manual_cast_dtype or model.get_dtype()).removeprefix("torch.")
+        cast = self.model.get_model_object("manual_cast_dtype")
+        return str(cast or self.model.model.get_dtype()).removeprefix("torch.")
 
     def latent(self) -> torch.Tensor:
         """An empty latent [1, C, T, H, W]."""

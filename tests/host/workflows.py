@@ -100,7 +100,7 @@ def report(outputs: dict) -> dict:
 
 def dial(preset="turbo", **changes) -> tuple[str, dict]:
     """A Jenga patch."""
-    settings = {"step_reuse": "from preset", "reuse_threshold": 0.05, "dense_blocks": "", "min_tokens": 0}
+    settings = {"step_reuse": "from preset", "reuse_threshold": 0.15, "dense_blocks": "", "min_tokens": 0}
     settings |= {"backend": "auto", "strict": False}
     return "Jenga", {"preset": preset, **settings, **changes}
 
