@@ -230,7 +230,7 @@ def test_disabled_noise_comes_in_at_the_switch_in_both_parts(host):
 def test_steps_are_reused(host, sampler_name, rule):
     settings = {"steps": 20, "cfg": 3.0, "sampler_name": sampler_name}
     every = host.run(prompt_of(**settings, **staged()))
-    outputs = host.run(prompt_of(**settings, **staged(step_reuse=rule, reuse_threshold=0.1)))
+    outputs = host.run(prompt_of(**settings, **staged(step_reuse=rule, reuse_threshold=0.5)))
     figures, calls = report(outputs), report(every)["model_calls_computed"]
     assert sizes(outputs) == [6, 12]
     assert calls == {"euler": 20, "heun": 39}[sampler_name]
