@@ -28,7 +28,7 @@ from benchmarks.host.library import ROOT, pack_module
 from benchmarks.host.preset_runs import Variant
 from benchmarks.markdown import Document
 from demo.contact_sheet import PROMPTS
-from jenga.patch import QUALITIES
+from jenga.patch import QUALITIES, anchors_for
 from jenga.presets import PRESETS, preset, reuses_steps
 
 ALL_STEPS = (50, 20, 6)
@@ -219,7 +219,7 @@ class PresetTables:
         seconds = [bench.dense.seconds, *(taken.get(part) for part in ("carving", "resolution", "reuse"))]
         total = bench.dense.seconds / whole.seconds
         anchors = everything = NONE
-        if bench.steps >= QUALITIES[ANCHORED].anchors.min_steps:
+        if anchors_for(QUALITIES[ANCHORED].anchors, bench.steps):
             anchored = self._anchored(name)
             if anchored is not None:
                 anchors = f"{whole.seconds / anchored.seconds:.2f}"
@@ -355,9 +355,11 @@ class QualityTable:
         return [Row(f"quality: {name}", lambda name=name: self._add(name)) for name in QUALITIES]
 
     def _add(self, name: str) -> None:
-        bench, anchors = self.bench, QUALITIES[name].anchors
+        bench = self.bench
+        anchors = anchors_for(QUALITIES[name].anchors, bench.steps)
         measured = bench.measure(name, preset_runs.quality(bench.host, name))
-        used = f"every {anchors.distance}th step" if anchors and bench.steps >= anchors.min_steps else NONE
+        every = f"every {anchors.distance}th step" if anchors and anchors.distance else "first step"
+        used = every if anchors else NONE
         cost = NONE if measured.cost is None else f"{measured.cost:.3f}"
         times = measured.times(bench.dense.seconds)
         self._table.add(str(bench.steps), name, used, cost, *times, *measured.quality())

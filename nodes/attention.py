@@ -23,16 +23,18 @@ def quality_help() -> str:
     """The tooltip of `quality`: what each choice computes and needs."""
     lines = ["Attention work in a run of 30 steps, against dense."]
     for name, quality in QUALITIES.items():
-        anchors, tail = quality.anchors, 1 / 64
-        if anchors is None:
+        tail = 1 / 64
+        if not quality.anchors:
             lines.append(
                 f"{name}: {quality.density + tail:.0%}. Keeps {quality.density:.0%} of the blocks; no anchors."
             )
             continue
-        work = relative_cost(30, 40, anchors.distance, anchors.density + tail)
+        long, few = quality.anchors
+        work = relative_cost(30, 40, long.distance, long.density + tail)
         lines.append(
-            f"{name}: {work:.0%}. Keeps {anchors.density:.0%}, and each layer is dense on every {anchors.distance}th "
-            f"step, in turns; below {anchors.min_steps} steps at one size it keeps {quality.density:.0%} instead."
+            f"{name}: {work:.0%}. Keeps {long.density:.0%}, and each layer is dense on every {long.distance}th step, "
+            f"in turns; below {long.min_steps} steps at one size on the first alone, keeping {few.density:.0%}; below "
+            f"{few.min_steps} on none, keeping {quality.density:.0%}."
         )
     lines.append("custom: density and anchor_distance below.")
     lines.append(
@@ -226,10 +228,9 @@ class JengaAttention(io.ComfyNode):
             density, anchors = QUALITIES[quality].density, QUALITIES[quality].anchors
         else:
             distance = DISTANCES[anchor_distance]
-            anchors = None if distance is None else jenga.AnchorConfig(distance)
-        if anchors is not None:
-            memory = int(anchor_memory * 2**30) or None
-            anchors = dataclasses.replace(anchors, residual_bits=int(residual_bits), memory=memory)
+            anchors = () if distance is None else (jenga.AnchorConfig(distance),)
+        memory = int(anchor_memory * 2**30) or None
+        anchors = tuple(dataclasses.replace(one, residual_bits=int(residual_bits), memory=memory) for one in anchors)
         settings = CarvingSettings(
             config=jenga.JengaConfig(
                 density=density,

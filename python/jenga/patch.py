@@ -27,14 +27,14 @@ ATTENTION_ARGUMENTS = ("heads", "mask", "attn_precision", "skip_reshape", "skip_
 
 @dataclass(frozen=True)
 class CarvingSettings:
-    """What a user chose. anchors: None for carving alone; with anchors their kept share counts in every stage, and not
-    the stage's own, which was made for carving alone. dense_layers: layer indices that stay dense. start_percent and
-    end_percent: the part of the noise schedule that is carved, 0 = all noise. min_tokens: fewer video tokens than this
-    stay dense.
+    """What a user chose. anchors: for long sampler calls first, none for carving alone; with anchors their kept share
+    counts in every stage, and not the stage's own, which was made for carving alone. dense_layers: layer indices that
+    stay dense. start_percent and end_percent: the part of the noise schedule that is carved, 0 = all noise. min_tokens:
+    fewer video tokens than this stay dense.
     """
 
     config: JengaConfig
-    anchors: AnchorConfig | None = None
+    anchors: tuple[AnchorConfig, ...] = ()
     dense_layers: frozenset[int] = frozenset()
     start_percent: float = 0.0
     end_percent: float = 1.0
@@ -43,20 +43,31 @@ class CarvingSettings:
 
 @dataclass(frozen=True)
 class Quality:
-    """Kept share without anchors, and the anchors (None: never). Without anchors, which is what short schedules and
-    layers without room get, the share is the one of about the same work.
+    """Kept share without anchors, and the anchors, for long sampler calls first. Without anchors, which is what calls
+    too short for all of them and layers without room get, the share is the one of about the same work.
     """
 
     density: float
-    anchors: AnchorConfig | None
+    anchors: tuple[AnchorConfig, ...]
 
 
-# Measured by benchmarks/closed_loop.py: in shorter schedules the same work is better spent on a larger share.
+def anchors_for(anchors: tuple[AnchorConfig, ...], steps: int) -> AnchorConfig | None:
+    """The first that a sampler call of so many steps is long enough for; None where there is none."""
+    return next((one for one in anchors if steps >= one.min_steps), None)
+
+
+FEWEST = 6  # steps of a sampler call that has anchors
+# Measured by benchmarks/closed_loop.py: few steps have room for one dense step, the first; in still fewer the same work
+# is better spent on a larger share.
 QUALITIES = {
-    "fast": Quality(0.1, None),
-    "balanced": Quality(0.2, AnchorConfig(8, density=0.05, min_steps=12)),
-    "high": Quality(0.3, AnchorConfig(8, density=0.1, min_steps=12)),
-    "near-lossless": Quality(0.4, AnchorConfig(4, density=0.1, min_steps=8)),
+    "fast": Quality(0.1, ()),
+    "balanced": Quality(
+        0.2, (AnchorConfig(8, density=0.05, min_steps=12), AnchorConfig(0, density=0.05, min_steps=FEWEST))
+    ),
+    "high": Quality(0.3, (AnchorConfig(8, density=0.1, min_steps=12), AnchorConfig(0, density=0.1, min_steps=FEWEST))),
+    "near-lossless": Quality(
+        0.4, (AnchorConfig(4, density=0.1, min_steps=8), AnchorConfig(0, density=0.2, min_steps=FEWEST))
+    ),
 }
 
 
@@ -92,11 +103,11 @@ class Run:
             self._carved[key] = CarvedAttention(config)
         return self._carved[key]
 
-    def anchored(self, patch: "AttentionPatch", device: torch.device) -> AnchoredAttention:
-        """One AnchoredAttention per patched model and device."""
-        key = (patch, device)
+    def anchored(self, patch: "AttentionPatch", anchors: AnchorConfig, device: torch.device) -> AnchoredAttention:
+        """One AnchoredAttention per patched model, configuration and device."""
+        key = (patch, anchors, device)
         if key not in self._anchored:
-            self._anchored[key] = AnchoredAttention(patch.settings.anchors, device)
+            self._anchored[key] = AnchoredAttention(anchors, device)
         return self._anchored[key]
 
     def first_call(self, grid: TokenGrid) -> bool:
@@ -141,7 +152,8 @@ class Forward:
     run: Run
     grid: TokenGrid
     config: JengaConfig
-    anchored_config: JengaConfig | None  # None: this call has no anchors
+    anchors: AnchorConfig | None  # None: this call has none
+    anchored_config: JengaConfig | None  # of the carving between them
     text_tokens: int  # least number of tokens before the video
     text_first: bool
     conditionings: tuple[Hashable, ...]  # one for each equal part of the batch
@@ -186,12 +198,8 @@ class AttentionPatch:
         chosen = self.settings.config
         chosen = replace(chosen, text_logit_bias=chosen.text_logit_bias + stage.text_logit_bias)
         config = chosen if stage.density is None else replace(chosen, density=stage.density)
-        anchored_config, anchors = None, self.settings.anchors
-        sigmas = options.get("sample_sigmas")  # of this sampler call, the last one at its end
-        steps = None if sigmas is None else len(sigmas) - 1
-        if anchors is not None and steps is not None and steps < anchors.min_steps:
-            stage.run.report.note(f"no anchors: {steps} steps at this size, anchors take {anchors.min_steps}")
-        elif anchors is not None:
+        anchors, anchored_config = self._anchors(options, stage.run.report), None
+        if anchors is not None:
             anchored_config = chosen if anchors.density is None else replace(chosen, density=anchors.density)
         context = kwargs.get("c_crossattn", args[3] if len(args) > 3 else None)
         text_tokens = context.shape[1] if self.family.text_first and context is not None else 0
@@ -201,12 +209,24 @@ class AttentionPatch:
             stage.run,
             grid,
             config,
+            anchors,
             anchored_config,
             text_tokens,
             self.family.text_first,
             _conditionings(model, options),
             reason,
         )
+
+    def _anchors(self, options: dict, report: Report) -> AnchorConfig | None:
+        """The anchors of this sampler call, by its steps; a host that does not tell them gets those of long ones."""
+        configured, sigmas = self.settings.anchors, options.get("sample_sigmas")
+        if not configured or sigmas is None:
+            return configured[0] if configured else None
+        steps = len(sigmas) - 1
+        found = anchors_for(configured, steps)
+        if found is None:
+            report.note(f"no anchors: {steps} steps at this size, anchors take {configured[-1].min_steps}")
+        return found
 
     def _dense_reason(self, model, options: dict, num_video: int) -> str:
         settings = self.settings
@@ -261,7 +281,7 @@ class AttentionPatch:
         }
         watch = Stopwatch(call.q.device)
         try:
-            if forward.anchored_config is None:
+            if forward.anchors is None:
                 carved = forward.run.carved(forward.config, call.q.device)
                 result = carved(call.q, call.k, call.v, forward.grid, **arguments)
             else:
@@ -283,7 +303,7 @@ class AttentionPatch:
         self, forward: Forward, call: "AttentionCall", layer_index: int, dense: Callable, arguments: dict
     ) -> CarvedResult:
         run, config, device = forward.run, forward.anchored_config, call.q.device
-        anchored = run.anchored(self, device)
+        anchored = run.anchored(self, forward.anchors, device)
         if forward.call is None:
             batch = call.q.shape[0] // len(forward.conditionings)
             shape = (forward.grid, batch, call.q.shape[1:], call.q.dtype, config.text_logit_bias)

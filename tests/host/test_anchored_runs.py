@@ -100,11 +100,15 @@ def test_anchors_on_the_first_step_alone(host):
     assert anchors(host.run(workflow([anchored(anchor_distance="first step")], **LONG))) == 2
 
 
-def test_short_schedules_keep_more_and_have_no_anchors(host):
+def test_short_schedules_have_one_anchor_and_shorter_ones_keep_more(host):
     """The quality's rule, not that of custom settings."""
     outputs = host.run(workflow([anchored(quality="near-lossless")], **LONG))
+    shares = [share for row in report(outputs)["kept_share_map"] for share in row[1:]]
+    assert anchors(outputs) == 2 and 0.15 < min(shares) <= max(shares) < 0.35
+    outputs = host.run(workflow([anchored(quality="near-lossless")], steps=5))
     shares = [share for row in report(outputs)["kept_share_map"] for share in row]
     assert anchors(outputs) == 0 and 0.35 < min(shares) <= max(shares) < 0.6
+    assert any("no anchors: 5 steps at this size, anchors take 6" in note for note in report(outputs)["notes"])
     assert anchors(host.run(workflow([anchored(anchor_distance="2")], steps=3))) == 4
 
 
