@@ -56,17 +56,14 @@ def anchors_for(anchors: tuple[AnchorConfig, ...], steps: int) -> AnchorConfig |
     return next((one for one in anchors if steps >= one.min_steps), None)
 
 
-FEWEST = 6  # steps of a sampler call that has anchors
-# Measured by benchmarks/closed_loop.py: few steps have room for one dense step, the first; in still fewer the same work
-# is better spent on a larger share.
+# Measured by benchmarks/closed_loop.py: few steps have room for one dense step, the first. With balanced it would be
+# more than half the work of five steps.
 QUALITIES = {
     "fast": Quality(0.1, ()),
-    "balanced": Quality(
-        0.2, (AnchorConfig(8, density=0.05, min_steps=12), AnchorConfig(0, density=0.05, min_steps=FEWEST))
-    ),
-    "high": Quality(0.3, (AnchorConfig(8, density=0.1, min_steps=12), AnchorConfig(0, density=0.1, min_steps=FEWEST))),
+    "balanced": Quality(0.2, (AnchorConfig(8, density=0.05, min_steps=12), AnchorConfig(0, density=0.05, min_steps=6))),
+    "high": Quality(0.3, (AnchorConfig(8, density=0.1, min_steps=12), AnchorConfig(0, density=0.1, min_steps=4))),
     "near-lossless": Quality(
-        0.4, (AnchorConfig(4, density=0.1, min_steps=8), AnchorConfig(0, density=0.2, min_steps=FEWEST))
+        0.4, (AnchorConfig(4, density=0.1, min_steps=8), AnchorConfig(0, density=0.2, min_steps=4))
     ),
 }
 
