@@ -50,6 +50,7 @@ def _produce(folder: Path, device: str, seed: int, made, stop) -> None:
     vae = load_vae(folder, device)
     if device.startswith("cuda"):
         vae.channels_last()
+    made.cancel_join_thread()  # at the end nobody wants what is still in the queue
     generator, turn = torch.Generator(device).manual_seed(seed), 0
     while not stop.is_set():
         size = ORDER[turn % len(ORDER)]

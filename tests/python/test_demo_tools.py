@@ -6,7 +6,7 @@ import av
 import pytest
 import torch
 
-from demo import clips, comfyui, variants
+from demo import clip_stream, clips, comfyui, scenes, train_vae, variants
 from scripts.graph import Graph
 
 OBJECT_INFO = {
@@ -122,3 +122,42 @@ def test_video_has_every_frame(tmp_path):
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 5 and frames[0].shape == (32, 48, 3)
     assert frames[0].mean() < 5 and frames[-1].mean() > 250
+
+
+def test_a_clip_pool_holds_the_newest_clips(monkeypatch):
+    monkeypatch.setattr(clip_stream, "CAPACITY", 5 * 2 * 2)  # five clips of two bfloat16 numbers
+    pool, generator = clip_stream.ClipPool("cpu"), torch.Generator().manual_seed(0)
+
+    def numbered(first: int, count: int) -> clip_stream.Clips:
+        number = torch.arange(first, first + count).float()[:, None].expand(-1, 2)
+        return number.bfloat16(), -number, 10 * number.bfloat16()
+
+    pool.add(numbered(0, 3))
+    assert pool.draw(50, generator)[0].unique().tolist() == [0, 1, 2]
+    pool.add(numbered(3, 3))
+    latents, prompts, weights = pool.draw(50, generator)
+    assert latents.unique().tolist() == [1, 2, 3, 4, 5] and pool.made == 6
+    assert torch.equal(prompts, -latents.float()) and torch.equal(weights, 10 * latents)
+
+
+def test_training_windows_lie_in_the_clip_and_cost_the_same():
+    generator = torch.Generator().manual_seed(0)
+    for step in range(8):
+        window = train_vae.windows(2, step, generator, "cpu")
+        frames, side = train_vae.WINDOWS[step % 2]
+        assert window.shape[1:] == (3, frames, side, side)
+        assert 0.5 <= window[:, 0].numel() / (2 * train_vae.WINDOW_PIXELS) <= 1.6
+        assert window.min() >= -1 and window.max() <= 1
+
+
+def test_the_cells_of_the_object_count_more():
+    scene = scenes.sample(2, torch.Generator().manual_seed(0), "cpu")
+    weights, share = clip_stream.cell_weights(scene, 160, 256).float(), scenes.object_share(scene, 20, 32)
+    assert weights.shape == (2, 1, 13, 20, 32)
+    torch.testing.assert_close(weights.mean((1, 2, 3, 4)), torch.ones(2), rtol=0, atol=0.01)
+    covered = share[:, 0] > 0.99
+    bare = share[:, 0] == 0
+    for clip in range(2):
+        first = weights[clip, 0, 0]
+        ratio = first[covered[clip]].mean() / first[bare[clip]].mean()
+        assert ratio == pytest.approx(1 + clip_stream.OBJECT_WEIGHT, rel=0.02)
