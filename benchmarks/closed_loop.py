@@ -4,9 +4,11 @@
 prompts; PSNR's range is that of the dense latent. Cost is attention work relative to dense, anchors included: kept
 share + tail columns for every carved call, and 1 for every anchor; for sol_attn the blocks that it computes, the band
 beside the diagonal included, + its pooled columns. Up to FEW_STEPS steps the anchored rows are the few-step ones.
+--ablation samples with every variant of bench_ablation instead, at its shares, without anchors or with: PSNR at cost.
 """
 
 import argparse
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from benchmarks import sol_attn
-from benchmarks.common import Unavailable, relative_error
+from benchmarks.bench_ablation import SHARES, VARIANTS
+from benchmarks.common import Unavailable, print_head, print_row, relative_error
 from benchmarks.demo_model import DemoModel, add_options
 from jenga import AnchorConfig, CarvedAttention, JengaConfig
 from jenga.anchors import ANCHOR, AnchoredAttention
@@ -109,6 +112,17 @@ def rows(steps: int) -> list[Row]:
     return [*map(carving, shares), *with_anchors, *map(sol, shares)]
 
 
+def variants(anchors: AnchorConfig | None) -> list[list[Row]]:
+    """A line of rows for every variant of the open loop: one row for every share."""
+    return [
+        [
+            Row(name, lambda model, share=share, options=options: Carving(model, share, anchors, **options))
+            for share in SHARES
+        ]
+        for name, options in VARIANTS.items()
+    ]
+
+
 def measure(model: DemoModel, row: Row, dense: list[torch.Tensor], steps: int) -> tuple[float, float, float, float]:
     """Cost, relative L2, PSNR and seconds of a run: means over the prompts."""
     figures = []
@@ -128,17 +142,26 @@ def measure(model: DemoModel, row: Row, dense: list[torch.Tensor], steps: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
-    parser.add_argument("--only", default="", help="only rows whose name holds this text")
+    parser.add_argument("--only", default="", help="only rows whose name this regular expression finds")
+    parser.add_argument("--ablation", action="store_true", help="the variants of bench_ablation instead")
+    parser.add_argument("--anchors", type=int, metavar="A", help="with --ablation: anchors every A-th step")
     arguments = parser.parse_args()
     model = DemoModel(arguments.size, arguments.device)
     start = time.perf_counter()
     dense = [model.sample(prompt, arguments.steps).cpu() for prompt in range(arguments.prompts)]
     seconds = (time.perf_counter() - start) / len(dense)
     print(f"{model.grid.num_tokens} tokens, {arguments.steps} steps, {len(dense)} prompts, {arguments.device}\n")
+    if arguments.ablation:
+        print_ablation(model, dense, arguments)
+    else:
+        print_runs(model, dense, seconds, arguments)
+
+
+def print_runs(model: DemoModel, dense: list[torch.Tensor], seconds: float, arguments: argparse.Namespace) -> None:
     print("| run | cost | relative L2 | PSNR dB | s |\n|---|---|---|---|---|")
     print(f"| dense | 1.000 | 0 | – | {seconds:.1f} |", flush=True)
     for row in rows(arguments.steps):
-        if arguments.only not in row.name:
+        if not re.search(arguments.only, row.name):
             continue
         try:
             cost, error, psnr, seconds = measure(model, row, dense, arguments.steps)
@@ -146,6 +169,15 @@ def main() -> None:
             print(f"| {row.name} | – | {reason} | – | – |", flush=True)
             continue
         print(f"| {row.name} | {cost:.3f} | {error:.4f} | {psnr:.1f} | {seconds:.1f} |", flush=True)
+
+
+def print_ablation(model: DemoModel, dense: list[torch.Tensor], arguments: argparse.Namespace) -> None:
+    print_head("variant", *(f"{share:.0%} kept" for share in SHARES))
+    for line in variants(None if arguments.anchors is None else AnchorConfig(arguments.anchors)):
+        if not re.search(arguments.only, line[0].name):
+            continue
+        figures = [measure(model, row, dense, arguments.steps) for row in line]
+        print_row(line[0].name, *(f"{psnr:.1f} at {cost:.3f}" for cost, _, psnr, _ in figures))
 
 
 if __name__ == "__main__":
