@@ -1,6 +1,6 @@
 """New training clips as they come: a process that renders and encodes, and the pools that training draws from."""
 
-import queue
+import itertools
 from pathlib import Path
 
 import torch
@@ -46,22 +46,13 @@ def make_clips(vae: WanVae, size: int, generator: torch.Generator) -> Clips:
     return latents, scenes.encode(scene), cell_weights(scene, height, width)
 
 
-def _produce(folder: Path, device: str, seed: int, made, stop) -> None:
+def _produce(folder: Path, device: str, seed: int, made) -> None:
     vae = load_vae(folder, device)
     if device.startswith("cuda"):
         vae.channels_last()
-    made.cancel_join_thread()  # at the end nobody wants what is still in the queue
-    generator, turn = torch.Generator(device).manual_seed(seed), 0
-    while not stop.is_set():
-        size = ORDER[turn % len(ORDER)]
-        clips = tuple(x.cpu() for x in make_clips(vae, size, generator))
-        turn += 1
-        while not stop.is_set():
-            try:
-                made.put((size, clips), timeout=1)
-                break
-            except queue.Full:
-                continue
+    generator = torch.Generator(device).manual_seed(seed)
+    for size in itertools.cycle(ORDER):
+        made.put((size, tuple(x.cpu() for x in make_clips(vae, size, generator))))
 
 
 class ClipPool:
@@ -91,8 +82,8 @@ class ClipStream:
     def __init__(self, folder: Path, device: str, seed: int):
         context = multiprocessing.get_context("spawn")
         producer = f"cuda:{torch.cuda.device_count() - 1}" if device == "cuda" else device
-        self._made, self._stop = context.Queue(maxsize=16), context.Event()
-        arguments = folder, producer, seed, self._made, self._stop
+        self._made = context.Queue(maxsize=16)
+        arguments = folder, producer, seed, self._made
         self._process = context.Process(target=_produce, args=arguments, daemon=True)
         self._process.start()
         self.pools = [ClipPool(device) for _ in SIZES]
@@ -108,8 +99,8 @@ class ClipStream:
             self._take(timeout=1)
 
     def close(self) -> None:
-        self._stop.set()
-        self._process.join(timeout=30)
+        self._process.terminate()
+        self._process.join()
 
     def _take(self, timeout: float) -> None:
         size, clips = self._made.get(timeout=timeout)
