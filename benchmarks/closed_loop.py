@@ -71,9 +71,7 @@ class SolAttn:
         """It keeps nothing between steps."""
 
     def attend(self, layer: int, q, k, v) -> torch.Tensor:
-        self._work.note(q, k)
-        call, _ = sol_attn.prepared(q, k, v, topk_ratio=self._share)
-        return call()
+        return self._work.attend(q, k, v, topk_ratio=self._share)
 
     def cost(self) -> float:
         return sol_attn.cost(self._work.share(topk_ratio=self._share))

@@ -358,8 +358,9 @@ class QualityTable:
         bench = self.bench
         anchors = anchors_for(QUALITIES[name].anchors, bench.steps)
         measured = bench.measure(name, preset_runs.quality(bench.host, name))
-        every = f"every {anchors.distance}th step" if anchors and anchors.distance else "first step"
-        used = every if anchors else NONE
+        used = NONE
+        if anchors is not None:
+            used = f"every {anchors.distance}th step" if anchors.distance else "first step"
         cost = NONE if measured.cost is None else f"{measured.cost:.3f}"
         times = measured.times(bench.dense.seconds)
         self._table.add(str(bench.steps), name, used, cost, *times, *measured.quality())

@@ -84,6 +84,12 @@ class Work:
     def __init__(self):
         self._calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
 
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **routing) -> torch.Tensor:
+        """A call of it on q, k, v [B, H, S, D], noted. It must run here: see `refusal`."""
+        self.note(q, k)
+        call, _ = prepared(q, k, v, **routing)
+        return call()
+
     def note(self, q: torch.Tensor, k: torch.Tensor) -> None:
         """q, k [B, H, S, D] of a call."""
         means = (F.avg_pool2d(x, (BLOCK, 1), ceil_mode=True) for x in (q, k))

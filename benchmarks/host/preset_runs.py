@@ -67,9 +67,7 @@ def sol(host: DemoHost, share: float, work: sol_attn.Work) -> Variant:
         raise Unavailable(reason)
 
     def attend(q, k, v):
-        work.note(q, k)
-        call, _ = sol_attn.prepared(q, k, v, topk_ratio=share)
-        return call()
+        return work.attend(q, k, v, topk_ratio=share)
 
     return _stock(host, _with_self_attention(host, attend), reports=False)
 

@@ -51,7 +51,7 @@ class Quality:
     anchors: tuple[AnchorConfig, ...]
 
 
-def anchors_for(anchors: tuple[AnchorConfig, ...], steps: int) -> AnchorConfig | None:
+def anchors_for(anchors: tuple[AnchorConfig, ...], steps: float) -> AnchorConfig | None:
     """The first that a sampler call of so many steps is long enough for; None where there is none."""
     return next((one for one in anchors if steps >= one.min_steps), None)
 
@@ -217,11 +217,9 @@ class AttentionPatch:
     def _anchors(self, options: dict, report: Report) -> AnchorConfig | None:
         """The anchors of this sampler call, by its steps; a host that does not tell them gets those of long ones."""
         configured, sigmas = self.settings.anchors, options.get("sample_sigmas")
-        if not configured or sigmas is None:
-            return configured[0] if configured else None
-        steps = len(sigmas) - 1
+        steps = math.inf if sigmas is None else len(sigmas) - 1
         found = anchors_for(configured, steps)
-        if found is None:
+        if configured and found is None:
             report.note(f"no anchors: {steps} steps at this size, anchors take {configured[-1].min_steps}")
         return found
 

@@ -91,7 +91,6 @@ def hunyuan_video(path: Path, in_channels: int = 16, image: bool = False, seed: 
 
 def ltxv(path: Path, seed: int = 3) -> None:
     """LTX-Video: a video model that the table of families does not have."""
-    import comfy.ops
     from comfy.ldm.lightricks.model import LTXVModel
 
     sizes = {
@@ -100,16 +99,11 @@ def ltxv(path: Path, seed: int = 3) -> None:
         "cross_attention_dim": 64,
         "caption_channels": TEXT_DIM,
     }
-    model = LTXVModel(
-        num_layers=2, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init, **sizes
-    )
-    metadata = {"config": json.dumps({"transformer": sizes})}
-    save_file(random_weights(model, seed), path, metadata=metadata)
+    _save_ltx(LTXVModel, sizes, path, seed)
 
 
 def ltxav(path: Path, seed: int = 4) -> None:
     """LTX-2: video and audio. A text of TEXT_DIM is that of both, as the connectors would have made it."""
-    import comfy.ops
     from comfy.ldm.lightricks.av_model import LTXAVModel
 
     sizes = {
@@ -124,9 +118,14 @@ def ltxav(path: Path, seed: int = 4) -> None:
         "connector_num_attention_heads": 1,
         "connector_num_layers": 1,
     }
-    model = LTXAVModel(
-        num_layers=2, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init, **sizes
-    )
+    _save_ltx(LTXAVModel, sizes, path, seed)
+
+
+def _save_ltx(build: type, sizes: dict[str, int], path: Path, seed: int) -> None:
+    """Two layers; the file's metadata tells the loader the sizes."""
+    import comfy.ops
+
+    model = build(num_layers=2, device="cpu", dtype=torch.float32, operations=comfy.ops.disable_weight_init, **sizes)
     metadata = {"config": json.dumps({"transformer": sizes})}
     save_file(random_weights(model, seed), path, metadata=metadata)
 
