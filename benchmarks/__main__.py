@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks import bench_block_sparse_attention, bench_carved_attention, bench_select_blocks, common
-from jenga import ops
+from jenga.carving import ops
 
 print(f"{common.processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
 print(f"CPU tier {ops.cpu_isa()}" if ops.native_status().cpu else ops.native_status().reason)

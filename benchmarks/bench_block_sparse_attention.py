@@ -1,7 +1,7 @@
 """The attention operator alone, with random and with selected lists, with and without compensation, against dense.
 
-On a GPU also torch's FlexAttention with the same lists (python/jenga/flex.py), drop only. JENGA_FORCE_SM=80 times the
-sm_80 kernels on a newer GPU. "rate / dense" is relative to the fastest dense backend of the run.
+On a GPU also torch's FlexAttention with the same lists (python/jenga/carving/flex.py), drop only. JENGA_FORCE_SM=80
+times the sm_80 kernels on a newer GPU. "rate / dense" is relative to the fastest dense backend of the run.
 """
 
 import math
@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import cases
-from jenga import flex, ops
+from jenga.carving import flex, ops
 
 TAIL = 64
 ROWS = 1024  # at most so many video rows, the last along the curve, are compared with fp64

@@ -4,7 +4,7 @@ import torch
 
 from benchmarks import common, sol_attn
 from jenga import JengaConfig, TokenGrid
-from jenga.attention import CarvedAttention
+from jenga.carving.attention import CarvedAttention
 
 ROWS = 1024  # the last query rows, whose error is measured
 

@@ -2,8 +2,9 @@
 
 from benchmarks import common
 from benchmarks.bench_block_sparse_attention import prepared
-from jenga import JengaConfig, TokenGrid, ops
-from jenga.attention import CarvedAttention
+from jenga import JengaConfig, TokenGrid
+from jenga.carving import ops
+from jenga.carving.attention import CarvedAttention
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from benchmarks.bench_ablation import SHARES, VARIANTS
 from benchmarks.common import Unavailable, print_head, print_row, relative_error
 from benchmarks.demo_model import DemoModel, add_options
 from jenga import AnchorConfig, CarvedAttention, JengaConfig
-from jenga.anchors import ANCHOR, AnchoredAttention
+from jenga.runtime.anchors import ANCHOR, AnchoredAttention
 
 FEW_STEPS = 8  # up to this many steps the distances that make sense are others
 

@@ -1,9 +1,9 @@
-"""PSNR and SSIM of jenga.compare on the device where the frames are: hundreds of clips would take it an hour."""
+"""PSNR and SSIM of jenga.report.compare on the device where the frames are: hundreds of clips would take it an hour."""
 
 import torch
 import torch.nn.functional as F
 
-WINDOW = 7  # pixels, uniform, as jenga.compare asks of scikit-image
+WINDOW = 7  # pixels, uniform, as jenga.report.compare asks of scikit-image
 K1, K2 = 0.01, 0.03
 
 

@@ -23,7 +23,7 @@ import torch
 from benchmarks.common import print_head, print_row
 from benchmarks.host import library, video_models
 from benchmarks.host.meter import Measured, Meter, cudnn_attention, with_override
-from jenga import ops
+from jenga.carving import ops
 
 DENSE = "dense, stock"
 CUDNN = "dense, cuDNN"

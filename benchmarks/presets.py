@@ -28,8 +28,8 @@ from benchmarks.host.library import ROOT, pack_module
 from benchmarks.host.preset_runs import Variant
 from benchmarks.markdown import Document
 from demo.contact_sheet import PROMPTS
-from jenga.patch import QUALITIES, anchors_for
-from jenga.presets import PRESETS, preset, reuses_steps
+from jenga.runtime.patch import QUALITIES, anchors_for
+from jenga.sampling.presets import PRESETS, preset, reuses_steps
 
 ALL_STEPS = (50, 20, 6)
 FEW_STEPS = 8  # few-step is for at most so many
@@ -207,7 +207,7 @@ class PresetTables:
     def _preset(self, name: str) -> None:
         bench, host = self.bench, self.bench.host
         whole = self._add(name, preset_runs.jenga(host, name))
-        family = pack_module("nodes.families").preset_family(host.model)
+        family = pack_module("nodes.host.families").preset_family(host.model)
         parts = {"carving": preset_runs.carving_alone}
         if any(rule.scale != 1 for rule in preset_runs.rules(host, name)):
             parts["resolution"] = preset_runs.without_reuse
@@ -252,7 +252,7 @@ class ReuseTable:
     """Step reuse without carving and without stages."""
 
     def __init__(self, bench: Bench):
-        self.bench, self._default = bench, pack_module("nodes.step_reuse").THRESHOLD
+        self.bench, self._default = bench, pack_module("nodes.host.step_reuse").THRESHOLD
         self._table = bench.document.table(
             "Step reuse alone",
             "Every step at full size with dense attention: the *Progressive Resolution Sampler* with one "

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from demo.variants import VARIANTS
-from jenga import compare
+from jenga.report import compare
 
 
 def draw(summary: dict, dense: torch.Tensor, jenga: torch.Tensor) -> Figure:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from demo import clips, comfyui, figure, variants
 from demo.server import ROOT, Server, ServerError
-from jenga import compare
+from jenga.report import compare
 
 WORKFLOW = ROOT / "workflows" / "demo_ab.json"
 WEIGHTS = ROOT / "demo" / "weights"

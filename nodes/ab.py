@@ -13,12 +13,12 @@ from comfy.ldm.modules import attention
 from comfy_api.latest import io
 from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 
-from jenga import report_view
-from jenga.report import Report
+from jenga.report import view as report_view
+from jenga.report.report import Report
 
-from . import runs, status
+from .host import runs, status
+from .host.unpatch import OVERRIDE, is_patched, unpatched
 from .sampler import fix_empty_latent
-from .unpatch import OVERRIDE, is_patched, unpatched
 
 DENSE, JENGA, NOISE_FLOOR = "dense", "jenga", "noise floor"
 WARM_UP_STEPS = {DENSE: 1, JENGA: 3}  # with three steps every preset runs every size it has

@@ -6,13 +6,13 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
 import jenga
-from jenga.anchors import relative_cost
-from jenga.config import RESIDUAL_BITS
-from jenga.patch import FORWARD_KEY, QUALITIES, AttentionPatch, CarvingSettings, parse_layers
+from jenga.carving.config import RESIDUAL_BITS
+from jenga.runtime.anchors import relative_cost
+from jenga.runtime.patch import FORWARD_KEY, QUALITIES, AttentionPatch, CarvingSettings, parse_layers
 
-from . import runs, status
-from .families import FAMILIES, family_of, model_name
-from .unpatch import OVERRIDE, without_carving
+from .host import runs, status
+from .host.families import FAMILIES, family_of, model_name
+from .host.unpatch import OVERRIDE, without_carving
 
 CUSTOM = "custom"
 NO_ANCHORS = "off"

@@ -5,11 +5,11 @@ from fractions import Fraction
 import torch
 from comfy_api.latest import InputImpl, Types, io
 
-from jenga import compare
+from jenga.report import compare
 
 
 class JengaCompare(io.ComfyNode):
-    """Side by side, wipe, difference or blink, with per-frame PSNR and SSIM (jenga.compare)."""
+    """Side by side, wipe, difference or blink, with per-frame PSNR and SSIM (jenga.report.compare)."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -4,14 +4,14 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
 import jenga
-from jenga.patch import CarvingSettings, parse_layers
-from jenga.presets import PRESETS
+from jenga.runtime.patch import CarvingSettings, parse_layers
+from jenga.sampling.presets import PRESETS
 
-from . import runs, status
 from .attention import patch_model
-from .families import has_stages
-from .stages import StageSettings, outer_sample
-from .step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+from .host import runs, status
+from .host.families import has_stages
+from .host.stages import StageSettings, outer_sample
+from .host.step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
 
 class Jenga(io.ComfyNode):

@@ -4,11 +4,11 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from jenga import report_view
-from jenga.overlay import draw_kept_blocks, query_block_at
-from jenga.report import Report
+from jenga.report import view as report_view
+from jenga.report.overlay import draw_kept_blocks, query_block_at
+from jenga.report.report import Report
 
-from . import runs
+from .host import runs
 
 
 class JengaReport(io.ComfyNode):

@@ -11,12 +11,12 @@ from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from comfy_api.latest import io
 
-from jenga.presets import PRESETS, StageRule
-from jenga.sampler import RESIZE_MODES
+from jenga.sampling.presets import PRESETS, StageRule
+from jenga.sampling.resolution import RESIZE_MODES
 
-from . import runs
-from .stages import StageSettings, outer_sample
-from .step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+from .host import runs
+from .host.stages import StageSettings, outer_sample
+from .host.step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
 
 class JengaProgressiveSampler(io.ComfyNode):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jenga.measure import Stopwatch
-from jenga.patch import AttentionCall
+from jenga.report.measure import Stopwatch
+from jenga.runtime.patch import AttentionCall
 
 OVERRIDE = "optimized_attention_override"
 

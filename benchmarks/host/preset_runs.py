@@ -12,10 +12,10 @@ from benchmarks.common import Unavailable
 from benchmarks.host.demo_host import DemoHost
 from benchmarks.host.library import pack_module, run_node
 from benchmarks.host.meter import with_override
-from jenga.anchors import ANCHOR
-from jenga.patch import AttentionCall
-from jenga.presets import STAGES
-from jenga.report import Report
+from jenga.report.report import Report
+from jenga.runtime.anchors import ANCHOR
+from jenga.runtime.patch import AttentionCall
+from jenga.sampling.presets import STAGES
 
 # Not what ComfyUI takes by itself: FLASH on a GPU, and on a CPU torch's own choice, its flash form.
 OTHER_ATTENTION = {"cuda": SDPBackend.CUDNN_ATTENTION, "cpu": SDPBackend.MATH}
@@ -34,7 +34,7 @@ class Variant:
 
 
 def _runs() -> ModuleType:
-    return pack_module("nodes.runs")
+    return pack_module("nodes.host.runs")
 
 
 def _stock(host: DemoHost, model, reports: bool = True) -> Variant:
@@ -95,7 +95,7 @@ def _jenga_attention(host: DemoHost, model, **inputs):
 
 def rules(host: DemoHost, preset: str) -> tuple:
     """The stage rules of a preset for the demo model."""
-    return STAGES[pack_module("nodes.families").preset_family(host.model)][preset]
+    return STAGES[pack_module("nodes.host.families").preset_family(host.model)][preset]
 
 
 def jenga(host: DemoHost, preset: str) -> Variant:
@@ -105,7 +105,7 @@ def jenga(host: DemoHost, preset: str) -> Variant:
 
 def carving_alone(host: DemoHost, preset: str) -> Variant:
     """A preset's kept shares with every stage at full size on the user's own schedule, every step computed."""
-    stages, model = pack_module("nodes.stages"), _jenga(host, preset, step_reuse="off")
+    stages, model = pack_module("nodes.host.stages"), _jenga(host, preset, step_reuse="off")
     full_size = tuple(replace(rule, scale=1.0, shift_ratio=1.0) for rule in rules(host, preset))
     pack_module("nodes.jenga").add_stages(model, stages.StageSettings(preset, full_size, "off"), None)
     return _stock(host, model)

@@ -1,8 +1,8 @@
 """Attention carving and progressive resolution for video diffusion transformers."""
 
-from .attention import CarvedAttention, CarvedResult, carved_attention
-from .config import AnchorConfig, JengaConfig, TokenGrid
-from .dispatch import backends
+from .carving.attention import CarvedAttention, CarvedResult, carved_attention
+from .carving.config import AnchorConfig, JengaConfig, TokenGrid
+from .carving.dispatch import backends
 
 __version__ = "0.1.0"
 
@@ -22,7 +22,7 @@ __all__ = [
 def __getattr__(name: str):
     """The schedules are read when they are asked for: attention alone does not need them."""
     if name in ("STAGES", "preset"):
-        from . import presets
+        from .sampling import presets
 
         return getattr(presets, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ import torch
 from comfy_host import PromptFailed
 from safetensors.torch import save_file
 
-from jenga.anchors import AnchoredAttention
-from jenga.residuals import AnchorState
+from jenga.carving.residuals import AnchorState
+from jenga.runtime.anchors import AnchoredAttention
 from workflows import CARVING, GRID, carved, node, report, samples, staged, workflow
 
 LONG = {"steps": 7}

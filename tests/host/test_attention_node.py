@@ -140,10 +140,10 @@ def test_wrong_dense_blocks_are_named(host):
 
 
 def test_without_the_native_library_it_runs_and_says_why(host, monkeypatch):
-    import jenga.ops
+    import jenga.carving.ops
 
-    missing = jenga.ops.NativeStatus(False, False, "libjenga_cpu.so was taken away by this test")
-    monkeypatch.setattr(jenga.ops, "native_status", lambda: missing)
+    missing = jenga.carving.ops.NativeStatus(False, False, "libjenga_cpu.so was taken away by this test")
+    monkeypatch.setattr(jenga.carving.ops, "native_status", lambda: missing)
     outputs = host.run(workflow([carved()]))
     assert torch.isfinite(samples(outputs)).all()
     assert report(outputs)["backends"] == {"reference": 6}
@@ -153,7 +153,7 @@ def test_without_the_native_library_it_runs_and_says_why(host, monkeypatch):
 
 
 def test_out_of_memory_falls_back_dense_and_is_over_in_the_next_queue(host, stock, monkeypatch):
-    import jenga.patch
+    import jenga.runtime.patch
 
     expected = samples(host.run(workflow([carved()])))
 
@@ -161,7 +161,7 @@ def test_out_of_memory_falls_back_dense_and_is_over_in_the_next_queue(host, stoc
         raise torch.OutOfMemoryError("made by this test")
 
     with monkeypatch.context() as patch:
-        patch.setattr(jenga.patch.CarvedAttention, "__call__", fail)
+        patch.setattr(jenga.runtime.patch.CarvedAttention, "__call__", fail)
         host.forget()
         outputs = host.run(workflow([carved()]))
     assert torch.equal(samples(outputs), stock)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jenga.sampler import dct_truncate, resize, stage_seed
+from jenga.sampling.resolution import dct_truncate, resize, stage_seed
 from workflows import dial, node, report, staged, stock_sampler, workflow
 
 VIDEO = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)

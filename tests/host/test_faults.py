@@ -80,12 +80,12 @@ def test_batch_of_two_with_guidance_a_mask_and_stages(host):
 
 @pytest.mark.parametrize("failing", [range(2), range(4, 6), range(100)])
 def test_out_of_memory_in_a_stage_is_dense_there_and_over_in_the_next_queue(host, monkeypatch, failing):
-    import jenga.ops
+    import jenga.carving.ops
 
     patches = (dial("turbo"),)
     stock = samples(run(host, dial("turbo", min_tokens=10**6), steps=4))
     expected = samples(run(host, *patches, steps=4))
-    attention, calls = jenga.ops.block_sparse_attention, []
+    attention, calls = jenga.carving.ops.block_sparse_attention, []
 
     def fail(*args, **kwargs):
         calls.append(None)
@@ -94,7 +94,7 @@ def test_out_of_memory_in_a_stage_is_dense_there_and_over_in_the_next_queue(host
         return attention(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jenga.ops, "block_sparse_attention", fail)
+        patch.setattr(jenga.carving.ops, "block_sparse_attention", fail)
         host.forget()
         outputs = run(host, *patches, steps=4)
     count = len(set(failing) & set(range(8)))  # 2 layers, 4 steps
@@ -109,9 +109,9 @@ def test_out_of_memory_in_a_stage_is_dense_there_and_over_in_the_next_queue(host
 
 def kept_objects() -> list[str]:
     """State of a run that is still alive."""
-    from jenga.attention import CarvedAttention
-    from jenga.patch import Run, StageState
-    from jenga.reuse import StepReuse
+    from jenga.carving.attention import CarvedAttention
+    from jenga.runtime.patch import Run, StageState
+    from jenga.sampling.reuse import StepReuse
 
     gc.collect()
     kinds = (CarvedAttention, Run, StageState, StepReuse)

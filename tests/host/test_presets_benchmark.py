@@ -14,8 +14,8 @@ from comfy_host import ROOT
 
 from benchmarks import frame_quality, st_lpips
 from benchmarks.markdown import Document, joined
-from jenga import compare
-from jenga.presets import PRESETS
+from jenga.report import compare
+from jenga.sampling.presets import PRESETS
 
 STEPS = 3
 ROWS = "presets|reuse: EasyCache|sol_attn: 10|noise: independent"

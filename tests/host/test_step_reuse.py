@@ -22,8 +22,8 @@ POLYNOMIALS = {
 
 @pytest.fixture
 def step_reuse(host) -> ModuleType:
-    """nodes/step_reuse.py as ComfyUI has loaded it."""
-    return next(module for name, module in sys.modules.items() if name.endswith(".nodes.step_reuse"))
+    """nodes/host/step_reuse.py as ComfyUI has loaded it."""
+    return next(module for name, module in sys.modules.items() if name.endswith(".nodes.host.step_reuse"))
 
 
 @pytest.fixture(scope="module")

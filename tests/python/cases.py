@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from jenga import ops
+from jenga.carving import ops
 
 CONTEXT_ALIGNMENT = 128
 

@@ -32,7 +32,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request):
-    from jenga import ops
+    from jenga.carving import ops
 
     status = ops.native_status()
     if request.param == "cpu" and not status.cpu:

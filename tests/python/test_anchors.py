@@ -6,11 +6,12 @@ import psutil
 import pytest
 import torch
 
-from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid, ops, reference
-from jenga.anchors import ANCHOR, AnchoredAttention, is_anchor, relative_cost
-from jenga.attention import DENSE
-from jenga.residual_store import Budget, ResidualStore, budget_for
-from jenga.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists, unpack_lists
+from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid
+from jenga.carving import ops, reference
+from jenga.carving.attention import DENSE
+from jenga.carving.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists, unpack_lists
+from jenga.runtime.anchors import ANCHOR, AnchoredAttention, is_anchor, relative_cost
+from jenga.runtime.residual_store import Budget, ResidualStore, budget_for
 
 GRID = TokenGrid(5, 9, 13)  # 585 tokens: 10 key blocks, 5 query blocks, the last of each ragged
 CPU = torch.device("cpu")
@@ -153,7 +154,7 @@ def test_lists_survive_the_bitset(counts):
 
 
 def test_flex_adds_the_residual_like_the_reference():
-    from jenga import flex
+    from jenga.carving import flex
 
     q, k, v = draw(heads=1, head_dim=16)
     carved = CarvedAttention(JengaConfig(backend="reference"))

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import jenga
-from jenga import CarvedAttention, JengaConfig, TokenGrid, carved_attention, curves, ops, reference
+from jenga import CarvedAttention, JengaConfig, TokenGrid, carved_attention
+from jenga.carving import curves, ops, reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 GRID = TokenGrid(5, 9, 13)  # 585 tokens: ragged for every block size

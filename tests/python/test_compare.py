@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from jenga import compare
-from jenga.picture import figure_image, new_figure
+from jenga.report import compare
+from jenga.report.picture import figure_image, new_figure
 
 
 @pytest.fixture

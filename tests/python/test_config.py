@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import jenga
-from jenga import JengaConfig, TokenGrid, constraints
+from jenga import JengaConfig, TokenGrid
+from jenga.carving import constraints
 
 NAN = float("nan")
 

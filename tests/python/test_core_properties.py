@@ -203,7 +203,7 @@ SOME_GRIDS = [(1, 1, 1), (3, 5, 7), (8, 12, 10), (5, 9, 13), (1, 16, 16), (21, 2
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("grid", SOME_GRIDS)
 def test_operators_agree(grid, curve):
-    ops = pytest.importorskip("jenga.ops", reason="the package jenga is not installed: make setup")
+    ops = pytest.importorskip("jenga.carving.ops", reason="the package jenga is not installed: make setup")
     if not ops.native_status().cpu:
         pytest.skip(ops.native_status().reason)
     assert np.array_equal(ops.curve_order(*grid, curve).numpy(), core.curve_order(*grid, curve))
@@ -213,14 +213,14 @@ def test_operators_agree(grid, curve):
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("grid", SOME_GRIDS)
 def test_plain_python_agrees(grid, curve):
-    curves = pytest.importorskip("jenga.curves", reason="the package jenga is not installed: make setup")
+    curves = pytest.importorskip("jenga.carving.curves", reason="the package jenga is not installed: make setup")
     assert np.array_equal(curves.curve_order(*grid, curve).numpy(), core.curve_order(*grid, curve))
     assert np.array_equal(curves.block_adjacency(*grid, curve, 64).numpy(), core.block_adjacency(*grid, curve, 64))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 25, 30, 50, 100])
 def test_presets_agree(steps):
-    presets = pytest.importorskip("jenga.presets", reason="the package jenga is not installed: make setup")
+    presets = pytest.importorskip("jenga.sampling.presets", reason="the package jenga is not installed: make setup")
     for family, name in ((family, name) for family, rows in presets.STAGES.items() for name in rows):
         rules = presets.STAGES[family][name]
         expected = [(stage.first, stage.stop) for stage in presets.preset(name, family, steps).stages]

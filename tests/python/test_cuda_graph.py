@@ -4,7 +4,7 @@ import cases
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 CASE = cases.Case("graph", grid=(4, 12, 16), batch=2, before=20, masked=3, head_dim=128)
 

@@ -7,7 +7,7 @@ import oracles
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 
 def skip_unless_supported(case, dtype, device):

@@ -4,7 +4,7 @@ import cases
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 CASE = cases.Case("compile", grid=(2, 9, 13), batch=2, before=20, masked=3)
 RESIDUALS = ["none", "float", "int8", "int4"]

@@ -4,7 +4,7 @@ import cases
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 CASE = cases.Case("graph", before=20, masked=3, residual="int4", head_dim=128)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 GRIDS = [(1, 1, 1), (3, 4, 5), (5, 9, 13), (1, 16, 16), (7, 1, 2)]
 

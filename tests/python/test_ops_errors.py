@@ -6,7 +6,7 @@ import cases
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 CASE = cases.Case("errors", grid=(2, 10, 10), batch=2, before=20)  # 200 video tokens: 4 key blocks, 2 query blocks
 S, N, P = CASE.tokens, CASE.num_video, CASE.padded_context

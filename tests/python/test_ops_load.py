@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 SOURCE = Path(ops.__file__)
 
@@ -21,13 +21,12 @@ def run_python(code, **environment):
 
 
 def load_elsewhere(tmp_path, code="print(ops.native_status())"):
-    """ops.py as a package of its own without libraries."""
+    """ops.py in a package of its own without libraries."""
     package = tmp_path / "elsewhere"
-    package.mkdir()
-    shutil.copy(SOURCE, package / "ops.py")
-    (package / "__init__.py").touch()
+    (package / "carving").mkdir(parents=True)
+    shutil.copy(SOURCE, package / "carving" / "ops.py")
     return package, lambda: run_python(
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom elsewhere import ops\n{code}"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom elsewhere.carving import ops\n{code}"
     )
 
 
@@ -56,9 +55,9 @@ def test_status_is_true_to_the_dispatcher():
 
 
 ISA_CODE = f"""
-import sys; sys.path.insert(0, {str(SOURCE.parents[1])!r}); sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path.insert(0, {str(SOURCE.parents[2])!r}); sys.path.insert(0, {str(Path(__file__).parent)!r})
 import conftest
-from jenga import ops
+from jenga.carving import ops
 print(ops.cpu_isa())
 """
 
@@ -76,4 +75,4 @@ def test_unknown_isa_is_refused():
 def test_file_of_the_wheel_is_the_one_loaded():
     if "JENGA_LIB_DIR" in os.environ:
         pytest.skip("the libraries come from a build folder")
-    assert (SOURCE.parent / "lib" / "libjenga_cpu.so").is_file()
+    assert (SOURCE.parents[1] / "lib" / "libjenga_cpu.so").is_file()

@@ -5,7 +5,7 @@ import oracles
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 
 def tensors(dtype, device, head_dim=64):

@@ -5,7 +5,7 @@ import oracles
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 MEANS = ("q_pool", "k_pool", "k_tail", "v_tail")
 

@@ -4,7 +4,7 @@ import oracles
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 ANY_DTYPE = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool]
 

@@ -4,7 +4,7 @@ import oracles
 import pytest
 import torch
 
-from jenga import ops
+from jenga.carving import ops
 
 
 def pools(num_q=7, num_kv=19, head_dim=64, batch=2, heads=3, seed=0):

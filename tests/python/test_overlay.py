@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from jenga import JengaConfig, TokenGrid, curves, overlay
-from jenga.kept_blocks import BYTES_PER_LAYER, KeptBlocks
-from jenga.residuals import BlockLists
+from jenga import JengaConfig, TokenGrid
+from jenga.carving import curves
+from jenga.carving.residuals import BlockLists
+from jenga.report import overlay
+from jenga.report.kept_blocks import BYTES_PER_LAYER, KeptBlocks
 
 GRID = TokenGrid(3, 8, 12)  # 288 tokens: key blocks of 64 + 64 + 64 + 64 + 32, query blocks of 128 + 128 + 32
 

@@ -3,7 +3,7 @@
 import pytest
 
 import jenga
-from jenga.presets import FEWEST_STEPS, PRESETS, STAGES, computed_steps, preset, reuses_steps
+from jenga.sampling.presets import FEWEST_STEPS, PRESETS, STAGES, computed_steps, preset, reuses_steps
 
 T2V = (0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 26, 29, 32, 35, 38, 41, 43, 45, 46, 47, 49)
 I2V = (0, 1, 2, 3, 5, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40, 42, 44, 45, 46, 47, 48, 49)

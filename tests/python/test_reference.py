@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jenga import curves, flex, ops, reference
+from jenga.carving import curves, flex, ops, reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

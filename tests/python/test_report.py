@@ -6,10 +6,10 @@ import time
 import pytest
 import torch
 
-from jenga import report_view
-from jenga.attribution import estimate_speed
-from jenga.measure import PeakMemory, Stopwatch
-from jenga.report import Evaluation, LayerCall, Report, StageRecord
+from jenga.report import view as report_view
+from jenga.report.attribution import estimate_speed
+from jenga.report.measure import PeakMemory, Stopwatch
+from jenga.report.report import Evaluation, LayerCall, Report, StageRecord
 
 CPU = torch.device("cpu")
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from jenga.reuse import StepReuse
-from jenga.reuse_rules import StaticRule
+from jenga.sampling.reuse import StepReuse
+from jenga.sampling.reuse_rules import StaticRule
 
 SIGMAS = torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from jenga.published_reuse import WAN_COEFFICIENTS
-from jenga.reuse_rules import MeasuredRateRule, PublishedRule
+from jenga.sampling.published_reuse import WAN_COEFFICIENTS
+from jenga.sampling.reuse_rules import MeasuredRateRule, PublishedRule
 
 
 def decisions(rule, latents, outputs, first: int = 0) -> list[bool]:

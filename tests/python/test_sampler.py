@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from jenga.presets import Stage
-from jenga.sampler import (
+from jenga.sampling.presets import Stage
+from jenga.sampling.resolution import (
     RESIZE_MODES,
     boundary_by_sigma,
     dct_truncate,

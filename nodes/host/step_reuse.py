@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from comfy.ldm.wan.model import sinusoidal_embedding_1d
 
-from jenga.published_reuse import WAN_COEFFICIENTS
-from jenga.reuse_rules import MeasuredRateRule, PublishedRule, ReuseRule
+from jenga.sampling.published_reuse import WAN_COEFFICIENTS
+from jenga.sampling.reuse_rules import MeasuredRateRule, PublishedRule, ReuseRule
 
 from .families import model_name
 

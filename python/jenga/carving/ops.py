@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 CONTEXT_ALIGNMENT = 128
-_LIBRARIES = Path(__file__).parent / "lib"
+_LIBRARIES = Path(__file__).parent.parent / "lib"
 
 
 @dataclass(frozen=True)

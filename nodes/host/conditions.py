@@ -2,7 +2,7 @@
 
 import torch
 
-from jenga.sampler import resize
+from jenga.sampling.resolution import resize
 
 # Those that ComfyUI does not resize with the latent, and how a stage gets them at its own size.
 RESIZED = {

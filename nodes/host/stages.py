@@ -15,8 +15,8 @@ import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from jenga.patch import FORWARD_KEY, StageState
-from jenga.presets import (
+from jenga.runtime.patch import FORWARD_KEY, StageState
+from jenga.sampling.presets import (
     STAGES,
     Preset,
     Stage,
@@ -26,9 +26,7 @@ from jenga.presets import (
     split,
     whole_schedule_boundary,
 )
-from jenga.reuse import StepReuse
-from jenga.reuse_rules import StaticRule
-from jenga.sampler import (
+from jenga.sampling.resolution import (
     boundary_by_sigma,
     dct_truncate,
     passes,
@@ -37,6 +35,8 @@ from jenga.sampler import (
     stage_size,
     text_amplifier,
 )
+from jenga.sampling.reuse import StepReuse
+from jenga.sampling.reuse_rules import StaticRule
 
 from . import conditions, runs, status
 from .families import packed_reason, patch_sides, preset_family
@@ -48,8 +48,8 @@ from .step_reuse import THRESHOLD, adaptive_rule
 class StageSettings:
     """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of CHOICES.
 
-    reuse_threshold: of adaptive: relative change of the model's output. upsample: one of jenga.sampler.RESIZE_MODES.
-    stage_noise: dct or independent.
+    reuse_threshold: of adaptive: relative change of the model's output. upsample: one of
+    jenga.sampling.resolution.RESIZE_MODES. stage_noise: dct or independent.
     """
 
     preset: str

@@ -14,11 +14,11 @@ from functools import partial
 
 import torch
 
+from ..carving.attention import DENSE, CarvedAttention, CarvedResult
+from ..carving.config import AnchorConfig, JengaConfig, TokenGrid
+from ..report.measure import Stopwatch
+from ..report.report import Report
 from .anchors import ANCHOR, AnchoredAttention, ModelCall
-from .attention import DENSE, CarvedAttention, CarvedResult
-from .config import AnchorConfig, JengaConfig, TokenGrid
-from .measure import Stopwatch
-from .report import Report
 
 STAGE_KEY = "jenga_stage"
 FORWARD_KEY = "jenga"

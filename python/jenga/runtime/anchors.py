@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .attention import DENSE, CarvedAttention, CarvedResult
-from .config import Q_BLOCK_SIZE, AnchorConfig, TokenGrid
+from ..carving.attention import DENSE, CarvedAttention, CarvedResult
+from ..carving.config import Q_BLOCK_SIZE, AnchorConfig, TokenGrid
+from ..carving.residuals import AnchorState, num_bytes, pack_lists
 from .residual_store import Budget, ResidualStore, budget_for
-from .residuals import AnchorState, num_bytes, pack_lists
 
 ANCHOR = "anchor"  # what CarvedResult.backend says where the output is the dense one of an anchor
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from .anchors import ANCHOR
-from .attention import DENSE
+from ..carving.attention import DENSE
+from ..runtime.anchors import ANCHOR
 
 
 @dataclass(frozen=True)

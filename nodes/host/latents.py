@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import comfy.utils
 import torch
 
-from jenga.sampler import resize
+from jenga.sampling.resolution import resize
 
 
 @dataclass(frozen=True)
@@ -39,5 +39,5 @@ class LatentParts:
         return comfy.utils.pack_latents([change(video), *others])[0]
 
     def resized(self, x: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
-        """x with its video at that height and width: x itself where it has them. mode: of jenga.sampler.resize."""
+        """x with its video at that height and width: x itself where it has them. mode: of `resize`."""
         return x if size == self.size else self.with_video(x, lambda video: resize(video, *size, mode))

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 
-from jenga.patch import STAGE_KEY, Run, StageState, own_options
-from jenga.report import Report, StageRecord
-from jenga.reuse import StepReuse
+from jenga.report.report import Report, StageRecord
+from jenga.runtime.patch import STAGE_KEY, Run, StageState, own_options
+from jenga.sampling.reuse import StepReuse
 
 ATTACHMENT = "jenga"
 RUN_KEY = "jenga_run"

@@ -3,7 +3,7 @@
 Stages need less: what a patch is, and whether the parts of a latent share the sampler's noise level.
 """
 
-from jenga.patch import Family, latent_grid
+from jenga.runtime.patch import Family, latent_grid
 
 
 def _patch_grid(diffusion_model, latent_shape):

@@ -8,8 +8,8 @@ frames 4k - 3 .. 4k (videos of 1 + 4k frames, as Wan and HunyuanVideo have them)
 import torch
 import torch.nn.functional as F
 
-from . import curves, ops
-from .config import Q_BLOCK_SIZE, TokenGrid
+from ..carving import curves, ops
+from ..carving.config import Q_BLOCK_SIZE, TokenGrid
 from .kept_blocks import KeptBlocks
 from .picture import burn_in
 

@@ -15,13 +15,13 @@ from statistics import fmean
 
 import torch
 
-from .anchors import ANCHOR
-from .attention import DENSE
+from ..carving.attention import DENSE
+from ..carving.config import JengaConfig, TokenGrid
+from ..carving.residuals import BlockLists
+from ..runtime.anchors import ANCHOR
 from .attribution import estimate_speed
-from .config import JengaConfig, TokenGrid
 from .kept_blocks import KeptBlocks
 from .measure import PeakMemory, Stopwatch
-from .residuals import BlockLists
 
 
 @dataclass

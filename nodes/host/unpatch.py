@@ -2,7 +2,7 @@
 
 from comfy.patcher_extension import WrappersMP
 
-from jenga.patch import FORWARD_KEY
+from jenga.runtime.patch import FORWARD_KEY
 
 from . import runs
 

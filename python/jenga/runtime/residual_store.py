@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from .residuals import AnchorState
+from ..carving.residuals import AnchorState
 
 DEVICE_SHARE = 0.25  # of the device memory that is free at the run's first anchor: activations grow after it
 HOST_SHARE = 0.25  # of the host memory that is free then

@@ -1,0 +1,1 @@
+"""What the nodes share: the machinery that talks to ComfyUI."""
