@@ -8,6 +8,7 @@ travels in the host's options dict, as `options["jenga_stage"]` (written by the 
 """
 
 import math
+import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -385,14 +386,16 @@ def own_options(args: tuple, kwargs: dict) -> tuple[tuple, dict, dict]:
 
 
 def parse_layers(text: str) -> frozenset[int]:
-    """Layer indices of "0, 1, 38-39". Raises ValueError that names the part it cannot read."""
+    """Layer indices of "0, 1, 38-39"; none of blank text. Raises ValueError that names the part it cannot read, which
+    includes a range that runs backwards or has no end.
+    """
     layers: set[int] = set()
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        first, _, last = part.partition("-")
-        try:
-            layers.update(range(int(first), int(last or first) + 1))
-        except ValueError:
-            raise ValueError(f"Jenga Attention: dense_blocks must be like '0, 1, 38-39', got {part!r}") from None
+        ends = re.fullmatch(r"([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?", part)
+        found = ends and range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+        if not found:
+            raise ValueError(f"Jenga Attention: dense_blocks must be like '0, 1, 38-39', got {part!r}")
+        layers.update(found)
     return frozenset(layers)
 
 
