@@ -10,15 +10,15 @@ import comfy.samplers
 import comfy.utils
 import torch
 from comfy.ldm.modules import attention
-from comfy_api.latest import io
 from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
+from comfy_api.v0_0_2 import io
 
 from jenga.report import view as report_view
 from jenga.report.report import Report
 
 from .host import runs, status
+from .host.latents import fix_empty_latent
 from .host.unpatch import OVERRIDE, is_patched, unpatched
-from .sampler import fix_empty_latent
 
 DENSE, JENGA, NOISE_FLOOR = "dense", "jenga", "noise floor"
 WARM_UP_STEPS = {DENSE: 1, JENGA: 3}  # with three steps every preset runs every size it has

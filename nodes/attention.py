@@ -3,7 +3,7 @@
 import dataclasses
 
 from comfy.patcher_extension import WrappersMP
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 import jenga
 from jenga.carving.config import RESIDUAL_BITS

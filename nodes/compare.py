@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import torch
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.v0_0_2 import InputImpl, Types, io
 
 from jenga.report import compare
 

@@ -1,7 +1,7 @@
 """Jenga: MODEL in, MODEL out. Carving, stages and step reuse behind one preset, for the stock samplers."""
 
 from comfy.patcher_extension import WrappersMP
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 import jenga
 from jenga.runtime.patch import CarvingSettings, parse_layers

@@ -1,23 +1,69 @@
-"""The pack as ComfyUI sees it. Without the wheel it runs too: the Python part is in this repository, in plain torch."""
+"""The pack as ComfyUI sees it: a table of its nodes, each imported by itself.
 
+A name that ComfyUI has moved costs the nodes that need it; the others load. Without the wheel the pack runs too: the
+Python part is in this repository, in plain torch.
+"""
+
+import importlib
 import importlib.util
+import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 if importlib.util.find_spec("jenga") is None:
-    sys.path.append(str(Path(__file__).resolve().parent.parent / "python"))
+    sys.path.append(str(ROOT / "python"))
 
-from comfy_api.latest import ComfyExtension, io  # noqa: E402
+from comfy_api.v0_0_2 import ComfyExtension, io  # noqa: E402
 
-from .ab import JengaAB  # noqa: E402
-from .attention import JengaAttention  # noqa: E402
-from .compare import JengaCompare  # noqa: E402
-from .demo_prompt import JengaDemoPrompt  # noqa: E402
-from .jenga import Jenga  # noqa: E402
-from .report import JengaReport  # noqa: E402
-from .sampler import JengaProgressiveSampler  # noqa: E402
+
+@dataclass(frozen=True)
+class Entry:
+    """One node: its id, which is the name of its class too, and its module, relative to this folder.
+
+    optional: a copy of the pack may come without that module.
+    """
+
+    node_id: str
+    module: str
+    optional: bool = False
+
+    def load(self) -> type[io.ComfyNode]:
+        return getattr(importlib.import_module(self.module, __package__), self.node_id)
+
+
+NODES = (
+    Entry("Jenga", ".jenga"),
+    Entry("JengaAttention", ".attention"),
+    Entry("JengaProgressiveSampler", ".sampler"),
+    Entry("JengaReport", ".report"),
+    Entry("JengaCompare", ".compare"),
+    Entry("JengaAB", ".ab"),
+    Entry("JengaDemoPrompt", "..demo.prompt_node", optional=True),
+)
+
+
+def load_nodes(entries: tuple[Entry, ...] = NODES) -> list[type[io.ComfyNode]]:
+    """The nodes that can be imported. One that cannot is named in the log, with the reason."""
+    nodes = []
+    for entry in entries:
+        try:
+            nodes.append(entry.load())
+        except Exception as error:  # whatever an import may raise
+            if entry.optional and _is_absent(entry, error):
+                continue
+            reason = f"{type(error).__name__}: {error}"
+            logging.exception("Jenga: the node %s is left out, the other nodes work: %s", entry.node_id, reason)
+    return nodes
+
+
+def _is_absent(entry: Entry, error: Exception) -> bool:
+    """Whether it is the entry's own module that does not exist, or its folder."""
+    module = importlib.util.resolve_name(entry.module, __package__)
+    return isinstance(error, ModuleNotFoundError) and error.name in (module, module.rpartition(".")[0])
 
 
 class JengaExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [Jenga, JengaAttention, JengaProgressiveSampler, JengaReport, JengaCompare, JengaAB, JengaDemoPrompt]
+        return load_nodes()

@@ -1,7 +1,7 @@
 """Jenga Report: what the last run of a MODEL did, as text and as pictures."""
 
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from jenga.report import view as report_view

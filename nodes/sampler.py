@@ -1,20 +1,18 @@
 """Progressive Resolution Sampler: SamplerCustomAdvanced whose noisy steps run on a smaller latent (stages.py)."""
 
-import inspect
-
 import comfy.model_management
 import comfy.nested_tensor
-import comfy.sample
 import comfy.utils
 import latent_preview
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from jenga.sampling.presets import PRESETS, StageRule
 from jenga.sampling.resolution import RESIZE_MODES
 
 from .host import runs
+from .host.latents import fix_empty_latent
 from .host.stages import StageSettings, outer_sample
 from .host.step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
@@ -187,9 +185,3 @@ def _denoised(patcher, x0, samples):
         shapes = [part.shape for part in samples.unbind()]
         x0 = comfy.nested_tensor.NestedTensor(comfy.utils.unpack_latents(x0, shapes))
     return patcher.model.process_latent_out(x0.cpu())
-
-
-def fix_empty_latent(patcher, latent: dict):
-    """The latent with the channels and scale of the model, where it is empty. Its arguments grew with ComfyUI."""
-    names = list(inspect.signature(comfy.sample.fix_empty_latent_channels).parameters)[2:]
-    return comfy.sample.fix_empty_latent_channels(patcher, latent["samples"], *(latent.get(name) for name in names))

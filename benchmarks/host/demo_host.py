@@ -54,7 +54,7 @@ class DemoHost:
         path = str(WEIGHTS / "jenga_demo_vae.safetensors")
         state, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
         self.vae = comfy.sd.VAE(sd=state, metadata=metadata)
-        encode = pack_module("nodes.demo_prompt").JengaDemoPrompt
+        encode = pack_module("demo.prompt_node").JengaDemoPrompt
         self.conditionings = [run_node(encode, text=text)[0] for text in PROMPTS]
         self.empty = run_node(encode, text="")[0]
         self.computed = 0  # model calls since `timed` began

@@ -6,7 +6,6 @@ Published coefficients where there are any (Wan 2.1), for every other model the 
 from collections.abc import Callable
 
 import torch
-from comfy.ldm.wan.model import sinusoidal_embedding_1d
 
 from jenga.sampling.published_reuse import WAN_COEFFICIENTS
 from jenga.sampling.reuse_rules import MeasuredRateRule, PublishedRule, ReuseRule
@@ -62,6 +61,8 @@ def published_name(patcher, size: tuple[int, int]) -> str | None:
 
 def time_signal(patcher) -> Callable[[float, torch.device], torch.Tensor]:
     """sigma, device -> the projected time modulation [1, 6 * dim] that a Wan model adds there, in float32."""
+    from comfy.ldm.wan.model import sinusoidal_embedding_1d  # without it this rule alone is missing
+
     sampling = patcher.get_model_object("model_sampling")
 
     def signal(sigma: float, device: torch.device) -> torch.Tensor:

@@ -93,6 +93,16 @@ IMPORT_RULES = [
         "python/jenga imports neither comfy nor nodes",
         lambda path, name: within(path, "python/jenga") and (is_comfy(name) or is_module(name, "nodes")),
     ),
+    Rule(
+        "what ships does not import demo, benchmarks, scripts or tests",
+        lambda path, name: (
+            within(path, "python/jenga", "nodes") and is_module(name, "demo", "benchmarks", "scripts", "tests")
+        ),
+    ),
+    Rule(
+        "nodes import a numbered version of comfy_api",
+        lambda path, name: within(path, "nodes", "demo") and name.startswith("comfy_api.latest"),
+    ),
 ]
 
 
@@ -161,6 +171,8 @@ SELF_TEST = {
     "benchmarks/a.py": ("import importlib\nimportlib.import_module('comfy_api.latest')\n", "comfy is imported"),
     "python/jenga/a.py": ("from ...nodes import pack\n", "python/jenga imports"),
     "python/jenga/b.py": ("from ... import nodes\n", "python/jenga imports"),
+    "nodes/b.py": ("from ..demo import prompts\n", "what ships"),
+    "nodes/c.py": ("from comfy_api.latest import io\n", "numbered version"),
     "kernels/cpu/c.cpp": (
         '// #include <torch/library.h>\n/*\n#include <cuda.h>\n*/\n#include "csrc/core/curve.h"\n',
         "",

@@ -1,8 +1,9 @@
 """Jenga Demo Prompt: words of the demo model's small vocabulary to CONDITIONING. The demo model has no text encoder."""
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
-from ..demo import prompts
+from ..nodes.host import status
+from . import prompts
 
 
 class JengaDemoPrompt(io.ComfyNode):
@@ -25,9 +26,5 @@ class JengaDemoPrompt(io.ComfyNode):
     def execute(cls, text) -> io.NodeOutput:
         rows, unknown = prompts.encode(text)
         if unknown:
-            from server import PromptServer
-
-            PromptServer.instance.send_progress_text(
-                f"not in the vocabulary: {', '.join(unknown)}", cls.hidden.unique_id
-            )
+            status.say(cls.hidden.unique_id, f"not in the vocabulary: {', '.join(unknown)}")
         return io.NodeOutput([[rows, {"pooled_output": None}]], ", ".join(unknown))
