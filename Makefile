@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake csrc kernels python -type f -not -name '*.pyc')
 
-.PHONY: demo test setup bench format check-tools clean
+.PHONY: demo test setup wheel matrix bench format check-tools clean
 
 check-tools:
 	@$(PYTHON) scripts/check_tools.py
@@ -30,14 +30,19 @@ $(VENV)/.dependencies: requirements-dev.txt scripts/check_tools.py
 # One build folder for the wheel and the tests, so that no kernel is compiled twice; one wheel, tested as it ships.
 $(VENV)/.jenga: $(VENV)/.dependencies $(SOURCES)
 	@$(PYTHON) scripts/check_tools.py $(if $(TESTS),--tests)
-	rm -rf dist
-	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps . --wheel-dir dist \
+	rm -rf dist build/wheel
+	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps . --wheel-dir build/wheel \
 	  -C build-dir=$(BUILD) -C cmake.define.JENGA_BUILD_TESTS=$(if $(TESTS),ON,OFF) -C cmake.define.JENGA_BUILD_BINDINGS=$(if $(TESTS),ON,OFF)
+	$(PY) scripts/tag_wheel.py build/wheel/*.whl dist
 	$(PY) -m pip install --quiet --no-deps --force-reinstall dist/*.whl
 	touch $@
 
 setup: $(VENV)/.jenga
-	@$(PY) -c "import jenga; print('jenga', jenga.__version__, *('\n  ' + str(b) for b in jenga.backends()))"
+	@$(PY) -m jenga
+
+wheel: $(VENV)/.jenga
+	$(PY) scripts/tag_wheel.py --strict build/wheel/*.whl dist
+	@ls -l dist/*.whl
 
 demo: setup
 	$(PY) -m demo.run --preset $(PRESET) --seed $(SEED) --steps $(STEPS) $(if $(PROMPT),--prompt "$(PROMPT)") $(if $(COMFYUI),--comfyui "$(COMFYUI)")
@@ -51,6 +56,9 @@ test:
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PYTHON) scripts/check_wheel.py dist/*.whl
+
+matrix: wheel
+	$(PYTHON) scripts/check_wheel.py --matrix dist/*.whl
 
 bench: setup
 	$(PY) -m benchmarks $(BENCH)

@@ -1,11 +1,13 @@
 # Finds torch by asking Python, so that no CMake prefix has to be given. Only headers and libtorch_cpu/_cuda are used:
 # the operator libraries keep to torch's stable ABI and load under every torch from JENGA_TORCH_TARGET on.
+# In pip's isolated build the interpreter does not see the environment that it installs into; its site-packages do.
 set(JENGA_TORCH_TARGET "0x020a000000000000" CACHE STRING "Oldest torch the libraries must load under (2.10)")
 execute_process(
-  COMMAND ${Python3_EXECUTABLE} -c "import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec('torch').origin).parent)"
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/find_torch.py
   OUTPUT_VARIABLE JENGA_TORCH_DIR OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE JENGA_TORCH_FOUND)
 if(NOT JENGA_TORCH_FOUND EQUAL 0)
-  message(FATAL_ERROR "jenga: ${Python3_EXECUTABLE} must have torch >= 2.10 installed; run `make setup` or pass -DPython3_EXECUTABLE=...")
+  message(FATAL_ERROR "jenga: ${Python3_EXECUTABLE} must have torch 2.10 or newer to build the libraries, got none; "
+    "install one, or use a released wheel, or the node pack as it is: without the libraries it runs in plain torch")
 endif()
 
 function(jenga_link_torch target)

@@ -1,11 +1,13 @@
-"""One wheel, unchanged, in two fresh environments: the oldest Python and torch that we support, and the newest.
+"""One wheel, unchanged, in fresh environments: the oldest Python and torch that we support, and the newest.
 
-`python scripts/check_wheel.py dist/comfyui_jenga-*.whl` makes each environment, installs torch and the wheel, and
-runs the operator tests there. An interpreter that this machine does not have is named and skipped; with --all it is
-an error.
+`python scripts/check_wheel.py dist/comfyui_jenga-*.whl` first asks pip what it would install beside an older torch: our
+wheel, and no other torch. Then it makes each environment, installs torch and the wheel, and runs the operator tests
+there; --matrix takes every Python and torch that we support. An interpreter that this machine does not have is named
+and skipped; with --all it is an error.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +17,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = (("3.10", "torch==2.10.*"), ("3.13", "torch"))
+MATRIX = (
+    ("3.10", "torch==2.10.*"),
+    ("3.11", "torch==2.11.*"),
+    ("3.12", "torch==2.10.*"),
+    ("3.12", "torch"),
+    ("3.13", "torch==2.11.*"),
+    ("3.14", "torch"),
+)
+OLD_TORCH = "Metadata-Version: 2.1\nName: torch\nVersion: 2.8.0\n"  # all that pip looks at
 TEST_TOOLS = ("numpy", "pytest", "hypothesis", "setuptools")
 OPERATOR_TESTS = sorted(str(path) for path in (ROOT / "tests" / "python").glob("test_ops_*.py"))
 WHEEL_TESTS = str(ROOT / "tests" / "python" / "test_wheel.py")
@@ -31,6 +42,22 @@ def find_python(version: str) -> str | None:
         if said.returncode == 0 and said.stdout.strip() == version:
             return candidate
     return None
+
+
+def check_beside_old_torch(wheel: Path) -> None:
+    """Raises RuntimeError where pip would touch an installed torch that is older than ours."""
+    with tempfile.TemporaryDirectory(prefix="jenga-wheel-") as folder:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        packages = next(Path(folder).glob("lib/python*/site-packages"))
+        (packages / "torch-2.8.0.dist-info").mkdir()
+        (packages / "torch-2.8.0.dist-info" / "METADATA").write_text(OLD_TORCH)
+        report = Path(folder, "report.json")
+        pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--dry-run", "--report", str(report), str(wheel)], check=True)
+        planned = {entry["metadata"]["name"] for entry in json.loads(report.read_text())["install"]}
+    if planned != {"comfyui-jenga", "psutil"}:
+        raise RuntimeError(f"check_wheel: pip must install our wheel and psutil alone, got {sorted(planned)}")
+    print("check_wheel: beside torch 2.8.0 pip would install", *sorted(planned), flush=True)
 
 
 def check(python: str, torch: str, wheel: Path) -> None:
@@ -52,9 +79,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--all", action="store_true", help="a missing interpreter is an error")
+    parser.add_argument("--matrix", action="store_true", help="every Python and torch that we support")
     arguments = parser.parse_args()
+    check_beside_old_torch(arguments.wheel.resolve())
     missing = []
-    for version, torch in ENVIRONMENTS:
+    for version, torch in MATRIX if arguments.matrix else ENVIRONMENTS:
         python = find_python(version)
         if python is None:
             missing.append(version)

@@ -20,14 +20,13 @@ def run_python(code, **environment):
     )
 
 
-def load_elsewhere(tmp_path, code="print(ops.native_status())"):
-    """ops.py in a package of its own without libraries."""
+def load_elsewhere(tmp_path, code="print(ops.native_status())", torch_version=torch.__version__):
+    """ops.py in a package of its own without libraries, under a torch that says it is this one."""
     package = tmp_path / "elsewhere"
     (package / "carving").mkdir(parents=True)
     shutil.copy(SOURCE, package / "carving" / "ops.py")
-    return package, lambda: run_python(
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom elsewhere.carving import ops\n{code}"
-    )
+    prelude = f"import sys, torch; sys.path.insert(0, {str(tmp_path)!r}); torch.__version__ = {str(torch_version)!r}"
+    return package, lambda: run_python(f"{prelude}\nfrom elsewhere.carving import ops\n{code}")
 
 
 def test_import_without_a_library(tmp_path):
@@ -45,6 +44,14 @@ def test_import_with_a_broken_library(tmp_path):
     result = load()
     assert result.returncode == 0, result.stderr
     assert f"libjenga_cpu.so does not load under torch {torch.__version__}" in result.stdout
+
+
+def test_an_older_torch_is_named_and_no_library_is_loaded(tmp_path):
+    _, load = load_elsewhere(tmp_path, "print(ops.native_status())", torch_version="2.8.0+cu128")
+    result = load()
+    assert result.returncode == 0, result.stderr
+    assert "cpu=False, cuda=False, reason='torch must be 2.10 or newer" in result.stdout
+    assert "got 2.8.0+cu128" in result.stdout
 
 
 def test_status_is_true_to_the_dispatcher():
