@@ -4,6 +4,7 @@ Run inside a process that has ComfyUI on its path (conftest.py does). The safete
 ComfyUI would derive from the shapes.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -166,4 +167,5 @@ def make_all(folder: Path) -> None:
     hunyuan_video(folder / "hunyuan_image.safetensors", image=True)
     ltxv(folder / "ltxv.safetensors")
     ltxav(folder / "ltxav.safetensors")
-    minimax_h3(folder / "minimax_h3.safetensors")
+    if importlib.util.find_spec("comfy.ldm.minimax"):  # ComfyUI 0.16 does not have it
+        minimax_h3(folder / "minimax_h3.safetensors")
