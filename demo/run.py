@@ -18,6 +18,7 @@ from tqdm import tqdm
 from demo import clips, comfyui, figure, variants
 from demo.server import ROOT, Server, ServerError
 from jenga.report import compare
+from jenga.sampling.presets import DEFAULT, PRESETS
 
 WORKFLOW = ROOT / "workflows" / "demo_ab.json"
 WEIGHTS = ROOT / "demo" / "weights"
@@ -29,7 +30,7 @@ WARM_UP_STEPS = 2
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompt", help="words of the demo's vocabulary (default: the workflow's own prompt)")
-    parser.add_argument("--preset", default="turbo", choices=["base", "turbo", "flash", "3-stage"])
+    parser.add_argument("--preset", default=DEFAULT, choices=PRESETS)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--comfyui", help="folder of an installed ComfyUI (default: fetch one into .cache)")

@@ -5,7 +5,8 @@ from comfy_api.v0_0_2 import io
 
 import jenga
 from jenga.runtime.patch import CarvingSettings, parse_layers
-from jenga.sampling.presets import PRESETS
+from jenga.sampling import preset_words
+from jenga.sampling.presets import DEFAULT, PRESETS
 
 from .attention import patch_model
 from .host import runs, status
@@ -32,10 +33,8 @@ class Jenga(io.ComfyNode):
                 io.Combo.Input(
                     "preset",
                     options=[*PRESETS, "off"],
-                    default="turbo",
-                    tooltip="base: full size, keeps about 25 % of the key blocks, then 15 %. turbo: half of the steps "
-                    "at 75 % size, keeps 30 %, then 20 %. flash: the same, keeps 20 %, then 5 %. 3-stage: sizes 50 %, "
-                    "75 %, full. few-step: for 4 to 8 steps with a distilled LoRA at CFG 1. off: the model as it came.",
+                    default=DEFAULT,
+                    tooltip=preset_words.tooltip("off: the model as it came."),
                 ),
                 io.Combo.Input(
                     "step_reuse",

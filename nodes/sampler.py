@@ -8,7 +8,8 @@ from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from comfy_api.v0_0_2 import io
 
-from jenga.sampling.presets import PRESETS, StageRule
+from jenga.sampling import preset_words
+from jenga.sampling.presets import DEFAULT, PRESETS, StageRule
 from jenga.sampling.resolution import RESIZE_MODES
 
 from .host import runs
@@ -38,10 +39,8 @@ class JengaProgressiveSampler(io.ComfyNode):
                 io.Combo.Input(
                     "preset",
                     options=[*PRESETS, "custom"],
-                    default="turbo",
-                    tooltip="base: full size throughout. turbo: half of the steps at 75 % size. flash: turbo that "
-                    "keeps less. 3-stage: 50 %, 75 %, full. few-step: for 4 to 8 steps with a distilled LoRA at CFG 1. "
-                    "custom: the fields below.",
+                    default=DEFAULT,
+                    tooltip=preset_words.tooltip("custom: the fields below."),
                 ),
                 io.Combo.Input(
                     "step_reuse",

@@ -1,25 +1,34 @@
 """The schedules behind the presets: resolution and kept share by stage, and which steps are computed.
 
-STAGES holds the published numbers. `preset` turns them into stages and computed steps for any number of steps; at 50
-steps the result is the published one.
+A preset is one row of ROWS, with the published numbers. `preset` turns it into stages and computed steps for any number
+of steps; at 50 steps the result is the published one.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from numbers import Integral
+
+# Families with published schedules, by the names that STAGES and `preset` use, in words. "any": every other model.
+FAMILIES = {
+    "hunyuan-video": "HunyuanVideo",
+    "hunyuan-video-i2v": "HunyuanVideo image to video",
+    "wan-1.3b": "Wan 1.3B",
+    "wan-14b": "Wan 14B",
+    "any": "any other model",
+}
 
 
 @dataclass(frozen=True)
 class StageRule:
     """scale: of height and width. until: the stage ends after the step at this fraction of the schedule; 1.0 is the
-    end. shift_ratio: factor on the shift of the user's own schedule. drop: share of key blocks dropped; None leaves it
+    end. shift_ratio: factor on the shift of the user's own schedule. density: share of key blocks kept; None leaves it
     to Jenga Attention.
     """
 
     scale: float
     until: float
     shift_ratio: float
-    drop: float | None
+    density: float | None
 
 
 @dataclass(frozen=True)
@@ -41,43 +50,71 @@ class Preset:
     computed: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class PresetRow:
+    """What a preset is, before the number of steps is known.
+
+    purpose: in a few words, what it is for. stages: its rules. published: keys of FAMILIES whose published rules are
+    others. reuses_steps: whether it repeats the model's last output on some steps.
+    """
+
+    name: str
+    purpose: str
+    stages: tuple[StageRule, ...]
+    published: Mapping[str, tuple[StageRule, ...]] = field(default_factory=dict)
+    reuses_steps: bool = True
+
+    def rules(self, model_family: str) -> tuple[StageRule, ...]:
+        return self.published.get(model_family, self.stages)
+
+
 def _two(scale: float, ratio: float, first: float, second: float) -> tuple[StageRule, ...]:
     return StageRule(scale, 0.5, 1.0, first), StageRule(1.0, 1.0, ratio, second)
 
 
-def _three(*drops: float) -> tuple[StageRule, ...]:
+def _three(*densities: float) -> tuple[StageRule, ...]:
     scales, untils, ratios = (0.5, 0.75, 1.0), (0.3, 0.5, 1.0), (1.0, 9 / 7, 11 / 7)
-    return tuple(StageRule(*row) for row in zip(scales, untils, ratios, drops, strict=True))
+    return tuple(StageRule(*row) for row in zip(scales, untils, ratios, densities, strict=True))
 
 
-# Ours, for 4 to 8 steps at CFG 1 with a distilled LoRA. A dense warm-up would cost half of such a run, so all steps are
-# carved: at the shares published for the five-step model, where compensation stands in for the warm-up. The small stage
-# is short (two steps of 4 to 7, three of 8), since every step decides more. The schedule keeps its shift: a distilled
-# model knows few noise levels. No step is reused: neighbouring steps have little in common.
-_FEW_STEP = StageRule(0.75, 0.25, 1.0, 0.7), StageRule(1.0, 1.0, 1.0, 0.8)
-
-_HUNYUAN = {
-    "base": _two(1.0, 1.0, 0.75, 0.85),
-    "turbo": _two(0.75, 9 / 7, 0.7, 0.8),
-    "flash": _two(0.75, 9 / 7, 0.8, 0.95),
-    "3-stage": _three(0.75, 0.85, 0.85),
-    "few-step": _FEW_STEP,
-}
-
-# Paper, except where a family has no published row of its own: those take HunyuanVideo's.
+# Numbers from the paper. A family without a published row of its own takes HunyuanVideo's.
+#
+# few-step is ours. A dense warm-up would cost half of such a run, so all steps are carved: at the shares published for
+# the five-step model, where compensation stands in for the warm-up. The small stage is short (two steps of 4 to 7,
+# three of 8), since every step decides more. The schedule keeps its shift: a distilled model knows few noise levels.
+# No step is reused: neighbouring steps have little in common.
+ROWS = (
+    PresetRow(
+        "base",
+        "the closest result",
+        _two(1.0, 1.0, 0.25, 0.15),
+        {"wan-14b": _two(1.0, 1.0, 0.3, 0.2)},
+    ),
+    PresetRow(
+        "turbo",
+        "the default",
+        _two(0.75, 9 / 7, 0.3, 0.2),
+        {"wan-1.3b": _two(0.75, 10 / 8, 0.25, 0.15), "wan-14b": _two(0.75, 10 / 8, 0.5, 0.1)},
+    ),
+    PresetRow("flash", "drafts", _two(0.75, 9 / 7, 0.2, 0.05)),
+    PresetRow("3-stage", "the fastest", _three(0.25, 0.15, 0.15)),
+    PresetRow(
+        "few-step",
+        "4 to 8 steps with a distilled LoRA at CFG 1",
+        (StageRule(0.75, 0.25, 1.0, 0.3), StageRule(1.0, 1.0, 1.0, 0.2)),
+        reuses_steps=False,
+    ),
+)
+PRESETS = tuple(row.name for row in ROWS)
+DEFAULT = "turbo"
 STAGES: dict[str, dict[str, tuple[StageRule, ...]]] = {
-    "hunyuan-video": _HUNYUAN,
-    "hunyuan-video-i2v": _HUNYUAN,
-    "wan-1.3b": {**_HUNYUAN, "base": _two(1.0, 1.0, 0.75, 0.85), "turbo": _two(0.75, 10 / 8, 0.75, 0.85)},
-    "wan-14b": {**_HUNYUAN, "base": _two(1.0, 1.0, 0.7, 0.8), "turbo": _two(0.75, 10 / 8, 0.5, 0.9)},
-    "any": _HUNYUAN,
+    family: {row.name: row.rules(family) for row in ROWS} for family in FAMILIES
 }
-PRESETS = tuple(_HUNYUAN)
 
 
 def reuses_steps(name: str) -> bool:
     """Whether a preset repeats the model's last output on some steps."""
-    return name != "few-step"
+    return next(row.reuses_steps for row in ROWS if row.name == name)
 
 
 def preset(name: str, model_family: str, steps: int) -> Preset:
@@ -111,15 +148,14 @@ def split(rules: Iterable[StageRule], steps: int, boundary: Callable[[float], in
     for rule in rules:
         stop = steps if rule.until >= 1 else min(max(boundary(rule.until), first), steps)
         if stop > first:
-            density = None if rule.drop is None else 1 - rule.drop
-            stages.append(Stage(first, stop, rule.scale, rule.shift_ratio, density))
+            stages.append(Stage(first, stop, rule.scale, rule.shift_ratio, rule.density))
         first = stop
     return tuple(stages)
 
 
-# (up to this fraction of the steps, distance to the next computed step at 50 steps)
+# Published lists of computed steps: (up to this fraction of the steps, distance to the next computed step at 50 steps).
 _GAPS = ((0.08, 1), (0.82, 3), (0.90, 2), (0.94, 1), (1.0, 2))
-_GAPS_I2V = ((0.06, 1), (0.14, 2), (0.80, 3), (0.88, 2), (1.0, 1))
+_GAPS_OF = {"hunyuan-video-i2v": ((0.06, 1), (0.14, 2), (0.80, 3), (0.88, 2), (1.0, 1))}
 FEWEST_STEPS = 12  # below this a reused step is too long a way
 
 
@@ -130,7 +166,7 @@ def computed_steps(steps: int, stages: tuple[Stage, ...], model_family: str = "a
     Distances keep their length in the schedule (six steps of 100 are three of 50), at least every second step is
     computed, and with fewer than 12 steps all are.
     """
-    gaps = _GAPS_I2V if model_family.endswith("i2v") else _GAPS
+    gaps = _GAPS_OF.get(model_family, _GAPS)
     longest = max(round(3 * steps / 50), 2) if steps >= FEWEST_STEPS else 1
     restarts = {b.first for a, b in zip(stages, stages[1:], strict=False) if a.scale != b.scale}
     if gaps is _GAPS:

@@ -1,0 +1,63 @@
+"""The presets in words, made from their rows: tooltips of the nodes, tables of the help pages and of the README."""
+
+from itertools import groupby
+
+from .presets import FAMILIES, ROWS, PresetRow, StageRule
+
+SHARES = {0.25: "a quarter of the steps", 0.5: "half of the steps"}
+
+
+def tooltip(last: str) -> str:
+    """What each preset does, a line each. last: the line of the node's own choice behind them."""
+    return "\n".join([*map(_line, ROWS), last])
+
+
+def table() -> str:
+    """Markdown: a row for each preset."""
+    rows = [(row.name, row.purpose, sizes(row.stages), kept(row), "yes" if row.reuses_steps else "no") for row in ROWS]
+    head = ("preset", "for", "size", "kept share of key blocks", "step reuse")
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *rows))
+
+
+def sizes(rules: tuple[StageRule, ...]) -> str:
+    """Which part of the steps runs at which size."""
+    groups = [(scale, list(group)[-1].until) for scale, group in groupby(rules, key=lambda rule: rule.scale)]
+    words = []
+    for scale, until in groups:
+        if until == 1:
+            words.append("then full size" if words else "full size")
+        elif words:
+            words.append(f"up to {_part(until).removesuffix(' of the steps')} at {_percent(scale)}")
+        else:
+            words.append(f"{_part(until)} at {_percent(scale)} size")
+    return ", ".join(words)
+
+
+def kept(row: PresetRow, of: str = "") -> str:
+    """Kept share of every stage, the word `of` behind it, and that of families with published numbers of their own."""
+    usual = _densities(row.stages)
+    others = {FAMILIES[family]: _densities(rules) for family, rules in row.published.items()}
+    words = "; ".join(f"{name}: {shares}" for name, shares in others.items() if shares != usual)
+    return f"{usual}{of}{f' ({words})' if words else ''}"
+
+
+def _line(row: PresetRow) -> str:
+    reuse = "" if row.reuses_steps else " No step reuse."
+    shares = kept(row, " of the key blocks")
+    return f"{row.name}, {row.purpose}: {sizes(row.stages)}. Keeps {shares}.{reuse}"
+
+
+def _densities(rules: tuple[StageRule, ...]) -> str:
+    if len({rule.scale for rule in rules}) > 1:  # the sizes say when it changes
+        return ", then ".join(_percent(rule.density) for rule in rules)
+    *firsts, last = rules
+    words = [f"{_percent(rule.density)} for {_part(rule.until)}" for rule in firsts]
+    return ", ".join([*words, f"{'then ' * bool(words)}{_percent(last.density)}"])
+
+
+def _part(fraction: float) -> str:
+    return SHARES.get(fraction, f"{_percent(fraction)} of the steps")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

@@ -1,0 +1,69 @@
+"""The words of the presets say what the rows hold, and the documents have them."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jenga.sampling import preset_words
+from jenga.sampling.presets import ROWS, STAGES
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def line(name: str) -> str:
+    return next(line for line in preset_words.tooltip("off.").splitlines() if line.startswith(f"{name},"))
+
+
+def test_every_family_with_numbers_of_its_own_is_named():
+    assert "Keeps 30 %, then 20 % of the key blocks" in line("turbo")
+    assert "Wan 14B: 50 %, then 10 %" in line("turbo")
+    assert "Wan 1.3B: 25 %, then 15 %" in line("turbo")
+    assert "Wan 14B: 30 % for half of the steps, then 20 %" in line("base")
+    assert "Wan" not in line("flash")
+    assert [round(rule.density, 9) for rule in STAGES["wan-14b"]["turbo"]] == [0.5, 0.1]
+
+
+def test_sizes_and_reuse_are_told():
+    assert preset_words.sizes(STAGES["any"]["base"]) == "full size"
+    assert preset_words.sizes(STAGES["any"]["turbo"]) == "half of the steps at 75 % size, then full size"
+    assert preset_words.sizes(STAGES["any"]["3-stage"]) == (
+        "30 % of the steps at 50 % size, up to half at 75 %, then full size"
+    )
+    assert [row.name for row in ROWS if line(row.name).endswith("No step reuse.")] == ["few-step"]
+
+
+def test_the_table_has_a_row_for_each_preset():
+    rows = preset_words.table().splitlines()[2:]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [row.name for row in ROWS]
+
+
+def check(root: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.write_tables", "--check"], cwd=root, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def write_tables():
+    """The script as a module of this process."""
+    from scripts import write_tables
+
+    return write_tables
+
+
+def test_the_documents_are_current():
+    result = check(ROOT)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_a_changed_row_is_noticed(write_tables, monkeypatch):
+    text = (ROOT / "web/docs/Jenga.md").read_text(encoding="utf-8")
+    assert write_tables.current(text) == text
+    changed = dataclasses.replace(ROWS[0], purpose="something else")
+    monkeypatch.setattr(preset_words, "ROWS", (changed, *ROWS[1:]))
+    assert "| base | something else |" in write_tables.current(text)
+    with pytest.raises(KeyError):
+        write_tables.current("<!-- table: nothing -->\n<!-- end -->")
