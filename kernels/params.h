@@ -35,7 +35,8 @@ using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
 using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
 
 // prepare_blocks: one pass over q, k, v (raster order) that writes k and v in carved layout and every mean that
-// selection and compensation need. A null output is not computed.
+// selection and compensation need. A null output is not computed. Context rows that context_bias masks (-inf) are
+// written as zeros and never read, so that whatever a masked token holds, NaN included, stays out of the arithmetic.
 struct PrepareBlocksParams {
   DataType dtype;
   const void* q;  // [B, H, S, D] raster order
@@ -43,6 +44,7 @@ struct PrepareBlocksParams {
   const void* v;
   Strides q_strides, k_strides, v_strides;
   const int32_t* token_index;  // [C + N]
+  const float* context_bias;   // [B, P] as block_sparse_attention gets it, or null: nothing is masked
   void* k_carved;              // [B, H, P + N, D] contiguous
   void* v_carved;              // [B, H, P + N, D] contiguous
   float* q_pool;               // [B, H, nq, D] means of q blocks
@@ -73,7 +75,8 @@ struct SelectBlocksParams {
 // context_bias), over the rows of the kept key blocks, and, where k_tail is given, one logit
 // softmax_scale * <q, k_tail[c]> + log(n_c) with value v_tail[c] for every tail cell c whose key block was dropped.
 // Context query row: all context rows with context_bias > -inf (its finite part is not added) and all video rows.
-// One softmax over everything; a row with nothing to attend gives out = 0, lse = -inf.
+// Masked rows of k_carved and v_carved (context_bias -inf, and the gap) must be finite: prepare_blocks makes them
+// zeros. One softmax over everything; a row with nothing to attend gives out = 0, lse = -inf.
 struct BlockSparseAttentionParams {
   DataType dtype;
   const void* q;         // [B, H, S, D] raster order
@@ -98,8 +101,8 @@ struct BlockSparseAttentionParams {
 };
 
 // pack_residual: residual = dense - carved per token and head, quantised symmetrically with one scale per token and
-// head: scale = max|r| / qmax (qmax 127 or 7), code = clamp(round_half_even(r / scale), -qmax, qmax); an all-zero row has
-// scale 0. int4: two codes a byte, even channel in the low nibble, two's complement.
+// head: scale = max|r| / qmax (qmax 127 or 7), code = clamp(round_half_even(r / scale), -qmax, qmax); an all-zero row
+// has scale 0. int4: two codes a byte, even channel in the low nibble, two's complement.
 struct PackResidualParams {
   DataType dtype;
   const void* dense;   // [B, H, S, D]

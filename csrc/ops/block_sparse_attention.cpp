@@ -5,25 +5,6 @@ namespace {
 
 constexpr const char* kOp = "block_sparse_attention";
 
-// float32 [B, P]; rows of the gap between context and video are no tokens and must stay out of the softmax.
-void check_context_bias(const Tensor& bias, const Tensor& q, int64_t num_context, int64_t padded_context) {
-  check_device(kOp, "context_bias", bias, "q", q);
-  check_dtype(kOp, "context_bias", bias, ScalarType::Float);
-  check_shape(kOp, "context_bias", bias, {q.size(0), padded_context});
-  check_no_grad(kOp, "context_bias", bias);
-  if (!bias.is_cpu()) return;
-  const auto* values = data<float>(bias);
-  for (int64_t b = 0; b < bias.size(0); ++b) {
-    for (int64_t i = 0; i < padded_context; ++i) {
-      const float value = values[b * bias.stride(0) + i * bias.stride(1)];
-      JENGA_REQUIRE(!std::isnan(value) && value < INFINITY, kOp, ": context_bias must hold finite values or -inf, got ",
-                    value, " in column ", i);
-      JENGA_REQUIRE(i < num_context || value == -INFINITY, kOp, ": context_bias must be -inf from column num_context (",
-                    num_context, ") on, got ", value, " in column ", i);
-    }
-  }
-}
-
 void check_tail(const BlockSparseAttentionArgs& args, int64_t cells) {
   JENGA_REQUIRE(args.k_tail.has_value() == args.v_tail.has_value(), kOp,
                 ": k_tail and v_tail must come together, got only ", args.k_tail ? "k_tail" : "v_tail");
@@ -77,15 +58,6 @@ ResidualType check_residual(const BlockSparseAttentionArgs& args) {
   return type;
 }
 
-std::optional<Tensor> array_or_none(const std::optional<Tensor>& t) {
-  return t ? std::optional(as_array(*t)) : std::nullopt;
-}
-
-template <typename T>
-const T* data_or_null(const std::optional<Tensor>& t) {
-  return t ? data<T>(*t) : nullptr;
-}
-
 }  // namespace
 
 BlockSparseAttentionCall make_block_sparse_attention(const BlockSparseAttentionArgs& args) {
@@ -115,7 +87,7 @@ BlockSparseAttentionCall make_block_sparse_attention(const BlockSparseAttentionA
   check_dtype(kOp, "kv_block_count", args.kv_block_count, ScalarType::Int);
   check_shape(kOp, "kv_block_count", args.kv_block_count, {batch, heads, num_q});
   check_token_index(kOp, args.token_index, q, tokens);
-  if (args.context_bias) check_context_bias(*args.context_bias, q, args.num_context, padded_context);
+  check_context_bias(kOp, args.context_bias, q, args.num_context);
   const int64_t cells = args.tail_block_size ? ceil_div(video, args.tail_block_size) : 0;
   check_tail(args, cells);
   const ResidualType residual_type = check_residual(args);
@@ -128,11 +100,11 @@ BlockSparseAttentionCall make_block_sparse_attention(const BlockSparseAttentionA
       .kv_block_index = as_array(index),
       .kv_block_count = as_array(args.kv_block_count),
       .token_index = as_array(args.token_index),
-      .context_bias = array_or_none(args.context_bias),
-      .k_tail = cells ? array_or_none(args.k_tail) : std::nullopt,
-      .v_tail = cells ? array_or_none(args.v_tail) : std::nullopt,
-      .residual = array_or_none(args.residual),
-      .residual_scale = array_or_none(args.residual_scale),
+      .context_bias = as_array(args.context_bias),
+      .k_tail = cells ? as_array(args.k_tail) : std::nullopt,
+      .v_tail = cells ? as_array(args.v_tail) : std::nullopt,
+      .residual = as_array(args.residual),
+      .residual_scale = as_array(args.residual_scale),
       .out = torch::stable::transpose(new_tensor(q, {batch, tokens, heads, head_dim}, q.scalar_type()), 1, 2),
       .lse = new_tensor(q, {batch, heads, tokens}, ScalarType::Float),
   };

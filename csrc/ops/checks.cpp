@@ -20,6 +20,26 @@ void check_token_index(const char* op, const Tensor& token_index, const Tensor& 
   }
 }
 
+void check_context_bias(const char* op, const std::optional<Tensor>& bias, const Tensor& q, int64_t num_context) {
+  if (!bias) return;
+  const int64_t padded_context = round_up(num_context, kContextAlignment);
+  check_device(op, "context_bias", *bias, "q", q);
+  check_dtype(op, "context_bias", *bias, ScalarType::Float);
+  check_shape(op, "context_bias", *bias, {q.size(0), padded_context});
+  check_no_grad(op, "context_bias", *bias);
+  if (!bias->is_cpu()) return;
+  const auto* values = static_cast<const float*>(bias->const_data_ptr());
+  for (int64_t b = 0; b < bias->size(0); ++b) {
+    for (int64_t i = 0; i < padded_context; ++i) {
+      const float value = values[b * bias->stride(0) + i * bias->stride(1)];
+      JENGA_REQUIRE(!std::isnan(value) && value < INFINITY, op, ": context_bias must hold finite values or -inf, got ",
+                    value, " in column ", i);
+      JENGA_REQUIRE(i < num_context || value == -INFINITY, op, ": context_bias must be -inf from column num_context (",
+                    num_context, ") on, got ", value, " in column ", i);
+    }
+  }
+}
+
 void check_block_lists(const char* op, const Tensor& index, const Tensor& count, int64_t num_kv_blocks) {
   if (!index.is_cpu()) return;
   const auto* list = static_cast<const int32_t*>(index.const_data_ptr());

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 
@@ -174,6 +175,10 @@ inline void check_softmax_scale(const char* op, double scale) {
 
 // int32 [S]. On the CPU also that it is a permutation: a wrong entry would read or leave foreign memory.
 void check_token_index(const char* op, const Tensor& token_index, const Tensor& q, int64_t tokens);
+
+// float32 [B, P], or none. On the CPU also that it is finite or -inf, and -inf from column num_context on: the rows of
+// the gap between context and video are no tokens and must stay out of the softmax.
+void check_context_bias(const char* op, const std::optional<Tensor>& bias, const Tensor& q, int64_t num_context);
 
 // int32 lists. On the CPU also counts in range and listed blocks ascending in [0, num_kv_blocks).
 void check_block_lists(const char* op, const Tensor& index, const Tensor& count, int64_t num_kv_blocks);

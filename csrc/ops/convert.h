@@ -24,8 +24,16 @@ inline DataType data_type(ScalarType type) {
 // [B, H, T, D] -> element strides.
 inline Strides strides_of(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2)}; }
 
+// A plain array that starts on 16 bytes. contiguous() returns the tensor itself where it is so, wherever it starts.
+inline Tensor as_array(const Tensor& t) {
+  Tensor array = torch::stable::contiguous(t);
+  const bool misaligned = array.is_cuda() && reinterpret_cast<uintptr_t>(array.const_data_ptr()) % 16 != 0;
+  return misaligned ? torch::stable::clone(array) : array;
+}
+
 // Kernels take any strides with a contiguous last dim; CUDA kernels load 16 bytes at a time, so there every row must
-// start on a 16-byte boundary too. What does not is copied.
+// start on a 16-byte boundary too. What does not is copied: contiguous() alone would return a contiguous tensor whose
+// first row is off that boundary as it is.
 inline Tensor with_loadable_rows(const Tensor& t) {
   bool loadable = t.stride(t.dim() - 1) == 1;
   if (t.is_cuda()) {
@@ -33,14 +41,11 @@ inline Tensor with_loadable_rows(const Tensor& t) {
     loadable = loadable && reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0;
     for (int64_t d = 0; d + 1 < t.dim(); ++d) loadable = loadable && (t.size(d) == 1 || t.stride(d) * bytes % 16 == 0);
   }
-  return loadable ? t : torch::stable::contiguous(t);
+  return loadable ? t : as_array(t);
 }
 
-// For the small operands that kernels index as plain arrays. contiguous() returns the tensor itself where it is so.
-inline Tensor as_array(const Tensor& t) {
-  Tensor array = torch::stable::contiguous(t);
-  const bool misaligned = array.is_cuda() && reinterpret_cast<uintptr_t>(array.const_data_ptr()) % 16 != 0;
-  return misaligned ? torch::stable::clone(array) : array;
+inline std::optional<Tensor> as_array(const std::optional<Tensor>& t) {
+  return t ? std::optional(as_array(*t)) : std::nullopt;
 }
 
 inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType type) {
@@ -50,6 +55,11 @@ inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> size
 template <typename T>
 const T* data(const Tensor& t) {
   return static_cast<const T*>(t.const_data_ptr());
+}
+
+template <typename T>
+const T* data_or_null(const std::optional<Tensor>& t) {
+  return t ? data<T>(*t) : nullptr;
 }
 
 template <typename T>

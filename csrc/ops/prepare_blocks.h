@@ -1,6 +1,7 @@
 // prepare_blocks: checks, outputs and kernel parameters, the same for CPU and CUDA.
 #pragma once
 
+#include <optional>
 #include <tuple>
 
 #include "csrc/ops/convert.h"
@@ -10,6 +11,7 @@ namespace jenga::ops {
 struct PrepareBlocksCall {
   PrepareBlocksParams params;
   Tensor q, k, v, token_index;  // keep alive what params points to
+  std::optional<Tensor> context_bias;
   Tensor k_carved, v_carved, q_pool, k_pool, k_tail, v_tail;
 
   std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> outputs() const {
@@ -19,7 +21,8 @@ struct PrepareBlocksCall {
 
 inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
                                              const Tensor& token_index, int64_t num_context, int64_t q_block_size,
-                                             int64_t kv_block_size, int64_t tail_block_size) {
+                                             int64_t kv_block_size, int64_t tail_block_size,
+                                             const std::optional<Tensor>& context_bias) {
   constexpr const char* kOp = "prepare_blocks";
   check_attention_tensor(kOp, "q", q);
   const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
@@ -30,6 +33,7 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
   check_kv_block_size(kOp, kv_block_size);
   check_tail_block_size(kOp, tail_block_size, kv_block_size);
   check_token_index(kOp, token_index, q, tokens);
+  check_context_bias(kOp, context_bias, q, num_context);
 
   const int64_t video = tokens - num_context;
   const int64_t carved_tokens = round_up(num_context, kContextAlignment) + video;
@@ -41,6 +45,7 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .k = with_loadable_rows(k),
       .v = with_loadable_rows(v),
       .token_index = as_array(token_index),
+      .context_bias = as_array(context_bias),
       .k_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
       .v_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
       .q_pool = new_tensor(q, {batch, heads, ceil_div(video, q_block_size), head_dim}, ScalarType::Float),
@@ -57,6 +62,7 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .k_strides = strides_of(call.k),
       .v_strides = strides_of(call.v),
       .token_index = data<int32_t>(call.token_index),
+      .context_bias = data_or_null<float>(call.context_bias),
       .k_carved = call.k_carved.mutable_data_ptr(),
       .v_carved = call.v_carved.mutable_data_ptr(),
       .q_pool = mutable_data<float>(call.q_pool),

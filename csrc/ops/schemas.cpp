@@ -10,7 +10,8 @@ STABLE_TORCH_LIBRARY(jenga, m) {
   m.def("pool_blocks(Tensor x, int block_size, Tensor? mask=None) -> (Tensor, Tensor)");
   m.def(
       "prepare_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_block_size, "
-      "int kv_block_size, int tail_block_size) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "int kv_block_size, int tail_block_size, Tensor? context_bias=None) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "select_blocks(Tensor q_pool, Tensor k_pool, Tensor? adjacency, int min_blocks, float top_p, "
       "float softmax_scale) -> (Tensor, Tensor)");

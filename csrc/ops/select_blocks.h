@@ -48,14 +48,14 @@ inline SelectBlocksCall make_select_blocks(const Tensor& q_pool, const Tensor& k
       .params = {},
       .q_pool = as_array(q_pool),
       .k_pool = as_array(k_pool),
-      .adjacency = adjacency ? std::optional(as_array(*adjacency)) : std::nullopt,
+      .adjacency = as_array(adjacency),
       .kv_block_index = new_tensor(q_pool, {batch, heads, num_q, max_kv}, ScalarType::Int),
       .kv_block_count = new_tensor(q_pool, {batch, heads, num_q}, ScalarType::Int),
   };
   call.params = {
       .q_pool = data<float>(call.q_pool),
       .k_pool = data<float>(call.k_pool),
-      .adjacency = call.adjacency ? data<uint8_t>(*call.adjacency) : nullptr,
+      .adjacency = data_or_null<uint8_t>(call.adjacency),
       .kv_block_index = mutable_data<int32_t>(call.kv_block_index),
       .kv_block_count = mutable_data<int32_t>(call.kv_block_count),
       .batch = batch,

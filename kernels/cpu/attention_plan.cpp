@@ -1,15 +1,11 @@
 #include "kernels/cpu/attention_plan.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <memory>
-#include <new>
 #include <vector>
 
-#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/share.h"
 #include "kernels/numeric.h"
 
 namespace jenga::cpu {
@@ -17,6 +13,7 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr float kLog2E = 1.44269504088896340736f;
+constexpr int64_t kFloatBytes = sizeof(float);
 constexpr int64_t kPackedFloatsPerGroup = int64_t{1} << 27;  // 512 MiB of panels at a time
 
 // One work item: query rows of one head. Video rows share the list of their query block.
@@ -54,50 +51,43 @@ class Attention {
     const int64_t heads = p_.batch * p_.heads;
     const int64_t head_floats = tiles_ * (k_tile_floats_ + v_tile_floats_);
     const int64_t group = std::clamp<int64_t>(kPackedFloatsPerGroup / std::max<int64_t>(head_floats, 1), 1, heads);
-    k_panels_ = make_scratch(group * tiles_ * k_tile_floats_);
-    v_panels_ = make_scratch(group * tiles_ * v_tile_floats_);
+    k_panels_ = make_scratch(group * tiles_ * k_tile_floats_ * kFloatBytes);
+    v_panels_ = make_scratch(group * tiles_ * v_tile_floats_ * kFloatBytes);
     for (first_head_ = 0; first_head_ < heads; first_head_ += group) {
       const int64_t last_head = std::min(first_head_ + group, heads);
-      share((last_head - first_head_) * tiles_, [this](Worker&, int64_t i) { pack(i); });
+      share(parallel_for_, (last_head - first_head_) * tiles_, 0, [this](std::byte*, int64_t i) { pack(i); });
       group_items_.clear();
       for (const Item& item : items_) {
         if (item.head >= first_head_ && item.head < last_head) group_items_.push_back(&item);
       }
-      share(static_cast<int64_t>(group_items_.size()),
-            [this](Worker& worker, int64_t i) { attend(worker, *group_items_[i]); });
+      share(parallel_for_, static_cast<int64_t>(group_items_.size()), Worker(*this, nullptr).bytes,
+            [this](std::byte* scratch, int64_t i) { attend(Worker(*this, scratch), *group_items_[i]); });
     }
   }
 
  private:
+  // What a thread needs for one item: pieces of its scratch, each on a cache line. Nothing in it can grow.
   struct Worker {
-    explicit Worker(int64_t scratch_floats) : scratch(make_scratch(scratch_floats)) {}
-    Scratch scratch;
-    std::vector<AttentionTile> tiles;
-    std::vector<uint8_t> kept;
-    std::vector<float> tail_bias;
-  };
+    Worker(const Attention& a, std::byte* memory) {
+      const auto cut = [&](int64_t size) {
+        std::byte* const piece = memory ? memory + bytes : nullptr;
+        bytes += round_up(size, 64);
+        return piece;
+      };
+      scratch = reinterpret_cast<float*>(cut(attend_scratch_floats(a.p_.head_dim) * kFloatBytes));
+      tail_bias = reinterpret_cast<float*>(cut(a.tail_tiles_ * kTileKeys * kFloatBytes));
+      tiles = reinterpret_cast<AttentionTile*>(cut(a.tiles_ * static_cast<int64_t>(sizeof(AttentionTile))));
+      kept = reinterpret_cast<uint8_t*>(cut(a.nkv_));
+    }
+    void push(const AttentionTile& tile) { tiles[num_tiles++] = tile; }
 
-  // Runs work(worker, i) for every i < count. Threads take the next index from a counter, so that long items that come
-  // first are balanced by the short ones at the end, however the caller's pool cuts the range.
-  template <typename Work>
-  void share(int64_t count, Work work) {
-    struct Shared {
-      std::atomic<int64_t> next{0};
-      int64_t count, scratch_floats;
-      Work& work;
-    } shared{.count = count, .scratch_floats = attend_scratch_floats(p_.head_dim), .work = work};
-    if (count == 0) return;
-    parallel_for_(
-        0, count, 1,
-        [](int64_t, int64_t, void* context) {
-          auto& s = *static_cast<Shared*>(context);
-          int64_t i = s.next++;
-          if (i >= s.count) return;
-          Worker worker(s.scratch_floats);
-          for (; i < s.count; i = s.next++) s.work(worker, i);
-        },
-        &shared);
-  }
+    int64_t bytes = 0;
+    float* scratch;        // of the tier's attend
+    float* tail_bias;      // [tail tiles, kTileKeys]
+    AttentionTile* tiles;  // at most all tiles of a head
+    int64_t num_tiles = 0;
+    uint8_t* kept;  // [nkv]
+  };
 
   void make_biases() {
     context_bias_.assign(p_.batch * context_tiles_ * kTileKeys, kMinusInfinity);
@@ -137,8 +127,8 @@ class Attention {
     job.k_stride = p_.k_strides.token;
     job.v_stride = p_.v_strides.token;
     job.head_dim = p_.head_dim;
-    job.k_tile = k_panels_.get() + index * k_tile_floats_;
-    job.v_tile = v_panels_.get() + index * v_tile_floats_;
+    job.k_tile = k_panel(index);
+    job.v_tile = v_panel(index);
     const int64_t k_head = b * p_.k_strides.batch + h * p_.k_strides.head;
     const int64_t v_head = b * p_.v_strides.batch + h * p_.v_strides.head;
     const int64_t size = element_size(p_.dtype);
@@ -164,10 +154,12 @@ class Attention {
     tier_.pack(job);
   }
 
+  float* k_panel(int64_t index) const { return reinterpret_cast<float*>(k_panels_.get()) + index * k_tile_floats_; }
+  float* v_panel(int64_t index) const { return reinterpret_cast<float*>(v_panels_.get()) + index * v_tile_floats_; }
+
   AttentionTile tile(int64_t head, int64_t t, int64_t keys, const float* bias) const {
     const int64_t index = (head - first_head_) * tiles_ + t;
-    return {k_panels_.get() + index * k_tile_floats_, v_panels_.get() + index * v_tile_floats_, value_stride_, keys,
-            bias};
+    return {k_panel(index), v_panel(index), value_stride_, keys, bias};
   }
 
   void push_context(Worker& worker, int64_t head, const std::vector<float>& biases) const {
@@ -177,7 +169,7 @@ class Attention {
       const auto masked = [](float x) { return x == kMinusInfinity; };
       if (std::all_of(bias, bias + kTileKeys, masked)) continue;
       const int64_t keys = std::min(kTileKeys, p_.num_context - t * kTileKeys);
-      worker.tiles.push_back(tile(head, t, keys, std::all_of(bias, bias + kTileKeys, none) ? nullptr : bias));
+      worker.push(tile(head, t, keys, std::all_of(bias, bias + kTileKeys, none) ? nullptr : bias));
     }
   }
 
@@ -190,34 +182,33 @@ class Attention {
                 head % p_.heads * p_.v_strides.head + (context_rows_ + t * kTileKeys) * p_.v_strides.token;
       entry.v_stride = p_.v_strides.token;
     }
-    worker.tiles.push_back(entry);
+    worker.push(entry);
   }
 
   // A cell of n tokens stands for them with a logit of log n; the cells of kept blocks are masked out.
   void push_tail(Worker& worker, int64_t head) const {
     const int64_t cells_per_block = p_.kv_block_size / p_.tail_block_size;
-    worker.tail_bias.assign(tail_tiles_ * kTileKeys, kMinusInfinity);
+    std::fill_n(worker.tail_bias, tail_tiles_ * kTileKeys, kMinusInfinity);
     for (int64_t c = 0; c < num_cells_; ++c) {
       if (worker.kept[c / cells_per_block]) continue;
       const int64_t tokens = std::min(p_.tail_block_size, p_.num_video - c * p_.tail_block_size);
       worker.tail_bias[c] = std::log2(static_cast<float>(tokens));
     }
     for (int64_t t = 0; t < tail_tiles_; ++t) {
-      const float* bias = worker.tail_bias.data() + t * kTileKeys;
+      const float* bias = worker.tail_bias + t * kTileKeys;
       if (std::all_of(bias, bias + kTileKeys, [](float x) { return x == kMinusInfinity; })) continue;
       const int64_t keys = std::min(kTileKeys, num_cells_ - t * kTileKeys);
-      worker.tiles.push_back(tile(head, context_tiles_ + video_tiles_ + t, keys, bias));
+      worker.push(tile(head, context_tiles_ + video_tiles_ + t, keys, bias));
     }
   }
 
-  void attend(Worker& worker, const Item& item) const {
-    worker.tiles.clear();
+  void attend(Worker worker, const Item& item) const {
     if (item.q_block < 0) {
       push_context(worker, item.head, context_mask_);
       for (int64_t t = 0; t < video_tiles_; ++t) push_video(worker, item.head, t);
     } else {
       push_context(worker, item.head, context_bias_);
-      worker.kept.assign(nkv_, 0);
+      std::fill_n(worker.kept, nkv_, uint8_t{0});
       const int64_t list = item.head * nq_ + item.q_block, tiles_per_block = p_.kv_block_size / kTileKeys;
       for (int64_t i = 0; i < p_.kv_block_count[list]; ++i) {
         const int64_t block = p_.kv_block_index[list * p_.max_kv + i];
@@ -231,9 +222,9 @@ class Attention {
                   .head = item.head % p_.heads,
                   .first_row = item.first_row,
                   .rows = item.rows,
-                  .tiles = worker.tiles.data(),
-                  .num_tiles = static_cast<int64_t>(worker.tiles.size()),
-                  .scratch = worker.scratch.get()});
+                  .tiles = worker.tiles,
+                  .num_tiles = worker.num_tiles,
+                  .scratch = worker.scratch});
   }
 
   const BlockSparseAttentionParams& p_;

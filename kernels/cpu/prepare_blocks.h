@@ -5,6 +5,8 @@
 // run follow one another, since where tokens are major their rows lie in the same pages.
 #pragma once
 
+#include <limits>
+
 #include "kernels/params.h"
 
 namespace jenga::cpu {
@@ -81,11 +83,18 @@ void run_means(const RunSource& s, int64_t cell_size, void* cells, int64_t block
   }
 }
 
+// context_bias: of this batch row, or null. A masked row is not read.
 template <DataType kType>
-void prepare_context(const PrepareBlocksParams& p, const void* x, int64_t token_stride, void* carved) {
+void prepare_context(const PrepareBlocksParams& p, const void* x, int64_t token_stride, const float* context_bias,
+                     void* carved) {
   const int64_t context_rows = round_up(p.num_context, kContextAlignment), row_bytes = p.head_dim * element_size(kType);
   for (int64_t c = 0; c < p.num_context; ++c) {
-    std::memcpy(at(carved, c * p.head_dim, kType), at(x, p.token_index[c] * token_stride, kType), row_bytes);
+    void* const row = at(carved, c * p.head_dim, kType);
+    if (context_bias && context_bias[c] == -std::numeric_limits<float>::infinity()) {
+      std::memset(row, 0, row_bytes);
+    } else {
+      std::memcpy(row, at(x, p.token_index[c] * token_stride, kType), row_bytes);
+    }
   }
   std::memset(at(carved, p.num_context * p.head_dim, kType), 0, (context_rows - p.num_context) * row_bytes);
 }
@@ -133,8 +142,9 @@ void prepare_range(int64_t begin, int64_t end, void* context) {
       continue;
     }
     const int64_t b = head / p.heads, h = head % p.heads, carved = head * carved_rows * p.head_dim;
+    const float* bias = p.context_bias ? p.context_bias + b * (carved_rows - p.num_video) : nullptr;
     auto carve = [&](const void* x, const Strides& s, void* out) {
-      if (out) prepare_context<kType>(p, at(x, b * s.batch + h * s.head, kType), s.token, at(out, carved, kType));
+      if (out) prepare_context<kType>(p, at(x, b * s.batch + h * s.head, kType), s.token, bias, at(out, carved, kType));
     };
     carve(p.k, p.k_strides, p.k_carved);
     carve(p.v, p.v_strides, p.v_carved);

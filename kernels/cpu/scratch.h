@@ -1,4 +1,4 @@
-// Cache-line aligned floats, not cleared. For files without instruction-set flags only: templates here are weak
+// Cache-line aligned memory, not cleared. For files without instruction-set flags only: functions here are weak
 // symbols.
 #pragma once
 
@@ -11,15 +11,20 @@
 namespace jenga::cpu {
 
 struct FreeScratch {
-  void operator()(float* data) const { std::free(data); }
+  void operator()(void* data) const { std::free(data); }
 };
-using Scratch = std::unique_ptr<float[], FreeScratch>;
+using Scratch = std::unique_ptr<std::byte[], FreeScratch>;
 
-inline Scratch make_scratch(int64_t floats) {
-  const auto bytes = static_cast<size_t>(round_up(floats * 4 + 64, 64));
-  auto* data = static_cast<float*>(std::aligned_alloc(64, bytes));
-  if (!data) throw std::bad_alloc();
-  return Scratch(data);
+// Null where there is no memory: for use inside parallel_for, where nothing may throw.
+inline Scratch try_scratch(int64_t bytes) noexcept {
+  const auto rounded = static_cast<size_t>(round_up(bytes + 64, 64));
+  return Scratch(static_cast<std::byte*>(std::aligned_alloc(64, rounded)));
+}
+
+inline Scratch make_scratch(int64_t bytes) {
+  Scratch scratch = try_scratch(bytes);
+  if (!scratch) throw std::bad_alloc();
+  return scratch;
 }
 
 }  // namespace jenga::cpu

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <vector>
+
+#include "kernels/cpu/share.h"
 
 namespace jenga::cpu {
 namespace {
@@ -15,9 +16,11 @@ uint32_t ordered_key(float score) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+// What the choice of one row works on, `size` entries each.
 struct Row {
-  std::vector<float> scores, weights;
-  std::vector<uint32_t> keys;
+  float *scores, *weights;
+  uint32_t* keys;
+  int64_t size;
 };
 
 // Where a descending walk over the scores stops: all scores above `key`, and the first `ties` (by index) that equal it.
@@ -36,7 +39,7 @@ Threshold descend(const Row& row, bool with_mass, Stops stops) {
   for (int shift = 24; shift >= 0; shift -= 8) {
     int64_t sizes[256] = {};
     double weights[256] = {};
-    for (size_t i = 0; i < row.keys.size(); ++i) {
+    for (int64_t i = 0; i < row.size; ++i) {
       if ((row.keys[i] & prefix_mask) != prefix) continue;
       const uint32_t bucket = (row.keys[i] >> shift) & 255u;
       ++sizes[bucket];
@@ -61,10 +64,9 @@ Threshold descend(const Row& row, bool with_mass, Stops stops) {
 
 // The length of the smallest prefix whose mass exceeds top_p.
 int64_t count_for_mass(const Row& row, float top_p) {
-  const auto size = static_cast<int64_t>(row.keys.size());
-  if (top_p >= 1.0f) return size;
+  if (top_p >= 1.0f) return row.size;
   double total = 0;
-  for (const float weight : row.weights) total += weight;
+  for (int64_t i = 0; i < row.size; ++i) total += row.weights[i];
   const double wanted = top_p * total;
   double mass_above = 0;
   const Threshold t = descend(row, true, [&](int64_t, double mass, int64_t, double weight) {
@@ -73,26 +75,26 @@ int64_t count_for_mass(const Row& row, float top_p) {
   });
   double mass = mass_above;
   int64_t need = t.above;
-  for (size_t i = 0; i < row.keys.size() && mass <= wanted; ++i) {
+  for (int64_t i = 0; i < row.size && mass <= wanted; ++i) {
     if (row.keys[i] != t.key) continue;
     mass += row.weights[i];
     ++need;
   }
-  return std::min(size, need);
+  return std::min(row.size, need);
 }
 
 struct Selection {
   const SelectBlocksParams& p;
   const SelectionTier& tier;
 
-  void run_row(Row& row, int64_t index) const {
+  void run_row(const Row& row, int64_t index) const {
     const int64_t head = index / p.num_q_blocks, size = p.num_kv_blocks;
     tier.score(p.q_pool + index * p.head_dim, p.k_pool + head * size * p.head_dim, size, p.head_dim, p.softmax_scale,
-               row.scores.data());
+               row.scores);
     for (int64_t j = 0; j < size; ++j) row.keys[j] = ordered_key(row.scores[j]);
     int64_t need = p.min_blocks;
     if (p.top_p > 0) {
-      tier.weigh(row.scores.data(), size, row.weights.data());
+      tier.weigh(row.scores, size, row.weights);
       need = std::max(need, count_for_mass(row, p.top_p));
     }
     need = std::min(std::max<int64_t>(need, 1), size);
@@ -119,16 +121,16 @@ struct Selection {
 }  // namespace
 
 void run_selection(const SelectBlocksParams& params, ParallelFor parallel_for, const SelectionTier& tier) {
-  Selection selection{params, tier};
-  parallel_for(
-      0, params.batch * params.heads * params.num_q_blocks, 1,
-      [](int64_t begin, int64_t end, void* context) {
-        const auto& s = *static_cast<const Selection*>(context);
-        const auto size = static_cast<size_t>(s.p.num_kv_blocks);
-        Row row{std::vector<float>(size), std::vector<float>(size), std::vector<uint32_t>(size)};
-        for (int64_t i = begin; i < end; ++i) s.run_row(row, i);
-      },
-      &selection);
+  const Selection selection{params, tier};
+  const int64_t size = params.num_kv_blocks, row_bytes = round_up(size * 4, 64);
+  share(parallel_for, params.batch * params.heads * params.num_q_blocks, 3 * row_bytes,
+        [&](std::byte* scratch, int64_t index) {
+          selection.run_row({.scores = reinterpret_cast<float*>(scratch),
+                             .weights = reinterpret_cast<float*>(scratch + row_bytes),
+                             .keys = reinterpret_cast<uint32_t*>(scratch + 2 * row_bytes),
+                             .size = size},
+                            index);
+        });
 }
 
 }  // namespace jenga::cpu

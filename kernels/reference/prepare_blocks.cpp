@@ -1,5 +1,6 @@
 // Carved copies of k and v, and means over runs of video tokens in curve order.
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/numeric.h"
 #include "kernels/reference/reference.h"
@@ -23,14 +24,17 @@ void means(const PrepareBlocksParams& p, const void* x, int64_t head_offset, int
   }
 }
 
-void carve(const PrepareBlocksParams& p, const void* x, int64_t head_offset, int64_t token_stride, void* carved,
-           int64_t carved_offset) {
+// context_bias: of this batch row, or null.
+void carve(const PrepareBlocksParams& p, const void* x, int64_t head_offset, int64_t token_stride,
+           const float* context_bias, void* carved, int64_t carved_offset) {
   const int64_t context_rows = round_up(p.num_context, kContextAlignment);
   for (int64_t row = 0; row < context_rows + p.num_video; ++row) {
+    const bool masked = row < context_rows && context_bias && std::isinf(context_bias[row]);
     const bool gap = row >= p.num_context && row < context_rows;
     const int64_t i = row < p.num_context ? row : row - context_rows + p.num_context;
     for (int64_t d = 0; d < p.head_dim; ++d) {
-      const float value = gap ? 0.0f : load_element(x, head_offset + p.token_index[i] * token_stride + d, p.dtype);
+      const float value =
+          gap || masked ? 0.0f : load_element(x, head_offset + p.token_index[i] * token_stride + d, p.dtype);
       store_element(carved, carved_offset + row * p.head_dim + d, p.dtype, value);
     }
   }
@@ -46,8 +50,9 @@ void prepare_blocks(const PrepareBlocksParams& p) {
       const int64_t q = b * p.q_strides.batch + h * p.q_strides.head;
       const int64_t k = b * p.k_strides.batch + h * p.k_strides.head;
       const int64_t v = b * p.v_strides.batch + h * p.v_strides.head;
-      if (p.k_carved) carve(p, p.k, k, p.k_strides.token, p.k_carved, head * carved_rows * p.head_dim);
-      if (p.v_carved) carve(p, p.v, v, p.v_strides.token, p.v_carved, head * carved_rows * p.head_dim);
+      const float* bias = p.context_bias ? p.context_bias + b * round_up(p.num_context, kContextAlignment) : nullptr;
+      if (p.k_carved) carve(p, p.k, k, p.k_strides.token, bias, p.k_carved, head * carved_rows * p.head_dim);
+      if (p.v_carved) carve(p, p.v, v, p.v_strides.token, bias, p.v_carved, head * carved_rows * p.head_dim);
       auto pool = [&](float* out, const void* x, int64_t offset, int64_t token_stride, int64_t block_size) {
         if (!out) return;
         out += head * ceil_div(p.num_video, block_size) * p.head_dim;

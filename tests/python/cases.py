@@ -27,13 +27,14 @@ class Case:
     before: int = 0  # context tokens in front of the video, in raster order
     after: int = 0  # and behind it
     masked: int = 0  # so many of the last context columns are never attended
+    masked_nan: bool = False  # keys and values of masked columns hold NaN
     text_logit_bias: float = 0.0  # on the columns of `before`
     q_block_size: int = 128
     kv_block_size: int = 64
     tail_block_size: int = 64
     lists: str = "selected"  # selected | random | empty | full
     density: float = 0.3
-    layout: str = "bhsd"  # bhsd | bshd | packed | unaligned | expanded
+    layout: str = "bhsd"  # bhsd | bshd | packed | unaligned | offset | expanded
     residual: str = "none"  # none | float | int8 | int4
     structured: bool = False  # smooth fields over the grid instead of independent noise
     logit_std: float = 1.5  # of softmax_scale * q k
@@ -75,10 +76,12 @@ CASES = (
     Case("text bias", before=33, text_logit_bias=0.7),
     Case("masked context", before=25, after=40, masked=29),
     Case("all context masked", before=16, masked=16, text_logit_bias=0.5),
+    Case("masked context holds NaN", before=25, after=40, masked=29, masked_nan=True, batch=2),
     Case("batch 3", batch=3, heads=1, before=9, masked=4),
     Case("token-major strides", layout="bshd", before=12),
     Case("one packed qkv", layout="packed", after=5),
     Case("unaligned storage", layout="unaligned", before=11),
+    Case("contiguous, off alignment", layout="offset", before=11, residual="float"),
     Case("expanded heads", layout="expanded"),
     Case("head dim 8", head_dim=8, before=3),
     Case("head dim 40", head_dim=40),
@@ -133,9 +136,14 @@ def make_inputs(case: Case, dtype: torch.dtype, device: str = "cpu", seed: int =
     softmax_scale = case.logit_std / math.sqrt(case.head_dim)
     q, k, v = (x.to(device) for x in _draw_qkv(case, dtype, generator))
     bias = _context_bias(case)
+    if case.masked_nan:
+        columns = token_index(case)[: case.num_context].long()
+        for row in range(case.batch):
+            masked = columns[bias[row, : case.num_context] == -math.inf].to(device)
+            k[row, :, masked] = v[row, :, masked] = math.nan
     residual, residual_scale = _draw_residual(case, dtype, generator)
     on_device = [None if x is None else x.to(device) for x in (bias, residual, residual_scale)]
-    layouts = {"bshd": _token_major, "packed": _token_major, "unaligned": _unaligned}
+    layouts = {"bshd": _token_major, "packed": _token_major, "unaligned": _unaligned, "offset": _offset}
     if case.layout == "packed":
         q, k, v = torch.stack([x.transpose(1, 2) for x in (q, k, v)], dim=2).transpose(1, 3).unbind(2)
     elif case.layout == "expanded":
@@ -196,6 +204,12 @@ def _unaligned(x: Tensor) -> Tensor:
     return view
 
 
+def _offset(x: Tensor) -> Tensor:
+    """The same values, contiguous, one element into a storage: rows of 16-byte multiples, none of which is aligned."""
+    view = x.new_empty(x.numel() + 1)[1:].view(x.shape)
+    return view.copy_(x)
+
+
 def select_lists(
     case: Case, q_pool: Tensor, k_pool: Tensor, softmax_scale: float, seed: int = 1
 ) -> tuple[Tensor, Tensor]:
@@ -230,6 +244,7 @@ def run(case: Case, inputs: Inputs, lists: tuple[Tensor, Tensor] | None = None) 
         case.q_block_size,
         case.kv_block_size,
         case.tail_block_size,
+        inputs.context_bias,
     )
     if lists is None:
         lists = select_lists(case, prepared.q_pool, prepared.k_pool, inputs.softmax_scale)

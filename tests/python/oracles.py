@@ -28,7 +28,16 @@ def cell_means(x: Tensor, cell_size: int) -> Tensor:
 
 
 def prepare_blocks(
-    q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size, compute=torch.float64
+    q,
+    k,
+    v,
+    token_index,
+    num_context,
+    q_block_size,
+    kv_block_size,
+    tail_block_size,
+    context_bias=None,
+    compute=torch.float64,
 ):
     """The six outputs by name, in the dtype `compute`."""
     rows = token_index.long()
@@ -36,7 +45,9 @@ def prepare_blocks(
     gap = -num_context % CONTEXT_ALIGNMENT
 
     def carve(x):
-        context, video = x[:, :, :num_context], x[:, :, num_context:]
+        context, video = x[:, :, :num_context].clone(), x[:, :, num_context:]
+        if context_bias is not None:
+            context.masked_fill_(context_bias[:, None, :num_context, None] == -math.inf, 0.0)
         return torch.cat([context, x.new_zeros(*x.shape[:2], gap, x.shape[3]), video], dim=2)
 
     video_q, video_k, video_v = (x[:, :, num_context:] for x in (q, k, v))

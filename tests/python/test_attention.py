@@ -192,6 +192,22 @@ def test_masked_context_is_as_if_it_were_not_there(backend):
     torch.testing.assert_close(whole.lse[:, :, : end + 5], short.lse, rtol=0, atol=1e-6)
 
 
+def test_what_masked_context_holds_is_never_seen(backend):
+    """NaN in the keys and values of masked columns changes nothing: bit for bit what zeros there give."""
+    end = 9 + GRID.num_tokens
+    q, k, v = draw(end + 20, batch=2)
+    mask = torch.ones(2, end + 20, dtype=torch.bool)
+    mask[0, end + 5 :] = mask[1, 3:6] = False
+    outs = []
+    for held in (0.0, torch.nan):
+        masked = [torch.where(mask[:, None, :, None], x, held) for x in (k, v)]
+        outs.append(
+            CarvedAttention(JengaConfig(density=0.3, backend=backend, strict=True))(q, *masked, GRID, 9, kv_mask=mask)
+        )
+    assert outs[1].out.isfinite().all() and outs[1].lse.isfinite().all()
+    assert torch.equal(outs[0].out, outs[1].out) and torch.equal(outs[0].lse, outs[1].lse)
+
+
 def test_every_mask_is_read_anew(backend):
     """Another mask, and the same mask changed in place, must not meet a cached bias."""
     attention = CarvedAttention(JengaConfig(backend=backend, strict=True))
@@ -351,6 +367,15 @@ def test_masked_video_means_dense_with_the_reason():
         RuntimeError, match="carved_attention: strict must not meet a fallback, got kv_mask has a False"
     ):
         CarvedAttention(JengaConfig(strict=True))(q, k, v, GRID, 7, kv_mask=mask)
+
+
+def test_what_masked_video_holds_is_never_seen():
+    q, k, v = draw(7 + GRID.num_tokens, batch=2)
+    mask = torch.ones(2, q.shape[2], dtype=torch.bool)
+    mask[1, 3] = mask[0, 100] = False
+    exact, plain = sdpa(q, k, v, mask[:, None, None])
+    k, v = (torch.where(mask[:, None, :, None], x, torch.nan) for x in (k, v))
+    oracles.assert_as_exact_as_torch(carved_attention(q, k, v, GRID, video_start=7, kv_mask=mask), exact, plain)
 
 
 def test_the_dense_fallback_keeps_the_text_bias():

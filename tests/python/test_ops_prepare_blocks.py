@@ -20,14 +20,15 @@ def prepare(case, inputs):
         case.q_block_size,
         case.kv_block_size,
         case.tail_block_size,
+        inputs.context_bias,
     )
 
 
 def oracle(case, inputs, compute):
     tensors = (x.cpu() for x in (inputs.q, inputs.k, inputs.v, inputs.token_index))
-    return oracles.prepare_blocks(
-        *tensors, case.num_context, case.q_block_size, case.kv_block_size, case.tail_block_size, compute
-    )
+    bias = None if inputs.context_bias is None else inputs.context_bias.cpu()
+    sizes = (case.q_block_size, case.kv_block_size, case.tail_block_size)
+    return oracles.prepare_blocks(*tensors, case.num_context, *sizes, bias, compute)
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)

@@ -69,7 +69,7 @@ def test_attention_is_the_formula(case, dtype):
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_preparation_is_the_formula(case):
     inputs = cases.make_inputs(case, torch.float32)
-    sizes = (case.num_context, case.q_block_size, case.kv_block_size, case.tail_block_size)
+    sizes = (case.num_context, case.q_block_size, case.kv_block_size, case.tail_block_size, inputs.context_bias)
     prepared = ops.PreparedBlocks(*reference.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, *sizes))
     exact = oracles.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, *sizes)
     for name, value in prepared._asdict().items():

@@ -2,6 +2,7 @@
 // The lanes that share a row hold 8 channels each; rows run token-major, as they are written.
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
+#include "kernels/cuda/common/layout.h"
 #include "kernels/cuda/launch.h"
 
 namespace jenga::cuda {
@@ -91,6 +92,9 @@ cudaError_t launch(const PackResidualParams& params, cudaStream_t stream) {
 cudaError_t pack_residual(const PackResidualParams& params, cudaStream_t stream) {
   if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return cudaErrorNotSupported;
   if (params.bits != 8 && params.bits != 4) return cudaErrorNotSupported;
+  if (!is_aligned(params.dense, params.dense_strides, params.batch, params.heads) ||
+      !is_aligned(params.carved, params.carved_strides, params.batch, params.heads))
+    return cudaErrorMisalignedAddress;
   switch (params.dtype) {
     case DataType::kBFloat16:
       return launch<__nv_bfloat16>(params, stream);

@@ -7,6 +7,7 @@
 //
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
+#include "kernels/cuda/common/layout.h"
 #include "kernels/cuda/launch.h"
 
 namespace jenga::cuda {
@@ -75,7 +76,10 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __gri
   const int channel = lane % kLanes * kVectorElements;
   const int first_in_tile = warp * kRowsPerWarp;
   const int64_t token_row = first_row + first_in_tile + lane % kRowsPerWarp;
-  const int32_t my_token = token_row < num_rows ? tokens[token_row] : -1;
+  int32_t my_token = token_row < num_rows ? tokens[token_row] : -1;
+  if (is_context && p.context_bias != nullptr) {  // a masked row is zeros, as the gap
+    if (p.context_bias[batch * args.context_tiles * kTileRows + token_row] == -INFINITY) my_token = -1;
+  }
 
   uint4 vectors[kPasses];
 #pragma unroll
@@ -166,6 +170,10 @@ cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t strea
   if (!cell_size_fits(params.q_block_size) || !cell_size_fits(params.kv_block_size)) return cudaErrorNotSupported;
   if ((params.k_tail != nullptr || params.v_tail != nullptr) && !cell_size_fits(params.tail_block_size))
     return cudaErrorNotSupported;
+  if (!is_aligned(params.q, params.q_strides, params.batch, params.heads) ||
+      !is_aligned(params.k, params.k_strides, params.batch, params.heads) ||
+      !is_aligned(params.v, params.v_strides, params.batch, params.heads))
+    return cudaErrorMisalignedAddress;
   PrepareArguments args{params, 0, 0};
   args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kTileRows));
   args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kTileRows));

@@ -1,6 +1,6 @@
 #include <cstdint>
 
-#include "kernels/cuda/common/attention_layout.h"
+#include "kernels/cuda/common/layout.h"
 #include "kernels/cuda/sm80/attention.h"
 
 namespace jenga::cuda::sm80 {

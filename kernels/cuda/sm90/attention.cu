@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cuda/common/attention_layout.h"
+#include "kernels/cuda/common/layout.h"
 #include "kernels/cuda/common/tile_order.h"
 #include "kernels/cuda/sm90/attention.h"
 #include "kernels/cuda/sm90/attention_kernel.h"
@@ -85,8 +85,10 @@ cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* wor
   args.num_kv_blocks = static_cast<int32_t>(ceil_div(params.num_video, params.kv_block_size));
   args.num_tail_cells = static_cast<int32_t>(num_tail_cells(params));
   const int64_t batch_heads = params.batch * params.heads;
-  args.num_tickets = static_cast<int32_t>(batch_heads * (args.context_tiles + args.num_q_blocks));
-  if (args.num_tickets == 0) return cudaSuccess;
+  const int64_t num_tickets = batch_heads * (args.context_tiles + args.num_q_blocks);
+  if (num_tickets == 0) return cudaSuccess;
+  if (num_tickets > INT32_MAX) return cudaErrorInvalidConfiguration;
+  args.num_tickets = static_cast<int32_t>(num_tickets);
   args.inverse_scale = 1.f / params.softmax_scale;
   args.block_cells_log2 = 0;
   args.cell_bias = args.last_cell_bias = 0.f;

@@ -131,7 +131,7 @@ class CarvedAttention:
         kv_block = config.kv_block_size
         tail = config.tail_block_size if config.compensation == "mean" else 0
         k_carved, v_carved, q_pool, k_pool, k_tail, v_tail = operators.prepare_blocks(
-            q, k, v, plan.token_index, plan.num_context, Q_BLOCK_SIZE, kv_block, tail
+            q, k, v, plan.token_index, plan.num_context, Q_BLOCK_SIZE, kv_block, tail, context_bias
         )
         if lists is None:
             lists = self._select(operators, plan, q_pool, k_pool, scale)
@@ -204,9 +204,13 @@ def _kept_share(lists: BlockLists, num_video: int, kv_block: int) -> torch.Tenso
 
 
 def _dense(q, k, v, video_start: int, num_video: int, kv_mask, text_bias, scale: float) -> torch.Tensor:
-    """Dense attention by the same rules: masked columns for everybody, text bias on video rows only."""
+    """Dense attention by the same rules: masked columns for everybody, text bias on video rows only.
+
+    -inf does not hide a NaN, so masked keys and values are zeros here, as prepare_blocks makes them.
+    """
     batch, heads, tokens, dim = q.shape
     out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
+    k, v = (torch.where(kv_mask[:, None, :, None], x, 0) for x in (k, v))
     mask = kv_mask[:, None, None, :]
     if text_bias is None:
         out.copy_(F.scaled_dot_product_attention(q, k, v, mask, scale=scale))

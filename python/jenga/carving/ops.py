@@ -84,16 +84,20 @@ def prepare_blocks(
     q_block_size: int = 128,
     kv_block_size: int = 64,
     tail_block_size: int = 64,
+    context_bias: Tensor | None = None,
 ) -> PreparedBlocks:
     """One pass over q, k, v: keys and values in carved layout and every mean that the next two operators need.
 
     q, k, v `[B, H, S, D]` in raster order, bfloat16, float16 or (CPU) float32, any strides with a contiguous last dim;
     D a multiple of 8, at most 256. token_index int32 `[S]`: raster row of each carved row, the C = `num_context`
     context tokens first. q_block_size 128 (CPU: or 64), kv_block_size 64 or 128, tail_block_size 32, 64, 128 and at
-    most kv_block_size, or 0 for tails of no cells.
+    most kv_block_size, or 0 for tails of no cells. context_bias as in `block_sparse_attention`: rows that it masks are
+    written as zeros, whatever they hold.
     """
     return PreparedBlocks(
-        *torch.ops.jenga.prepare_blocks(q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size)
+        *torch.ops.jenga.prepare_blocks(
+            q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size, context_bias
+        )
     )
 
 
@@ -209,8 +213,10 @@ def _fake_pool_blocks(x, block_size, mask=None):
     return means, x.new_empty(batch, blocks, dtype=torch.int32)
 
 
-def _fake_prepare_blocks(q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size):
-    _refuse_grad("prepare_blocks", q=q, k=k, v=v)
+def _fake_prepare_blocks(
+    q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size, context_bias=None
+):
+    _refuse_grad("prepare_blocks", q=q, k=k, v=v, context_bias=context_bias)
     batch, heads, tokens, head_dim = q.shape
     video = tokens - num_context
     carved = _ceil_div(num_context, CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT + video

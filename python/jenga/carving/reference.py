@@ -59,18 +59,23 @@ def prepare_blocks(
     q_block_size: int,
     kv_block_size: int,
     tail_block_size: int,
+    context_bias: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Steps 1 and 2: keys and values in carved order, and every mean that the next steps need.
 
     q k v [B, H, S, D] in raster order; token_index int32 [S]: raster row of every carved token, context first.
     Returns k_carved, v_carved [B, H, P + N, D]; q_pool [B, H, nq, D], k_pool [B, H, nkv, D] in fp32; k_tail, v_tail
-    [B, H, nc, D] in the dtype of k (tail_block_size 0: no cells).
+    [B, H, nc, D] in the dtype of k (tail_block_size 0: no cells). Context rows that context_bias fp32 [B, P] masks with
+    -inf are written as zeros, so that whatever a masked token holds, NaN included, stays out of the arithmetic.
     """
     gap = -num_context % CONTEXT_ALIGNMENT
 
     def carve(x):
         context, video = reorder_tokens(x, token_index).split([num_context, x.shape[2] - num_context], dim=2)
-        return torch.cat([context, context.new_zeros(*x.shape[:2], gap, x.shape[3]), video], dim=2), video
+        context = F.pad(context, (0, 0, 0, gap))
+        if context_bias is not None:
+            context = torch.where(context_bias[:, None, :, None] > -torch.inf, context, 0)
+        return torch.cat([context, video], dim=2), video
 
     k_carved, k_video = carve(k)
     v_carved, v_video = carve(v)

@@ -74,5 +74,19 @@ INSTANTIATE_TEST_SUITE_P(Cases, PackResidual,
                                            PackCase{"Bits4HeadDim256", 256, 4, DataType::kBFloat16}),
                          [](const auto& info) { return std::string(info.param.name); });
 
+// A refusal needs no GPU. A kernel that started would leave the context unusable.
+TEST(PackResidualSupport, RefusesRowsOffSixteenBytes) {
+  alignas(16) uint16_t memory[16] = {};
+  PackResidualParams params{};
+  params.dtype = DataType::kBFloat16;
+  params.dense = memory + 1;
+  params.carved = memory;
+  params.dense_strides = params.carved_strides = {8, 8, 8};
+  params.batch = params.heads = params.tokens = 1;
+  params.head_dim = 8;
+  params.bits = 8;
+  EXPECT_EQ(cuda::pack_residual(params, nullptr), cudaErrorMisalignedAddress);
+}
+
 }  // namespace
 }  // namespace jenga::testing

@@ -32,10 +32,28 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
     for (uint16_t& value : values) value = encode(shape.dtype, normal(random));
     return values;
   };
-  const std::vector<uint16_t> q = draw(), k = draw(), v = draw();
+  const std::vector<uint16_t> q = draw();
+  std::vector<uint16_t> k = draw(), v = draw();
   std::vector<int32_t> token_index(tokens);
   std::iota(token_index.begin(), token_index.end(), 0);
   std::shuffle(token_index.begin(), token_index.end(), random);
+
+  // Every third context column is masked; its keys and values hold NaN.
+  const int64_t padded = round_up(shape.num_context, kContextAlignment);
+  std::vector<float> context_bias(kBatch * padded, -std::numeric_limits<float>::infinity());
+  for (int64_t b = 0; b < kBatch; ++b) {
+    for (int64_t i = 0; i < shape.num_context; ++i) {
+      if ((i + b) % 3 != 0) {
+        context_bias[b * padded + i] = 0.5f;
+        continue;
+      }
+      for (int64_t h = 0; h < kHeads; ++h) {
+        const int64_t row = shape.tokens_first ? (b * tokens + token_index[i]) * kHeads + h
+                                               : (b * kHeads + h) * tokens + token_index[i];
+        for (auto* x : {&k, &v}) std::fill_n(x->begin() + row * channels, channels, encode(shape.dtype, NAN));
+      }
+    }
+  }
 
   PrepareBlocksParams params{};
   params.dtype = shape.dtype;
@@ -62,6 +80,7 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
   host.k = k.data();
   host.v = v.data();
   host.token_index = token_index.data();
+  host.context_bias = padded ? context_bias.data() : nullptr;
   host.k_carved = k_carved.data();
   host.v_carved = v_carved.data();
   host.q_pool = q_pool.data();
@@ -72,6 +91,7 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
 
   const DeviceArray device_q(q), device_k(k), device_v(v);
   const DeviceArray device_index(token_index);
+  const DeviceArray device_bias(context_bias);
   const DeviceArray<uint16_t> device_k_carved(k_carved.size()), device_v_carved(k_carved.size()), device_k_tail(tails),
       device_v_tail(tails);
   const DeviceArray<float> device_q_pool(q_means), device_k_pool(k_means);
@@ -79,6 +99,7 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
   params.k = device_k.get();
   params.v = device_v.get();
   params.token_index = device_index.get();
+  params.context_bias = padded ? device_bias.get() : nullptr;
   params.k_carved = device_k_carved.get();
   params.v_carved = device_v_carved.get();
   params.q_pool = device_q_pool.get();
@@ -116,6 +137,24 @@ INSTANTIATE_TEST_SUITE_P(
                       PrepareCase{"HeadDim96", 10, 150, 96, 64, 64}, PrepareCase{"HeadDim256", 6, 150, 256, 64, 64},
                       PrepareCase{"Fp16", 9, 400, 128, 128, 128, true, DataType::kFloat16}),
     [](const auto& info) { return std::string(info.param.name); });
+
+// A refusal needs no GPU. A kernel that started would leave the context unusable.
+TEST(PrepareBlocksSupport, RefusesRowsOffSixteenBytes) {
+  alignas(16) uint16_t memory[16] = {};
+  PrepareBlocksParams params{};
+  params.dtype = DataType::kBFloat16;
+  params.q = params.k = params.v = memory;
+  params.q_strides = params.k_strides = params.v_strides = {8, 8, 8};
+  params.batch = params.heads = params.num_video = 1;
+  params.head_dim = 8;
+  params.q_block_size = params.kv_block_size = 128;
+  PrepareBlocksParams off = params;
+  off.k = memory + 1;
+  EXPECT_EQ(cuda::prepare_blocks(off, nullptr), cudaErrorMisalignedAddress);
+  off = params;
+  off.v_strides.token = 12;
+  EXPECT_EQ(cuda::prepare_blocks(off, nullptr), cudaErrorMisalignedAddress);
+}
 
 }  // namespace
 }  // namespace jenga::testing

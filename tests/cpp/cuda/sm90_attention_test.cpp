@@ -340,5 +340,19 @@ TEST(Sm90AttentionSupport, RefusesWhatItsCopiesCannotRead) {
   }));
 }
 
+TEST(Sm90AttentionSupport, RefusesMoreTilesThanItCanCount) {
+  BlockSparseAttentionParams params{};
+  params.dtype = DataType::kBFloat16;
+  params.batch = int64_t{1} << 16;
+  params.heads = 256;
+  params.head_dim = 128;
+  params.num_video = 256 * 128;  // 2^32 tiles: 0 in 32 bits
+  params.q_block_size = 128;
+  params.kv_block_size = 64;
+  params.softmax_scale = 0.1f;
+  EXPECT_EQ((cuda::sm90::launch_attention<__nv_bfloat16, 128>(params, nullptr, nullptr)),
+            cudaErrorInvalidConfiguration);
+}
+
 }  // namespace
 }  // namespace jenga::testing

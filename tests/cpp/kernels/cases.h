@@ -149,6 +149,7 @@ struct Inputs {
             .k_strides = k.strides,
             .v_strides = v.strides,
             .token_index = token_index.data(),
+            .context_bias = context_bias.empty() ? nullptr : context_bias.data(),
             .k_carved = nullptr,
             .v_carved = nullptr,
             .q_pool = nullptr,
