@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from jenga.sampling.presets import Stage
 from jenga.sampling.resolution import (
@@ -17,6 +18,16 @@ from jenga.sampling.resolution import (
     stage_size,
     text_amplifier,
 )
+
+
+class NoFloat64(TorchFunctionMode):
+    """The device "meta" has no float64, like MPS and XPU."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.device.type == "meta" and out.dtype == torch.float64:
+            raise TypeError("this device has no float64")
+        return out
 
 
 def test_truncated_noise_is_white_with_unit_variance():
@@ -50,6 +61,13 @@ def test_truncation_to_the_same_size_is_a_copy():
 def test_truncation_cannot_enlarge():
     with pytest.raises(ValueError, match=r"size must be at most \(6, 8\), got \(6, 9\)"):
         dct_truncate(torch.zeros(1, 1, 6, 8), 6, 9)
+
+
+def test_dct_needs_no_float64_on_the_device_of_the_latent():
+    latent = torch.zeros(1, 16, 3, 12, 16, device="meta")
+    with NoFloat64():
+        assert resize(latent, 24, 32, "dct").shape == (1, 16, 3, 24, 32)
+        assert dct_truncate(latent, 6, 8).shape == (1, 16, 3, 6, 8)
 
 
 @pytest.mark.parametrize("mode", RESIZE_MODES)

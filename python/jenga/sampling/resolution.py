@@ -28,23 +28,26 @@ def stage_size(size: tuple[int, int], scale: float, multiple: tuple[int, int]) -
     return small
 
 
-def _dct_matrix(size: int, device) -> torch.Tensor:
+def _dct_matrix(size: int) -> torch.Tensor:
     """Orthonormal DCT-II, float64 [size, size]: row k is frequency k."""
-    position = torch.arange(size, dtype=torch.float64, device=device)
+    position = torch.arange(size, dtype=torch.float64)
     matrix = torch.cos(math.pi / size * position[:, None] * (position + 0.5)) * math.sqrt(2 / size)
     matrix[0] /= math.sqrt(2)
     return matrix
 
 
-def _dct_map(source: int, target: int, device) -> torch.Tensor:
-    """float64 [target, source]: DCT, keep or zero-pad frequencies, inverse DCT. Orthonormal rows or columns."""
+def _dct_map(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
+    """[target, source] with the dtype and device of `like`: DCT, keep or zero-pad frequencies, inverse DCT.
+
+    Orthonormal rows or columns. Made in float64 on the CPU: MPS and XPU have no float64.
+    """
     kept = min(source, target)
-    return _dct_matrix(target, device)[:kept].T @ _dct_matrix(source, device)[:kept]
+    exact = _dct_matrix(target)[:kept].T @ _dct_matrix(source)[:kept]
+    return exact.to(like.dtype).to(like.device)
 
 
 def _apply_dct_maps(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    rows = _dct_map(x.shape[-2], h, x.device).to(x.dtype)
-    columns = _dct_map(x.shape[-1], w, x.device).to(x.dtype)
+    rows, columns = _dct_map(x.shape[-2], h, x), _dct_map(x.shape[-1], w, x)
     return rows @ x @ columns.T
 
 
