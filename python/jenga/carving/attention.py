@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from . import ops
 from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
 from .constraints import dtype_name
-from .dispatch import Implementation, choose, implementation, unavailable
+from .dispatch import Backends, Implementation
 from .plan import Plan, make_context_bias, make_plan
-from .residuals import BlockLists, Residual, make_residual
+from .residuals import BlockLists, Residual, kept_share_of, make_residual
 
 DENSE = "dense"  # what CarvedResult.backend says where nothing was carved
 MASKED_VIDEO = "kv_mask has a False on a video column: attention is dense"
@@ -64,12 +64,16 @@ def carved_attention(
 
 
 class CarvedAttention:
-    """Carved attention with its plans: make one per run and configuration. Nothing is shared between objects."""
+    """Carved attention with its plans: make one per run, configuration and device.
 
-    def __init__(self, config: JengaConfig | None = None):
+    backends: what the objects of one run and device share, so that each learns of a backend that failed; its own where
+    None.
+    """
+
+    def __init__(self, config: JengaConfig | None = None, backends: Backends | None = None):
         self.config = config or JengaConfig()
         self._native = ops.native_status()
-        self._unavailable = unavailable(self._native)
+        self._backends = backends or Backends(self._native)
         self._plans: dict[tuple, Plan] = {}
         self._last_bias: tuple = (None, None, None)  # mask, (mask version, arguments), result
 
@@ -97,8 +101,9 @@ class CarvedAttention:
         softmax_scale  D ** -0.5 where None
         lists          keep these blocks and select none; None: selected from q and k
         residual       added to out (not to lse), for video and context rows
-        Raises TypeError or ValueError for input that breaks these rules, RuntimeError for a tensor that needs grad and,
-        with config.strict, for every fallback.
+        Raises TypeError or ValueError for input that breaks these rules, NoBackend where none takes it or all failed,
+        RuntimeError for a tensor that needs grad and, with config.strict, for every fallback. A backend that raises is
+        not tried again, the next one takes the call; out of memory alone goes to the caller.
         """
         _check_tensors(q, k, v, kv_mask)
         batch, _, tokens, head_dim = q.shape
@@ -113,18 +118,22 @@ class CarvedAttention:
             out = _dense(q, k, v, video_start, plan.num_video, kv_mask, self._text_bias(text_range), scale)
             return CarvedResult(out, None, torch.ones((), device=q.device), DENSE, MASKED_VIDEO)
 
-        backend, reason = choose(self.config.backend, q, self._unavailable)
-        if reason:
-            self._fall_back(reason)
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-        operators = implementation(backend)
-        out, lse, lists = self._carve(operators, plan, q, k, v, context_bias, scale, lists, residual)
-        kept_share = _kept_share(lists, plan.num_video, self.config.kv_block_size)
-        return CarvedResult(out, lse, kept_share, backend, reason, lists)
+
+        def carve(operators: Implementation):
+            return self._carve(operators, plan, q, k, v, context_bias, scale, lists, residual)
+
+        (out, lse, kept), backend, reason = self._backends.run(self.config.backend, q, carve, self._fall_back)
+        kept_share = kept_share_of(kept, plan.num_video, self.config.kv_block_size)
+        return CarvedResult(out, lse, kept_share, backend, reason, kept)
 
     def pack_residual(self, dense: torch.Tensor, carved: CarvedResult, bits: int) -> Residual:
         """What `carved` missed of `dense` [B, H, S, D], for the calls after it. bits: 4, 8, or 16 for bfloat16."""
-        return make_residual(dense, carved.out, bits, implementation(carved.backend).pack_residual)
+
+        def pack(operators: Implementation) -> Residual:
+            return make_residual(dense, carved.out, bits, operators.pack_residual)
+
+        return self._backends.run(self.config.backend, carved.out, pack, self._fall_back)[0]
 
     def _carve(self, operators: Implementation, plan: Plan, q, k, v, context_bias, scale, lists, residual):
         config = self.config
@@ -186,21 +195,9 @@ class CarvedAttention:
             return None
         return (*text_range, float(self.config.text_logit_bias))
 
-    def _fall_back(self, reason: str):
+    def _fall_back(self, reason: str, cause: Exception | None = None):
         if self.config.strict:
-            raise RuntimeError(f"carved_attention: strict must not meet a fallback, got {reason}")
-
-
-def _kept_share(lists: BlockLists, num_video: int, kv_block: int) -> torch.Tensor:
-    """fp32 scalar on the device: see CarvedResult. Ragged last blocks count with the tokens they have."""
-    index, count = lists
-    batch, heads, num_q_blocks = count.shape
-    num_kv_blocks = -(-num_video // kv_block)
-    has_last = index.amax(-1) == num_kv_blocks - 1
-    keys = count.long() * kv_block - has_last * (num_kv_blocks * kv_block - num_video)
-    rows = keys.sum((0, 1))
-    queries = (num_video - torch.arange(num_q_blocks, device=count.device) * Q_BLOCK_SIZE).clamp_max(Q_BLOCK_SIZE)
-    return (rows * queries).sum().float() / (batch * heads * num_video**2)
+            raise RuntimeError(f"carved_attention: strict must not meet a fallback, got {reason}") from cause
 
 
 def _dense(q, k, v, video_start: int, num_video: int, kv_mask, text_bias, scale: float) -> torch.Tensor:

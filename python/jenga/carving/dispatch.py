@@ -3,12 +3,14 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from . import ops, reference
 from .constraints import refusal
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,61 @@ def backends() -> list[BackendStatus]:
     return [BackendStatus(name, not reason, reason) for name, reason in unavailable(ops.native_status()).items()]
 
 
-def choose(requested: str, q: torch.Tensor, unavailable: dict[str, str]) -> tuple[str, str]:
-    """The first backend that can run and takes q, and why the ones before it do not.
+class NoBackend(RuntimeError):
+    """Not even the last resort takes this input, or it has failed too."""
 
-    requested: JengaConfig.backend. Raises ValueError where not even the reference takes q.
-    """
-    reasons = []
-    for backend in _candidates(requested, q.device):
-        reason = unavailable[backend] or refusal(backend, q)
-        if not reason:
-            return backend, "; ".join(reasons)
-        reasons.append(f"{backend}: {reason}")
-    raise ValueError(f"carved_attention: q must be taken by a backend, got {'; '.join(reasons)}")
+
+class Backends:
+    """The backends that are left: state of one run on one device. One that fails is not tried again."""
+
+    def __init__(self, native: ops.NativeStatus | None = None):
+        self._unavailable = unavailable(native or ops.native_status())
+
+    def choose(self, requested: str, q: torch.Tensor) -> tuple[str, str]:
+        """The first backend that can run and takes q, and why the ones before it do not.
+
+        requested: JengaConfig.backend. Raises NoBackend where none is left.
+        """
+        reasons = []
+        for backend in _candidates(requested, q.device):
+            reason = self._unavailable[backend] or refusal(backend, q)
+            if not reason:
+                return backend, "; ".join(reasons)
+            reasons.append(f"{backend}: {reason}")
+        raise NoBackend(f"carved_attention: q must be taken by a backend, got {'; '.join(reasons)}")
+
+    def run(
+        self,
+        requested: str,
+        q: torch.Tensor,
+        call: Callable[["Implementation"], T],
+        fall_back: Callable[[str, Exception | None], None],
+    ) -> tuple[T, str, str]:
+        """call(operators) of the first backend that can run it, that backend's name, and the reason as from `choose`.
+
+        fall_back(reason, cause): told before the call where there is a reason; may raise. Out of memory goes to the
+        caller: another backend would need as much.
+        """
+        error: Exception | None = None
+        try:
+            while True:
+                backend, reason = self.choose(requested, q)
+                if reason:
+                    fall_back(reason, error)
+                try:
+                    return call(implementation(backend)), backend, reason
+                except torch.OutOfMemoryError:
+                    raise
+                except Exception as raised:  # whatever a kernel, a driver or a compiler says
+                    error = raised
+                    self._unavailable[backend] = _words_of(raised)
+        finally:
+            error = None  # its traceback holds this frame, and with it the tensors
+
+
+def _words_of(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"failed with {type(error).__name__}" + (f": {lines[0][:200]}" if lines else "")
 
 
 def implementation(backend: str) -> Implementation:

@@ -15,6 +15,10 @@ from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attent
 
 from .reference import reorder_tokens, unpack_residual
 
+# Variants of one process: dtype, batch of one or more, block and tail sizes, masks. Sizes are dynamic after the second.
+# Torch's own limit of 8 is reached by the 16th call of a session that changes them.
+RECOMPILE_LIMIT = 128
+
 
 def block_sparse_attention(
     q: torch.Tensor,
@@ -119,17 +123,32 @@ def block_sparse_attention(
 
 
 def _flex(q, k, v, score_mod, block_mask, softmax_scale):
-    run = _compiled() if q.is_cuda and not torch.compiler.is_compiling() else flex_attention
+    if not _is_kernel(q):
+        return _attend(q, k, v, score_mod, block_mask, softmax_scale, None)
     # Torch's own choice for small head dims, 128 keys at a time, does not divide our smallest key block.
-    options = {"BLOCK_N": 64} if q.is_cuda and block_mask is not None else None
-    aux_request = AuxRequest(lse=True)
-    out, aux = run(*(q, k, v, score_mod, block_mask, softmax_scale), kernel_options=options, return_aux=aux_request)
+    options = None if block_mask is None else {"BLOCK_N": 64}
+    with torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT):
+        return _compiled()(q, k, v, score_mod, block_mask, softmax_scale, options)
+
+
+def _attend(q, k, v, score_mod, block_mask, softmax_scale, kernel_options):
+    out, aux = flex_attention(
+        *(q, k, v, score_mod, block_mask, softmax_scale),
+        kernel_options=kernel_options,
+        return_aux=AuxRequest(lse=True),
+    )
     return out, aux.lse
+
+
+def _is_kernel(q: torch.Tensor) -> bool:
+    """Whether this call compiles flex_attention itself: eager on a CPU; a caller that is compiled takes it along."""
+    return q.is_cuda and not torch.compiler.is_compiling()
 
 
 @functools.cache
 def _compiled():
     """flex_attention is a kernel only when it is compiled. fullgraph: past torch's recompile limit it must be an error,
-    not the eager form with its score matrix.
+    not the eager form with its score matrix. `_attend` is ours, so that other users of flex_attention take no variant
+    from the limit.
     """
-    return torch.compile(flex_attention, fullgraph=True)
+    return torch.compile(_attend, fullgraph=True)

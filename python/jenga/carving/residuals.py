@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from .config import Q_BLOCK_SIZE
+
 
 class BlockLists(NamedTuple):
     """The key blocks that every (head, query block) keeps, as select_blocks returns them."""
@@ -77,6 +79,18 @@ def unpack_lists(blocks: torch.Tensor, num_kv_blocks: int, max_kv: int) -> Block
     wanted = torch.arange(1, max_kv + 1, dtype=torch.int32, device=blocks.device)
     index = torch.searchsorted(number, wanted.expand(*number.shape[:3], -1).contiguous(), out_int32=True)
     return BlockLists(torch.where(index < num_kv_blocks, index, -1), number[..., -1].contiguous())
+
+
+def kept_share_of(lists: BlockLists, num_video: int, kv_block: int) -> torch.Tensor:
+    """fp32 scalar on the device: see CarvedResult.kept_share. Ragged last blocks count with the tokens they have."""
+    index, count = lists
+    batch, heads, num_q_blocks = count.shape
+    num_kv_blocks = -(-num_video // kv_block)
+    has_last = index.amax(-1) == num_kv_blocks - 1
+    keys = count.long() * kv_block - has_last * (num_kv_blocks * kv_block - num_video)
+    rows = keys.sum((0, 1))
+    queries = (num_video - torch.arange(num_q_blocks, device=count.device) * Q_BLOCK_SIZE).clamp_max(Q_BLOCK_SIZE)
+    return (rows * queries).sum().float() / (batch * heads * num_video**2)
 
 
 def num_bytes(tokens: int, heads: int, head_dim: int, num_q_blocks: int, num_kv_blocks: int, bits: int) -> int:
