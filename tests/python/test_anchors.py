@@ -1,5 +1,6 @@
 """Anchored carving: when a layer is dense, what the steps in between return, what drops what is kept, and memory."""
 
+import gc
 import re
 
 import psutil
@@ -10,7 +11,9 @@ from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import ops, reference
 from jenga.carving.attention import DENSE
 from jenga.carving.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists, unpack_lists
+from jenga.runtime import host_arena
 from jenga.runtime.anchors import ANCHOR, AnchoredAttention, is_anchor, relative_cost
+from jenga.runtime.host_arena import HostArena
 from jenga.runtime.residual_store import Budget, ResidualStore, budget_for
 
 GRID = TokenGrid(5, 9, 13)  # 585 tokens: 10 key blocks, 5 query blocks, the last of each ragged
@@ -313,7 +316,7 @@ def test_a_place_that_is_given_back_can_be_had_again():
 
 def test_a_prefetched_state_is_that_of_the_last_put():
     store = ResidualStore(CPU, Budget(0, 1000))
-    store.reserve(["a"], 10)
+    store.reserve(["a"], 50)
     for value in (1, 2):
         codes = torch.full((1, 3, 2, 4), value, dtype=torch.int8)
         store.put(
@@ -321,6 +324,86 @@ def test_a_prefetched_state_is_that_of_the_last_put():
         )
         store.prefetch(["a", "unknown"])
     assert (store.get("a").residual.codes == 2).all() and (store.get("a").residual.codes == 2).all()
+
+
+class Locks:
+    """Stands for the driver: which slabs are page-locked."""
+
+    def __init__(self, most: int = 1 << 40):
+        self.sizes: list[int] = []
+        self.most = most
+
+    def lock(self, memory: torch.Tensor) -> bool:
+        if sum(self.sizes) + memory.numel() > self.most:
+            return False
+        self.sizes.append(memory.numel())
+        return True
+
+    def unlock(self, memory: torch.Tensor) -> None:
+        self.sizes.remove(memory.numel())
+
+    def arena(self, limit: int) -> HostArena:
+        return HostArena(limit, self.lock, self.unlock)
+
+
+def test_host_memory_is_locked_in_slabs_counted_as_it_is_and_freed_with_the_run(monkeypatch):
+    monkeypatch.setattr(host_arena, "SLAB_BYTES", 1000)
+    locks = Locks()
+    arena = locks.arena(2500)
+    places = arena.take(2, 299)
+    assert [place.numel() for place in places] == [300, 300] and len({place.data_ptr() for place in places}) == 2
+    assert arena.used == sum(locks.sizes) == 900  # three places: 299 bytes three times take no 512 each
+    arena.give_back(places.pop())
+    assert len(arena.take(2, 300)) == 2 and arena.used == 900
+    assert arena.take(6, 300) is None and arena.take(5, 300) is not None
+    assert arena.used == sum(locks.sizes) == 2400 <= arena.limit
+    arena.close()
+    assert locks.sizes == [] and arena.used == 0
+
+
+def test_host_memory_of_a_run_that_is_dropped_is_unlocked_too():
+    locks = Locks()
+    arena = locks.arena(1 << 20)
+    arena.take(1, 100)
+    assert locks.sizes
+    del arena
+    gc.collect()
+    assert locks.sizes == []
+
+
+def test_a_system_that_locks_no_more_is_a_full_budget():
+    arena = Locks(most=1000).arena(1 << 20)
+    assert arena.take(1, 2000) is None and arena.limit == arena.used == 0
+
+
+def test_states_in_host_memory_take_no_more_than_their_places(backend):
+    """4, 8 and 16 bits, and lists of an odd number of bytes: all of a state lies in its place."""
+    for bits in (4, 8, 16):
+        size = num_bytes(585, 3, 64, 5, 10, bits)
+        run, on_device = (Run(AnchorConfig(0, bits), budget, backend) for budget in (Budget(0, 2 * size + 8), PLENTY))
+        for seed in range(2):
+            results = [one.step(draw(heads=3, seed=seed), layers=2) for one in (run, on_device)]
+            assert all(torch.equal(a.out, b.out) for a, b in zip(*results, strict=True))
+        assert run.dense_calls == 2 and run.anchored._store.used().host <= 2 * size + 8
+
+
+def test_a_place_that_another_thread_dropped_keeps_nothing():
+    store = ResidualStore(CPU, Budget(100))
+    store.reserve(["a"], 50)
+    store.drop(["a"])
+    codes = torch.zeros(1, 1, 1, 4, dtype=torch.int8)
+    store.put("a", AnchorState(Residual(codes, torch.ones(1, 1, 1)), torch.zeros(1, 1, 1, 1, dtype=torch.uint8), 7, 3))
+    assert store.get("a") is None and store.used() == Budget(0, 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu_host_memory_is_page_locked_and_given_back():
+    device = torch.device("cuda", torch.cuda.current_device())
+    arena = HostArena.for_device(device, 1 << 20)
+    place = arena.take(1, 4096)[0]
+    assert place.is_pinned()
+    arena.close()
+    assert not place.is_pinned()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
