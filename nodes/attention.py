@@ -11,7 +11,7 @@ from jenga.runtime.anchors import relative_cost
 from jenga.runtime.patch import FORWARD_KEY, QUALITIES, AttentionPatch, CarvingSettings, parse_layers
 
 from .host import runs, status
-from .host.families import FAMILIES, family_of, model_name
+from .host.families import CARVED, family_of, model_name, words
 from .host.unpatch import OVERRIDE, without_carving
 
 CUSTOM = "custom"
@@ -54,7 +54,7 @@ class JengaAttention(io.ComfyNode):
             display_name="Jenga Attention",
             category="Jenga",
             description="Every block of video tokens attends only to the blocks that matter; what is dropped stays "
-            "represented by its means. Wan and HunyuanVideo; any other model passes through dense.",
+            f"represented by its means. {words.carved()}; any other model passes through dense.",
             search_aliases=["jenga", "sparse attention", "block sparse", "attention carving", "faster video"],
             inputs=[
                 io.Model.Input("model"),
@@ -263,7 +263,7 @@ def patch_model(model, settings: CarvingSettings, node_id: str | None):
 
     family = family_of(model)
     if family is None:
-        reason = f"{model_name(model)} runs dense: Jenga Attention knows {', '.join(FAMILIES)}"
+        reason = f"{model_name(model)} runs dense: Jenga Attention knows {', '.join(CARVED)}"
         if settings.config.strict:
             raise RuntimeError(f"Jenga Attention: model must be one that it knows, got {reason}")
         slot.notes.append(reason)

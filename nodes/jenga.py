@@ -10,7 +10,7 @@ from jenga.sampling.presets import DEFAULT, PRESETS
 
 from .attention import patch_model
 from .host import runs, status
-from .host.families import has_stages
+from .host.families import has_stages, words
 from .host.stages import StageSettings, outer_sample
 from .host.step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
@@ -25,8 +25,8 @@ class Jenga(io.ComfyNode):
             display_name="Jenga",
             category="Jenga",
             description="Makes a video model faster in any sampler node: attention is carved, the noisy steps run on a "
-            "smaller latent, and some steps repeat the model's last output. Wan and HunyuanVideo; LTX-2 with dense "
-            "attention; any other model passes through as it came.",
+            f"smaller latent, and some steps repeat the model's last output. {words.carved()}; {words.stages_alone()} "
+            "with dense attention; any other model passes through as it came.",
             search_aliases=["jenga preset", "faster video", "sparse attention", "progressive resolution", "step cache"],
             inputs=[
                 io.Model.Input("model"),

@@ -1,10 +1,14 @@
-"""Write the tables that are made from rows in the code: `python -m scripts.write_tables`, after a preset has changed.
+"""Write the tables that are made from rows in the code: `python -m scripts.write_tables`.
+
+Due after a preset or a family has changed.
 
 A document says where a table stands by two comments, `<!-- table: NAME -->` and `<!-- end -->`; what is between them is
 replaced. With --check nothing is written: documents that are not current are named, and the exit status is 1.
 """
 
 import argparse
+import importlib
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -14,7 +18,22 @@ sys.path.insert(0, str(ROOT / "python"))  # the words of this checkout, not thos
 
 from jenga.sampling import preset_words  # noqa: E402
 
-TABLES = {"presets": preset_words.table}
+FAMILIES = ROOT / "nodes" / "host" / "families"
+
+
+def families_table() -> str:
+    """The folder is loaded under a name of its own: ComfyUI too has a `nodes`."""
+    name = "jenga_families"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            name, FAMILIES / "__init__.py", submodule_search_locations=[str(FAMILIES)]
+        )
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return importlib.import_module(f"{name}.words").table()
+
+
+TABLES = {"presets": preset_words.table, "families": families_table}
 DOCUMENTS = ("README.md", "web/docs/*.md", "docs/*.md")
 REGION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

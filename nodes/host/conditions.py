@@ -1,29 +1,10 @@
-"""Conditions of the latent's size: those that follow the size of a stage, and those that do not."""
+"""Conditions of the latent's size: those that follow the size of a stage, and those that do not. Families name them."""
 
 import torch
 
 from jenga.sampling.resolution import resize
 
-# Those that ComfyUI does not resize with the latent, and how a stage gets them at its own size.
-RESIZED = {
-    "vace_frames": "bilinear",
-    "vace_mask": "nearest-exact",  # 64 channels of yes or no
-    "time_dim_concat": "bilinear",
-    "ref_latent": "bilinear",
-}
-# Those that need more than another size: with one of these every step runs at full size.
-FIXED = (
-    "reference_latents",
-    "reference_latent",
-    "reference_motion",
-    "context_latents",
-    "control_video",
-    "camera_conditions",
-    "pose_video_latent",
-    "face_video_pixels",
-    "driving_mask_28ch",
-    "keyframe_idxs",
-)
+from .families import FIXED, RESIZED
 
 
 def fixed(conds: dict[str, list[dict]], size: tuple[int, int]) -> list[str]:

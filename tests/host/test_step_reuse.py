@@ -1,7 +1,7 @@
 """Adaptive step reuse in real ComfyUI: which rule a model gets, and the steps that the published one computes."""
 
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
@@ -21,9 +21,9 @@ POLYNOMIALS = {
 
 
 @pytest.fixture
-def step_reuse(host) -> ModuleType:
-    """nodes/host/step_reuse.py as ComfyUI has loaded it."""
-    return next(module for name, module in sys.modules.items() if name.endswith(".nodes.host.step_reuse"))
+def wan(host) -> ModuleType:
+    """nodes/host/families/wan.py as ComfyUI has loaded it."""
+    return next(module for name, module in sys.modules.items() if name.endswith(".nodes.host.families.wan"))
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def expected_steps(changes: list[float], polynomial: list[float], threshold: flo
 
 @pytest.mark.parametrize("threshold", [0.15, 0.25])
 @pytest.mark.parametrize("name", POLYNOMIALS)
-def test_wan_computes_the_steps_that_its_own_embedding_asks_for(host, step_reuse, smooth, monkeypatch, name, threshold):
-    monkeypatch.setitem(step_reuse.TEXT_TO_VIDEO, 256, name)
+def test_wan_computes_the_steps_that_its_own_embedding_asks_for(host, wan, smooth, monkeypatch, name, threshold):
+    monkeypatch.setitem(wan.TEXT_TO_VIDEO, 256, name)
     expected = expected_steps(changes_of_modulation(host, smooth), POLYNOMIALS[name], threshold)
     assert 7 <= len(expected) <= STEPS - 4
     for cfg in (1.0, 3.0):
@@ -91,16 +91,16 @@ def test_wan_computes_the_steps_that_its_own_embedding_asks_for(host, step_reuse
         assert any(f"published {name} coefficients" in text for node_id, text in host.status if node_id == "sampler")
 
 
-def test_threshold_zero_computes_everything_under_published_coefficients(host, step_reuse, smooth, monkeypatch):
+def test_threshold_zero_computes_everything_under_published_coefficients(host, wan, smooth, monkeypatch):
     """A constant polynomial below zero, whose sum no threshold would ever stop."""
-    monkeypatch.setitem(step_reuse.TEXT_TO_VIDEO, 256, "Wan 14B")
-    monkeypatch.setitem(step_reuse.WAN_COEFFICIENTS, "Wan 14B", (-1.0,))
+    monkeypatch.setitem(wan.TEXT_TO_VIDEO, 256, "Wan 14B")
+    monkeypatch.setitem(wan.WAN_COEFFICIENTS, "Wan 14B", (-1.0,))
     assert computed(host.run(adaptive(smooth, 0.0))) == list(range(STEPS))
     assert computed(host.run(adaptive(smooth, 0.005))) == [0, 1, 2, 3, 4, STEPS - 1]
 
 
-def test_a_new_size_is_computed_under_published_coefficients(host, step_reuse, smooth, monkeypatch):
-    monkeypatch.setitem(step_reuse.TEXT_TO_VIDEO, 256, "Wan 14B")
+def test_a_new_size_is_computed_under_published_coefficients(host, wan, smooth, monkeypatch):
+    monkeypatch.setitem(wan.TEXT_TO_VIDEO, 256, "Wan 14B")
     outputs = host.run(adaptive(smooth, 1.0, scales="0.5, 1.0", switch_points="0.5", shift_ratios="1.0, 1.0"))
     first = report(outputs)["stages"][0]["steps"]
     assert computed(outputs) == [0, 1, 2, 3, 4, first, STEPS - 1]
@@ -114,27 +114,27 @@ def test_other_models_follow_their_input_and_the_jenga_node_says_so(host):
     assert "step reuse: adaptive by the change of the model's input" in report(outputs)["notes"]
 
 
-def patcher(kind: str = "WanModel", dim: int = 5120, in_dim: int = 16, out_dim: int = 16, img_emb=None):
+def diffusion_model(kind: str = "WanModel", dim: int = 5120, in_dim: int = 16, out_dim: int = 16, img_emb=None):
     model = type(kind, (), {})()
     model.dim, model.in_dim, model.out_dim, model.img_emb = dim, in_dim, out_dim, img_emb
-    return SimpleNamespace(model=SimpleNamespace(diffusion_model=model))
+    return model
 
 
 @pytest.mark.parametrize(
     ("model", "size", "name"),
     [
-        (patcher(dim=1536), (60, 104), "Wan 1.3B"),
-        (patcher(dim=5120), (60, 104), "Wan 14B"),
-        (patcher(in_dim=36, img_emb=1), (60, 104), "Wan I2V 480P"),
-        (patcher(in_dim=36, img_emb=1), (104, 60), "Wan I2V 480P"),
-        (patcher(in_dim=36, img_emb=1), (90, 160), "Wan I2V 720P"),
-        (patcher(in_dim=36, img_emb=1, dim=1536), (60, 104), None),  # a model trained on: nothing published
-        (patcher(in_dim=36), (90, 160), None),  # Wan 2.2 image to video
-        (patcher(dim=3072, in_dim=48, out_dim=48), (44, 80), None),  # Wan 2.2 5B
-        (patcher(dim=256), (40, 64), None),
-        (patcher("VaceWanModel", dim=1536), (60, 104), None),
-        (patcher("HunyuanVideo"), (90, 160), None),
+        (diffusion_model(dim=1536), (60, 104), "Wan 1.3B"),
+        (diffusion_model(dim=5120), (60, 104), "Wan 14B"),
+        (diffusion_model(in_dim=36, img_emb=1), (60, 104), "Wan I2V 480P"),
+        (diffusion_model(in_dim=36, img_emb=1), (104, 60), "Wan I2V 480P"),
+        (diffusion_model(in_dim=36, img_emb=1), (90, 160), "Wan I2V 720P"),
+        (diffusion_model(in_dim=36, img_emb=1, dim=1536), (60, 104), None),  # a model trained on: nothing published
+        (diffusion_model(in_dim=36), (90, 160), None),  # Wan 2.2 image to video
+        (diffusion_model(dim=3072, in_dim=48, out_dim=48), (44, 80), None),  # Wan 2.2 5B
+        (diffusion_model(dim=256), (40, 64), None),
+        (diffusion_model("VaceWanModel", dim=1536), (60, 104), None),
+        (diffusion_model("HunyuanVideo"), (90, 160), None),
     ],
 )
-def test_coefficients_are_those_of_the_model(step_reuse, model, size, name):
-    assert step_reuse.published_name(model, size) == name
+def test_coefficients_are_those_of_the_model(wan, model, size, name):
+    assert wan.published_name(model, size) == name

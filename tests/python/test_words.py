@@ -1,4 +1,4 @@
-"""The words of the presets say what the rows hold, and the documents have them."""
+"""The words of presets and families say what the rows hold, and the documents have them."""
 
 import dataclasses
 import subprocess
@@ -11,6 +11,14 @@ from jenga.sampling import preset_words
 from jenga.sampling.presets import ROWS, STAGES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def write_tables():
+    """The script as a module of this process."""
+    from scripts import write_tables
+
+    return write_tables
 
 
 def line(name: str) -> str:
@@ -40,18 +48,15 @@ def test_the_table_has_a_row_for_each_preset():
     assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [row.name for row in ROWS]
 
 
+def test_the_table_has_a_row_for_each_family(write_tables):
+    titles = [row.split(" | ")[0].removeprefix("| ") for row in write_tables.families_table().splitlines()[2:]]
+    assert titles == ["Wan 2.1 and 2.2", "HunyuanVideo", "LTX-2", "MiniMax H3"]
+
+
 def check(root: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "scripts.write_tables", "--check"], cwd=root, capture_output=True, text=True
     )
-
-
-@pytest.fixture
-def write_tables():
-    """The script as a module of this process."""
-    from scripts import write_tables
-
-    return write_tables
 
 
 def test_the_documents_are_current():

@@ -1,0 +1,41 @@
+"""The families in words, made from their rows: descriptions of the nodes, tables of the help pages and the README."""
+
+from . import FAMILIES
+
+
+def carved() -> str:
+    """Names of the families whose attention is carved."""
+    return _list(family.title for family in FAMILIES if family.tokens)
+
+
+def stages_alone() -> str:
+    """Names of the families that have stages and step reuse, and dense attention."""
+    return _list(family.title for family in FAMILIES if family.stages and not family.tokens)
+
+
+def table() -> str:
+    """Markdown: a row for each family."""
+    head = ("family", "models", "attention", "stages and step reuse", "adaptive step reuse by")
+    rows = [
+        (
+            family.title,
+            family.models,
+            "carved" if family.tokens else "dense",
+            "yes" if family.stages else "no",
+            _reuse(family) if family.stages else "–",
+        )
+        for family in FAMILIES
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *rows))
+
+
+def _reuse(family) -> str:
+    measured = "the change of the model's input"
+    if family.reuse is None:
+        return measured
+    return f"published coefficients for {', '.join(family.reuse.coefficients)}; else {measured}"
+
+
+def _list(names) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
