@@ -1,6 +1,8 @@
 """Clip comparison: metrics against their definitions, every composition, and the rule for unequal clips."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,3 +106,28 @@ def test_equal_clips_have_a_table_and_a_plot_that_says_so(clips):
     compare.draw_metrics(axes, result)
     assert axes.get_title() == "5 of 5 frames are equal: infinite PSNR, not drawn"
     figure_image(figure)
+
+
+def peak_memory(call) -> int:
+    """Bytes of memory that a call needs at its peak, by the process's own high-water mark."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pytest.skip("the high-water mark of this process cannot be reset here")
+
+    def kilobytes(name: str) -> int:
+        return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+    before = kilobytes("VmRSS")
+    call()
+    return 1024 * (kilobytes("VmHWM") - before)
+
+
+@pytest.mark.parametrize("mode", compare.MODES)
+def test_a_long_clip_takes_the_output_and_less_than_a_clip(mode):
+    a, b = torch.rand(200, 96, 160, 3), torch.rand(200, 96, 160, 3)
+    compare.compare(a[:1], b[:1])  # what is imported and started once
+    shown = compare.compose(a[:1], b[:1], mode, "dense", "jenga")
+    clip, output = a.nbytes, shown.nbytes * len(a)
+    assert peak_memory(lambda: compare.compose(a, b, mode, "dense", "jenga")) < output + clip
+    assert peak_memory(lambda: compare.compare(a, b)) < clip

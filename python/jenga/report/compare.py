@@ -3,9 +3,11 @@
 A clip is a float tensor [F, H, W, 3] in 0..1, ComfyUI's IMAGE. Frames are matched by number; the shorter clip ends the
 comparison, and `Comparison.notes` names both lengths. Clips of different size are refused: resizing one would be
 measured as its fault. Metrics come from scikit-image, plots from matplotlib; both are imported where they are used,
-since the operators of this package need neither.
+since the operators of this package need neither. Frames are worked on one by one: beside the clips that come in there
+is room for the one that goes out, and for a few frames.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isinf
 from statistics import fmean
@@ -13,7 +15,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from .picture import burn_in, figure_image, new_figure
+from .picture import Label, figure_image, new_figure
 
 MODES = ("side by side", "wipe", "difference", "blink")
 BLINK_FRAMES = 8  # frames that one side stays on screen
@@ -39,7 +41,7 @@ class Comparison:
 
 
 def match(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """The common length of two clips, fp32 on the CPU and in 0..1, and the notes.
+    """The common length of two clips, as views, and the notes.
 
     Raises ValueError for anything that is not a clip [F, H, W, 3] and for clips of different size.
     """
@@ -62,8 +64,14 @@ def match(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor,
         if lengths == (common, common)
         else [f"{lengths[0]} and {lengths[1]} frames: the first {common} are compared"]
     )
-    a, b = (clip[:common, ..., :3].float().cpu().clamp(0, 1) for clip in (a, b))
-    return a, b, notes
+    return a[:common, ..., :3], b[:common, ..., :3], notes
+
+
+def _pairs(a: torch.Tensor, b: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Copies of frame after frame of both clips: [H, W, 3] in 0..1, fp32 on the CPU."""
+    for pair in zip(a, b, strict=True):
+        x, y = (frame.float().cpu().clamp(0, 1) for frame in pair)
+        yield x, y
 
 
 def compare(a: torch.Tensor, b: torch.Tensor) -> Comparison:
@@ -72,7 +80,7 @@ def compare(a: torch.Tensor, b: torch.Tensor) -> Comparison:
 
     a, b, notes = match(a, b)
     psnr, ssim = [], []
-    for x, y in zip(a.numpy(), b.numpy(), strict=True):
+    for x, y in ((x.numpy(), y.numpy()) for x, y in _pairs(a, b)):
         error = float(np.mean((x.astype(np.float64) - y) ** 2))
         psnr.append(float("inf") if error == 0 else -10 * float(np.log10(error)))
         window = min(7, (min(x.shape[:2]) - 1) // 2 * 2 + 1)
@@ -95,21 +103,32 @@ def compose(
     if mode not in MODES:
         raise ValueError(f"compare: mode must be one of {', '.join(MODES)}, got {mode!r}")
     a, b, _ = match(a, b)
-    if mode == "difference":
-        return burn_in(((a - b).abs() * gain).clamp(0, 1), f"|{label_a or 'a'} - {label_b or 'b'}| x {gain:g}")
-    if mode == "side by side":
-        divider = torch.ones(*a.shape[:2], BORDER, 3)
-        return torch.cat([burn_in(a, label_a), divider, burn_in(b, label_b)], dim=2)
-    frames, _, width = a.shape[:3]
-    a, b = burn_in(a, label_a), burn_in(b, label_b, right=mode == "wipe")
-    index = torch.arange(frames)
-    if mode == "blink":
-        return torch.where((index // BLINK_FRAMES % 2 == 0).view(-1, 1, 1, 1), a, b)
-    # The divider goes from right to left and back once in the clip, so that each side is seen whole at some time.
-    phase = (index / max(frames - 1, 1) * 2 - 1).abs()
-    edge = (phase * width).round().view(-1, 1, 1, 1)
-    column = torch.arange(width).view(1, 1, -1, 1)
-    wiped = torch.where(column < edge, a, b)
+    frames, height, width = a.shape[:3]
+    first, second = Label(label_a, height, width), Label(label_b, height, width, right=mode == "wipe")
+    difference = Label(f"|{label_a or 'a'} - {label_b or 'b'}| x {gain:g}", height, width)
+    out = torch.empty(frames, height, 2 * width + BORDER if mode == "side by side" else width, 3)
+    for index, (x, y) in enumerate(_pairs(a, b)):
+        if mode == "difference":
+            out[index] = difference.on(((x - y).abs() * gain).clamp(0, 1))
+            continue
+        x, y = first.on(x), second.on(y)
+        if mode == "side by side":
+            out[index] = torch.cat([x, torch.ones(height, BORDER, 3), y], dim=1)
+        elif mode == "blink":
+            out[index] = x if index // BLINK_FRAMES % 2 == 0 else y
+        else:
+            out[index] = _wiped(x, y, index / max(frames - 1, 1))
+    return out
+
+
+def _wiped(x: torch.Tensor, y: torch.Tensor, time: float) -> torch.Tensor:
+    """x left of a divider and y right of it. time: 0 .. 1; in that time the divider goes from right to left and back,
+    so that each side is seen whole at some time.
+    """
+    width = x.shape[1]
+    edge = round(abs(2 * time - 1) * width)
+    column = torch.arange(width).view(1, -1, 1)
+    wiped = torch.where(column < edge, x, y)
     return torch.where((column - edge).abs() < BORDER, torch.ones(()), wiped)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..carving import curves, ops
 from ..carving.config import Q_BLOCK_SIZE, TokenGrid
 from .kept_blocks import KeptBlocks
-from .picture import burn_in
+from .picture import Label
 
 KEPT_COLOR = (1.0, 0.65, 0.0)  # orange, laid over what is kept
 QUERY_COLOR = (0.0, 1.0, 1.0)  # cyan, around the query block
@@ -63,16 +63,15 @@ def draw(frames: torch.Tensor, kept: torch.Tensor, query: torch.Tensor, grid: To
     kept, query: bool [t, h, w].
     """
     _, height, width, _ = frames.shape
+    drawn = torch.empty(frames.shape)
     rows, columns = (torch.arange(size) * side // size for size, side in ((height, grid.h), (width, grid.w)))
     thickness = max(2, height // 120)
-    drawn = []
-    for frame, latent_frame in zip(frames, latent_frames(len(frames), grid).tolist(), strict=True):
+    for picture, frame, latent_frame in zip(drawn, frames, latent_frames(len(frames), grid).tolist(), strict=True):
         mask, inside = (volume[latent_frame][rows][:, columns] for volume in (kept, query))
         tinted = frame.float().cpu() * (1 - TINT) + torch.tensor(KEPT_COLOR) * TINT
-        picture = torch.where(mask[..., None], tinted, frame.float().cpu() * DIM)
+        picture.copy_(torch.where(mask[..., None], tinted, frame.float().cpu() * DIM))
         picture[_edge(inside, thickness)] = torch.tensor(QUERY_COLOR)
-        drawn.append(picture)
-    return torch.stack(drawn)
+    return drawn
 
 
 def draw_kept_blocks(
@@ -83,7 +82,8 @@ def draw_kept_blocks(
     grid, curve = blocks.grid, blocks.curve
     kept = kept_volume(index, count, grid, curve, blocks.kv_block_size)
     clip = draw(frames[..., :3], kept, query_volume(query_block, grid, curve), grid)
-    return burn_in(clip, f"{title}query block {query_block}\nkeeps {count} of {blocks.num_kv_blocks}")
+    text = f"{title}query block {query_block}\nkeeps {count} of {blocks.num_kv_blocks}"
+    return Label(text, *clip.shape[1:3]).on(clip)
 
 
 def _edge(mask: torch.Tensor, thickness: int) -> torch.Tensor:

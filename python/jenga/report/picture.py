@@ -25,19 +25,32 @@ def figure_image(figure) -> torch.Tensor:
     return torch.from_numpy(pixels.astype(np.float32) / 255).unsqueeze(0)
 
 
-def burn_in(clip: torch.Tensor, text: str, right: bool = False) -> torch.Tensor:
-    """The clip with `text` in its top left (or right) corner; the clip itself where the text is empty."""
-    if not text:
-        return clip
-    height, width = clip.shape[1:3]
-    font = ImageFont.load_default(size=max(10, height // 18))
-    picture = Image.new("RGBA", (width, height))
-    draw = ImageDraw.Draw(picture)
-    left, top, box_right, bottom = draw.textbbox((0, 0), text, font=font)
-    pad = max(3, height // 90)
-    x = width - (box_right - left) - 3 * pad if right else pad
-    draw.rectangle((x, pad, x + box_right - left + 2 * pad, bottom - top + 3 * pad), fill=(0, 0, 0, 160))
-    draw.text((x + pad - left, 2 * pad - top), text, font=font, fill=(255, 255, 255, 255))
-    layer = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
-    alpha = layer[..., 3:]
-    return clip * (1 - alpha) + layer[..., :3] * alpha
+class Label:
+    """A line of text in the top left (or right) corner of frames of one size; an empty text changes nothing."""
+
+    def __init__(self, text: str, height: int, width: int, right: bool = False):
+        self._box = self._alpha = self._light = None
+        if text:
+            self._draw(text, height, width, right)
+
+    def on(self, frames: torch.Tensor) -> torch.Tensor:
+        """Burn it into frames [..., H, W, 3], in place; they are handed back."""
+        if self._box is not None:
+            corner = frames[..., self._box[0], self._box[1], :]
+            corner.mul_(1 - self._alpha).add_(self._light)
+        return frames
+
+    def _draw(self, text: str, height: int, width: int, right: bool) -> None:
+        font = ImageFont.load_default(size=max(10, height // 18))
+        picture = Image.new("RGBA", (width, height))
+        draw = ImageDraw.Draw(picture)
+        left, top, box_right, bottom = draw.textbbox((0, 0), text, font=font)
+        pad = max(3, height // 90)
+        x = width - (box_right - left) - 3 * pad if right else pad
+        corners = (x, pad, x + box_right - left + 2 * pad, bottom - top + 3 * pad)
+        draw.rectangle(corners, fill=(0, 0, 0, 160))
+        draw.text((x + pad - left, 2 * pad - top), text, font=font, fill=(255, 255, 255, 255))
+        first_column, first_row, last_column, last_row = picture.getbbox()
+        self._box = slice(first_row, last_row), slice(first_column, last_column)
+        layer = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)[self._box]
+        self._alpha, self._light = layer[..., 3:], layer[..., :3] * layer[..., 3:]
