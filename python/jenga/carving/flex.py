@@ -11,13 +11,17 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
+from torch.nn.attention import flex_attention as torch_flex
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from .reference import reorder_tokens, unpack_residual
 
 # Variants of one process: dtype, batch of one or more, block and tail sizes, masks. Sizes are dynamic after the second.
 # Torch's own limit of 8 is reached by the 16th call of a session that changes them.
 RECOMPILE_LIMIT = 128
+
+# What torch 2.9 brought: without it the mask of the backward pass, which we have not, is made too.
+_FORWARD_MASK = {"compute_q_blocks": False} if hasattr(torch_flex, "AuxRequest") else {}
 
 
 def block_sparse_attention(
@@ -97,7 +101,7 @@ def block_sparse_attention(
         BLOCK_SIZE=(q_block_size, kv_block_size),
         mask_mod=mask_mod,
         seq_lengths=(num_video, keys.shape[2]),
-        compute_q_blocks=False,
+        **_FORWARD_MASK,
     )
 
     out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
@@ -132,11 +136,10 @@ def _flex(q, k, v, score_mod, block_mask, softmax_scale):
 
 
 def _attend(q, k, v, score_mod, block_mask, softmax_scale, kernel_options):
-    out, aux = flex_attention(
-        *(q, k, v, score_mod, block_mask, softmax_scale),
-        kernel_options=kernel_options,
-        return_aux=AuxRequest(lse=True),
-    )
+    arguments = (q, k, v, score_mod, block_mask, softmax_scale)
+    if not hasattr(torch_flex, "AuxRequest"):  # torch before 2.9
+        return flex_attention(*arguments, kernel_options=kernel_options, return_lse=True)
+    out, aux = flex_attention(*arguments, kernel_options=kernel_options, return_aux=torch_flex.AuxRequest(lse=True))
     return out, aux.lse
 
 
