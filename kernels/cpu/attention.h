@@ -1,10 +1,10 @@
 // Carved attention of one block of query rows, for any tier (include after simd.h and vector_math.h).
 //
 // For every tile of 64 keys: scores = Q K^T in register blocks of kRows x kScoreVecs; online softmax in base 2 (running
-// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. The sums of a tile,
-// of weights and of P V, start at zero and are folded into l and O once: rounding grows with the number of tiles and
-// the length of one, not with the number of keys. Each half of a tile stays in the first-level cache while all query
-// rows pass over it. Math decides what a 32-bit unit holds.
+// maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. The last rows take
+// lower blocks, so that few are computed for nothing. The sums of a tile, of weights and of P V, start at zero and are
+// folded into l and O once: rounding grows with the number of tiles and the length of one, not with the number of keys.
+// Math decides what a 32-bit unit holds.
 #pragma once
 
 #include <cmath>
@@ -19,6 +19,8 @@ namespace {
 constexpr float kNoMaximum = -1e30f;
 constexpr float kLog2E = 1.44269504088896340736f;
 constexpr int kTileVecs = kTileKeys / kWidth;
+constexpr int kPanelKeys = kScoreVecs * kWidth;  // keys of a register block
+constexpr int kFewRows = kRows < 4 ? kRows : 4;  // of the lower register block
 
 template <class Math>
 void pack_tile(const PackJob& job) {
@@ -33,7 +35,8 @@ void pack_tile(const PackJob& job) {
     } else {
       Math::pack_query(row, at(job.k, j * job.k_stride, job.dtype), job.dtype, job.head_dim);
     }
-    for (int64_t d = 0; d < units; ++d) job.k_tile[d * kTileKeys + j] = row[d];
+    float* const column = job.k_tile + j / kPanelKeys * kPanelKeys * units + j % kPanelKeys;
+    for (int64_t d = 0; d < units; ++d) column[d * kPanelKeys] = row[d];
   }
   if (!job.v_tile) return;
   const int64_t stride = round_up(job.head_dim, kChannelAlignment);
@@ -44,27 +47,27 @@ void pack_tile(const PackJob& job) {
   }
 }
 
-// panel[kRows][64] = Q K^T for kRows rows of q, summed in chains: a shorter one rounds less.
-template <class Math>
+// panel[kHeight][64] = Q K^T for kHeight rows of q, summed in chains: a shorter one rounds less.
+template <class Math, int kHeight>
 inline void score_panel(float* panel, const float* q, const float* k, int64_t units) {
-  for (int key = 0; key < kTileKeys; key += kScoreVecs * kWidth) {
-    const float* column = k + key;
+  const float* column = k;
+  for (int key = 0; key < kTileKeys; key += kPanelKeys) {
     for (int64_t first = 0; first < units; first += Math::kScoreChain) {
       const int64_t last = first + Math::kScoreChain < units ? first + Math::kScoreChain : units;
-      Vec acc[kRows][kScoreVecs] = {};
-      for (int64_t d = first; d < last; ++d, column += kTileKeys) {
+      Vec acc[kHeight][kScoreVecs] = {};
+      for (int64_t d = first; d < last; ++d, column += kPanelKeys) {
         Vec b[kScoreVecs];
 #pragma GCC unroll 8
         for (int c = 0; c < kScoreVecs; ++c) b[c] = load(column + c * kWidth);
 #pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
+        for (int r = 0; r < kHeight; ++r) {
           const Vec a = Math::broadcast(q + r * units + d);
 #pragma GCC unroll 8
           for (int c = 0; c < kScoreVecs; ++c) acc[r][c] = Math::dot(acc[r][c], a, b[c]);
         }
       }
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
+      for (int r = 0; r < kHeight; ++r) {
 #pragma GCC unroll 8
         for (int c = 0; c < kScoreVecs; ++c) {
           float* const sum = panel + r * kTileKeys + key + c * kWidth;
@@ -77,10 +80,10 @@ inline void score_panel(float* panel, const float* q, const float* k, int64_t un
 
 // Scores to weights: panel rows become exp2(score - m), m and l move on, alpha is what older sums shrink by. Without a
 // bias the scale enters with the subtraction, in one rounding.
-template <class Math, bool kBias>
+template <class Math, int kHeight, bool kBias>
 inline void softmax_panel(float* panel, const float* bias, float scale, float* m, float* l, float* alpha) {
   alignas(64) float top_now[kWidth] = {};
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kHeight; ++r) {
     float* row = panel + r * kTileKeys;
     Vec x[kTileVecs];
 #pragma GCC unroll 16
@@ -101,7 +104,7 @@ inline void softmax_panel(float* panel, const float* bias, float scale, float* m
   }
   alignas(64) float shrink[kWidth];
   store(shrink, Math::exp2(load(m) - load(top_now)));
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kHeight; ++r) {
     float* row = panel + r * kTileKeys;
     const Vec shift = set1(-top_now[r]);
     Vec mass = {};
@@ -118,24 +121,24 @@ inline void softmax_panel(float* panel, const float* bias, float scale, float* m
   }
 }
 
-// o[kRows][kVecs] = alpha o + P V over the units of one tile.
-template <class Math, int kVecs>
+// o[kHeight][kVecs] = alpha o + P V over the units of one tile.
+template <class Math, int kHeight, int kVecs>
 inline void accumulate_panel(float* o, int64_t o_stride, const float* alpha, const float* p, const float* v,
                              int64_t v_stride, int64_t units) {
-  Vec acc[kRows][kVecs] = {};
+  Vec acc[kHeight][kVecs] = {};
   for (int64_t u = 0; u < units; ++u, v += v_stride) {
     Vec b[kVecs];
 #pragma GCC unroll 8
     for (int c = 0; c < kVecs; ++c) b[c] = load(v + c * kWidth);
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kHeight; ++r) {
       const Vec a = Math::broadcast(p + r * (kTileKeys / Math::kPerUnit) + u);
 #pragma GCC unroll 8
       for (int c = 0; c < kVecs; ++c) acc[r][c] = Math::dot(acc[r][c], a, b[c]);
     }
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kHeight; ++r) {
 #pragma GCC unroll 8
     for (int c = 0; c < kVecs; ++c) {
       float* const sum = o + r * o_stride + c * kWidth;
@@ -144,15 +147,15 @@ inline void accumulate_panel(float* o, int64_t o_stride, const float* alpha, con
   }
 }
 
-template <class Math>
+template <class Math, int kHeight>
 inline void accumulate_channels(int64_t vecs, float* o, int64_t o_stride, const float* alpha, const float* p,
                                 const float* v, int64_t v_stride, int64_t units) {
   if constexpr (kValueVecs >= 4) {
-    if (vecs == 4) return accumulate_panel<Math, 4>(o, o_stride, alpha, p, v, v_stride, units);
-    if (vecs == 3) return accumulate_panel<Math, 3>(o, o_stride, alpha, p, v, v_stride, units);
+    if (vecs == 4) return accumulate_panel<Math, kHeight, 4>(o, o_stride, alpha, p, v, v_stride, units);
+    if (vecs == 3) return accumulate_panel<Math, kHeight, 3>(o, o_stride, alpha, p, v, v_stride, units);
   }
-  if (vecs == 2) return accumulate_panel<Math, 2>(o, o_stride, alpha, p, v, v_stride, units);
-  accumulate_panel<Math, 1>(o, o_stride, alpha, p, v, v_stride, units);
+  if (vecs == 2) return accumulate_panel<Math, kHeight, 2>(o, o_stride, alpha, p, v, v_stride, units);
+  accumulate_panel<Math, kHeight, 1>(o, o_stride, alpha, p, v, v_stride, units);
 }
 
 // Per row: divide by the mass, add the residual, round, store where the token is.
@@ -178,6 +181,21 @@ void store_rows(const AttendJob& job, const float* o, const float* m, const floa
     const int64_t offset =
         job.batch * p.out_strides.batch + job.head * p.out_strides.head + token * p.out_strides.token;
     store_row(at(p.out, offset, p.dtype), row, p.dtype, p.head_dim);
+  }
+}
+
+// work.operator()<height>(r) for groups that cover `rows`: of kRows, or of kFewRows where those end sooner.
+template <class Work>
+inline void for_row_groups(int64_t rows, Work work) {
+  for (int64_t r = 0; r < rows;) {
+    const int64_t left = rows - r;
+    if (left <= 2 * kFewRows && round_up(left, kFewRows) < round_up(left, kRows)) {
+      work.template operator()<kFewRows>(r);
+      r += kFewRows;
+    } else {
+      work.template operator()<kRows>(r);
+      r += kRows;
+    }
   }
 }
 
@@ -209,22 +227,24 @@ void attend_block(const AttendJob& job) {
   const int64_t block_vecs = ceil_div(channel_vecs, channel_blocks);
   for (int64_t t = 0; t < job.num_tiles; ++t) {
     const AttentionTile& tile = job.tiles[t];
-    for (int64_t r = 0; r < rows; r += kRows) {
-      score_panel<Math>(panel, q + r * units, tile.k, units);
+    for_row_groups(job.rows, [&]<int kHeight>(int64_t r) {
+      // A weight of one unit is made where its score is.
+      float* const scores = Math::kPerUnit == 1 ? weights + r * weight_units : panel;
+      score_panel<Math, kHeight>(scores, q + r * units, tile.k, units);
       if (tile.bias) {
-        softmax_panel<Math, true>(panel, tile.bias, scale, m + r, l + r * kWidth, alpha + r);
+        softmax_panel<Math, kHeight, true>(scores, tile.bias, scale, m + r, l + r * kWidth, alpha + r);
       } else {
-        softmax_panel<Math, false>(panel, nullptr, scale, m + r, l + r * kWidth, alpha + r);
+        softmax_panel<Math, kHeight, false>(scores, nullptr, scale, m + r, l + r * kWidth, alpha + r);
       }
-      Math::pack_weights(weights + r * weight_units, panel, kRows * kTileKeys);
-    }
+      if constexpr (Math::kPerUnit > 1) Math::pack_weights(weights + r * weight_units, panel, kHeight * kTileKeys);
+    });
     const int64_t value_units = ceil_div(tile.keys, Math::kPerUnit);
     for (int64_t c = 0; c < channel_vecs; c += block_vecs) {
       const int64_t vecs = channel_vecs - c < block_vecs ? channel_vecs - c : block_vecs;
-      for (int64_t r = 0; r < rows; r += kRows) {
-        accumulate_channels<Math>(vecs, o + r * stride + c * kWidth, stride, alpha + r, weights + r * weight_units,
-                                  tile.v + c * kWidth, tile.v_stride, value_units);
-      }
+      for_row_groups(job.rows, [&]<int kHeight>(int64_t r) {
+        accumulate_channels<Math, kHeight>(vecs, o + r * stride + c * kWidth, stride, alpha + r,
+                                           weights + r * weight_units, tile.v + c * kWidth, tile.v_stride, value_units);
+      });
     }
   }
   store_rows<Math>(job, o, m, l);
@@ -232,7 +252,11 @@ void attend_block(const AttendJob& job) {
 
 // block_sparse_attention in fp32 arithmetic, whatever the dtype.
 void fp32_attention(const BlockSparseAttentionParams& params, ParallelFor parallel_for) {
-  run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<FloatMath>});
+  if (params.dtype == DataType::kFloat32) {
+    run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<FloatMath>});
+  } else {
+    run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<HalfMath>});
+  }
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 // Compiled without instruction-set flags; a tier brings two functions, pack and attend.
 //
 // Packed panels, in units of 32 bit (one fp32, or a pair of bf16 for the native dot product):
-//   K tile [D / per_unit][64 keys], V tile [64 / per_unit][value_stride]; rows and channels past the end are zeros.
+//   K tile [64 / panel][D / per_unit][panel keys], where a panel is what the tier scores at once; V tile
+//   [64 / per_unit][value_stride]; rows and channels past the end are zeros.
 // A head is packed once per call and read by all of its query blocks. Heads are taken in groups, so that the panels
 // stay below a bound whatever the sequence is.
 #pragma once

@@ -105,9 +105,6 @@ struct FloatMath {
   static void pack_query(float* units, const void* row, DataType type, int64_t size) {
     load_row(units, row, type, size);
   }
-  static void pack_weights(float* units, const float* weights, int64_t size) {
-    for (int64_t i = 0; i < size; i += kWidth) store(units + i, load(weights + i));
-  }
   // Two rows of V as kPerUnit unit rows; a null row is zeros.
   static void pack_values(float* units, int64_t stride, const void* const rows[2], DataType type, int64_t size) {
     for (int i = 0; i < 2; ++i) {
@@ -115,6 +112,12 @@ struct FloatMath {
       if (rows[i]) load_row(units + i * stride, rows[i], type, size);
     }
   }
+};
+
+// The same on bf16 and fp16 rows: no more exact than rounding them leaves room for.
+struct HalfMath : FloatMath {
+  static constexpr int64_t kScoreChain = kMaxHeadDim;  // one chain
+  static Vec exp2(Vec x) { return exp2_coarse(x); }
 };
 
 }  // namespace
