@@ -11,7 +11,6 @@
 #include "csrc/core/adjacency.h"
 #include "csrc/core/curve.h"
 #include "csrc/core/selection.h"
-#include "csrc/core/stages.h"
 
 namespace py = pybind11;
 
@@ -50,18 +49,6 @@ py::array_t<bool> block_adjacency_of_grid(int64_t t, int64_t h, int64_t w, const
   return result;
 }
 
-std::vector<Stage> stages_by_name(const std::vector<double>& sigmas, const std::vector<double>& stage_ends,
-                                  const std::vector<double>& shift_ratios, const std::string& semantics,
-                                  std::optional<double> sigma_max) {
-  if (semantics != "corrected" && semantics != "published") {
-    throw std::invalid_argument("stages: semantics must be corrected or published, got " + semantics);
-  }
-  const SigmaShift shift =
-      sigma_max ? SigmaShift{SigmaShift::Family::kOther, *sigma_max} : SigmaShift{SigmaShift::Family::kFlow};
-  return stages(sigmas, stage_ends, shift_ratios, shift,
-                semantics == "published" ? Semantics::kPublished : Semantics::kCorrected);
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -89,18 +76,6 @@ PYBIND11_MODULE(_core, m) {
       },
       py::arg("scores"), py::arg("min_blocks"), py::arg("top_p"), py::arg("forced") = py::none(),
       "int32 [count]: the key blocks that one query block keeps, ascending.");
-
-  py::class_<Stage>(m, "Stage")
-      .def_readonly("stage_index", &Stage::stage_index)
-      .def_readonly("first_step", &Stage::first_step)
-      .def_readonly("end_step", &Stage::end_step)
-      .def_readonly("sigmas", &Stage::sigmas)
-      .def_readonly("renoise_sigma", &Stage::renoise_sigma)
-      .def_readonly("x0_sigma", &Stage::x0_sigma);
-
-  m.def("stages", &stages_by_name, py::arg("sigmas"), py::arg("stage_ends"), py::arg("shift_ratios"),
-        py::arg("semantics") = "corrected", py::arg("sigma_max") = py::none(),
-        "The stages of a run. sigma_max: of a model that is no flow model.");
 }
 
 }  // namespace jenga::core

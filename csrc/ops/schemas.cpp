@@ -6,8 +6,6 @@
 STABLE_TORCH_LIBRARY(jenga, m) {
   m.def("curve_order(int t, int h, int w, str curve) -> Tensor");
   m.def("block_adjacency(int t, int h, int w, str curve, int block_size) -> Tensor");
-  m.def("reorder_tokens(Tensor x, Tensor token_index) -> Tensor");
-  m.def("pool_blocks(Tensor x, int block_size, Tensor? mask=None) -> (Tensor, Tensor)");
   m.def(
       "prepare_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_block_size, "
       "int kv_block_size, int tail_block_size, Tensor? context_bias=None) "

@@ -178,15 +178,6 @@ def block_sparse_attention(
     return out, _to_raster(logits.logsumexp(-1).double()[..., None], token_index)[..., 0]
 
 
-def pool_blocks(x: Tensor, block_size: int, mask: Tensor | None, compute=torch.float64) -> tuple[Tensor, Tensor]:
-    """Means [B, H, nb, D] in the dtype `compute` and counts int32 [B, nb]."""
-    kept = torch.ones(x.shape[0], x.shape[2], dtype=torch.bool) if mask is None else mask
-    counts = torch.stack([cell.sum(-1) for cell in kept.split(block_size, dim=-1)], dim=-1)
-    values = torch.where(kept[:, None, :, None], x.to(compute), 0.0)
-    sums = torch.stack([cell.sum(-2) for cell in values.split(block_size, dim=-2)], dim=-2)
-    return sums / counts.clamp(min=1)[:, None, :, None], counts.to(torch.int32)
-
-
 def assert_as_exact_as_torch(actual: Tensor, exact: Tensor, plain: Tensor) -> None:
     """The error against float64, in L2 and at the worst element, at most twice that of plain torch.
 

@@ -165,21 +165,6 @@ def test_selection_is_the_smallest_sufficient_set(scores, min_blocks, top_p, dat
     assert set(with_forced) == set(kept) | set(np.flatnonzero(forced))
 
 
-@given(st.integers(1, 100), st.lists(st.floats(0, 1), max_size=4), st.lists(st.floats(0.5, 2), min_size=5, max_size=5))
-def test_stages_cover_every_step_once(steps, ends, ratios):
-    ends = [*sorted(ends), 1.0]
-    sigmas = np.linspace(1, 0, steps + 1)
-    stages = core.stages(sigmas, ends, ratios[: len(ends)])
-    ran = [step for stage in stages for step in range(stage.first_step, stage.end_step)]
-    assert ran == list(range(steps))
-    for stage in stages:
-        part = sigmas[stage.first_step : stage.end_step + 1]
-        ratio = ratios[stage.stage_index]
-        assert stage.sigmas == pytest.approx(ratio * part / (1 + (ratio - 1) * part), abs=1e-12)
-        assert stage.renoise_sigma == stage.sigmas[0]
-        assert stage.x0_sigma == stage.sigmas[-2]
-
-
 @pytest.mark.parametrize(
     ("call", "text"),
     [
@@ -188,7 +173,6 @@ def test_stages_cover_every_step_once(steps, ends, ratios):
         (lambda: core.curve_rank([0, 0]), "curve_rank: order must be a permutation of 0 .. 1, got 0 at position 1"),
         (lambda: core.block_adjacency(4, 4, 4, "raster", 0), "block_adjacency: block_size must be positive, got 0"),
         (lambda: core.select_row([1.0], 0, 0.0), "select_row: min_blocks must be at least 1, got 0"),
-        (lambda: core.stages([1, 0], [1], [1], semantics="x"), "stages: semantics must be corrected or published, got"),
     ],
 )
 def test_errors_arrive_as_value_errors(call, text):
@@ -216,14 +200,3 @@ def test_plain_python_agrees(grid, curve):
     curves = pytest.importorskip("jenga.carving.curves", reason="the package jenga is not installed: make setup")
     assert np.array_equal(curves.curve_order(*grid, curve).numpy(), core.curve_order(*grid, curve))
     assert np.array_equal(curves.block_adjacency(*grid, curve, 64).numpy(), core.block_adjacency(*grid, curve, 64))
-
-
-@pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 25, 30, 50, 100])
-def test_presets_agree(steps):
-    presets = pytest.importorskip("jenga.sampling.presets", reason="the package jenga is not installed: make setup")
-    for family, name in ((family, name) for family, rows in presets.STAGES.items() for name in rows):
-        rules = presets.STAGES[family][name]
-        expected = [(stage.first, stage.stop) for stage in presets.preset(name, family, steps).stages]
-        ends, ratios = zip(*((rule.until, rule.shift_ratio) for rule in rules), strict=True)
-        stages = core.stages(np.linspace(1, 0, steps + 1), ends, ratios)
-        assert [(stage.first_step, stage.end_step) for stage in stages] == expected, (family, name)

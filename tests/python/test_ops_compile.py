@@ -29,14 +29,6 @@ def test_opcheck_without_tensors():
     opcheck("block_adjacency", 3, 5, 7, "gilbert3d", 16)
 
 
-def test_opcheck_reorder_and_pool(device):
-    _, inputs, _ = prepared(device)
-    opcheck("reorder_tokens", inputs.q, inputs.token_index)
-    opcheck("reorder_tokens", inputs.q.transpose(1, 2).contiguous().transpose(1, 2), inputs.token_index)
-    opcheck("pool_blocks", inputs.q, 64)
-    opcheck("pool_blocks", inputs.q, 64, torch.ones(inputs.q.shape[0], inputs.q.shape[2], dtype=torch.bool).to(device))
-
-
 @pytest.mark.parametrize("tail_block_size", [0, 32])
 @pytest.mark.parametrize("layout", ["bhsd", "bshd"])
 def test_opcheck_prepare_blocks(tail_block_size, layout, device):
@@ -44,6 +36,7 @@ def test_opcheck_prepare_blocks(tail_block_size, layout, device):
     inputs = cases.make_inputs(case, dtype_for(device), device)
     tensors = (inputs.q, inputs.k, inputs.v, inputs.token_index)
     opcheck("prepare_blocks", *tensors, case.num_context, 128, 64, tail_block_size)
+    opcheck("prepare_blocks", *tensors, case.num_context, 128, 64, tail_block_size, inputs.context_bias)
 
 
 @pytest.mark.parametrize("top_p", [0.0, 0.5])
@@ -99,5 +92,5 @@ def test_compiled_step_equals_eager(dynamic, device):
 def test_compiling_with_grad_says_so(device):
     x = torch.randn(1, 1, 64, 8, device=device, dtype=torch.bfloat16, requires_grad=True)
     torch.compiler.reset()
-    with pytest.raises(Exception, match="pool_blocks: x must not require grad"):
-        torch.compile(lambda x: ops.pool_blocks(x, 32)[0] * 2, backend="aot_eager")(x)
+    with pytest.raises(Exception, match="pack_residual: dense must not require grad"):
+        torch.compile(lambda x: ops.pack_residual(x, x.detach(), 8)[1] * 2, backend="aot_eager")(x)

@@ -18,16 +18,16 @@ def good():
     inputs = cases.make_inputs(CASE, torch.float32)
     attention = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, 20)
     lists = cases.select_lists(CASE, attention.q_pool, attention.k_pool, inputs.softmax_scale)
+    bias = torch.cat([torch.zeros(2, 20), torch.full((2, P - 20), -math.inf)], dim=1)
     blocks = {"num_context": 20, "q_block_size": 128, "kv_block_size": 64}
     return {
         "curve_order": {"t": 2, "h": 3, "w": 4, "curve": "gilbert3d"},
         "block_adjacency": {"t": 2, "h": 3, "w": 4, "curve": "gilbert3d", "block_size": 8},
-        "reorder_tokens": {"x": inputs.q, "token_index": inputs.token_index},
-        "pool_blocks": {"x": inputs.q, "block_size": 64, "mask": torch.ones(2, S, dtype=torch.bool)},
         "prepare_blocks": {
             **{"q": inputs.q, "k": inputs.k, "v": inputs.v, "token_index": inputs.token_index},
             **blocks,
             "tail_block_size": 64,
+            "context_bias": bias,
         },
         "select_blocks": {
             "q_pool": attention.q_pool,
@@ -42,7 +42,7 @@ def good():
             **{"kv_block_index": lists[0], "kv_block_count": lists[1], "token_index": inputs.token_index},
             **blocks,
             "softmax_scale": 0.1,
-            "context_bias": torch.cat([torch.zeros(2, 20), torch.full((2, P - 20), -math.inf)], dim=1),
+            "context_bias": bias,
             **{"k_tail": attention.k_tail, "v_tail": attention.v_tail, "tail_block_size": 64},
             "residual": torch.zeros(2, S, 2, 64, dtype=torch.int8),
             "residual_scale": torch.zeros(2, S, 2),
@@ -70,15 +70,6 @@ BAD = [
     ("block_adjacency", "h", replaced(-3), f"t, h, w must be positive and t * h * w at most {INT_MAX}, got 2, -3, 4"),
     ("block_adjacency", "curve", replaced(""), "curve must be gilbert3d, gilbert2d_sliced or raster, got "),
     ("block_adjacency", "block_size", replaced(0), "block_size must be positive, got 0"),
-    ("reorder_tokens", "x", lambda x: x[0, 0, 0], "x must have at least 2 dimensions [..., S, D], got shape [64]"),
-    ("reorder_tokens", "token_index", lambda x: x.long(), "token_index must be int32, got int64"),
-    ("reorder_tokens", "token_index", lambda x: x[None], "token_index must have 1 dimension, got shape [1, 220]"),
-    ("reorder_tokens", "token_index", lambda x: x + 1, "token_index must be from 0 to 219, got 220 at position "),
-    ("pool_blocks", "x", lambda x: x[0], "x must have 4 dimensions [B, H, S, D], got shape [2, 220, 64]"),
-    ("pool_blocks", "x", lambda x: x.double(), "x must be bfloat16, float16 or float32, got float64"),
-    ("pool_blocks", "block_size", replaced(-1), "block_size must be positive, got -1"),
-    ("pool_blocks", "mask", lambda x: x.float(), "mask must be bool, got float32"),
-    ("pool_blocks", "mask", lambda x: x[:1], "mask must have shape [2, 220], got [1, 220]"),
     ("prepare_blocks", "q", lambda x: x[0], "q must have 4 dimensions [B, H, S, D], got shape [2, 220, 64]"),
     ("prepare_blocks", "q", lambda x: x[:0], "q must not be empty, got shape [0, 2, 220, 64]"),
     ("prepare_blocks", "q", lambda x: x.double(), "q must be bfloat16, float16 or float32, got float64"),
@@ -280,11 +271,10 @@ BAD = [
 ]
 
 NEEDS_GRAD = [
-    ("reorder_tokens", "x"),
-    ("pool_blocks", "x"),
     ("prepare_blocks", "q"),
     ("prepare_blocks", "k"),
     ("prepare_blocks", "v"),
+    ("prepare_blocks", "context_bias"),
     ("select_blocks", "q_pool"),
     ("select_blocks", "k_pool"),
     ("block_sparse_attention", "q"),

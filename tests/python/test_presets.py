@@ -1,9 +1,21 @@
 """Schedules: the published numbers at 50 steps, and sound ones at any other number."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import jenga
-from jenga.sampling.presets import FEWEST_STEPS, PRESETS, STAGES, computed_steps, preset, reuses_steps
+from jenga.sampling.presets import (
+    FEWEST_STEPS,
+    PRESETS,
+    STAGES,
+    StageRule,
+    computed_steps,
+    preset,
+    reuses_steps,
+    split,
+    whole_schedule_boundary,
+)
 
 T2V = (0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 26, 29, 32, 35, 38, 41, 43, 45, 46, 47, 49)
 I2V = (0, 1, 2, 3, 5, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40, 42, 44, 45, 46, 47, 48, 49)
@@ -66,6 +78,36 @@ def test_every_number_of_steps_is_covered(family, name):
         assert switches <= set(result.computed)
         longest = max(round(3 * steps / 50), 2) if steps >= FEWEST_STEPS else 1
         assert max((b - a for a, b in zip(result.computed, result.computed[1:], strict=False)), default=1) <= longest
+
+
+def split_at(steps, ends):
+    """Ranges of steps of stages that end at these fractions, by index into `ends`."""
+    rules = [StageRule(1.0, end, 1.0, density=index) for index, end in enumerate(ends)]
+    stages = split(rules, steps, lambda until: whole_schedule_boundary(until, steps))
+    return {stage.density: (stage.first, stage.stop) for stage in stages}
+
+
+@given(st.integers(1, 100), st.lists(st.floats(0, 1), max_size=4))
+def test_stages_cover_every_step_once(steps, ends):
+    ranges = split_at(steps, [*sorted(ends), 1.0]).values()
+    assert [step for first, stop in ranges for step in range(first, stop)] == list(range(steps))
+    assert all(stop > first for first, stop in ranges)
+
+
+def test_cuts_truncate_the_product():
+    assert split_at(100, [0.29, 1]) == {0: (0, 29), 1: (29, 100)}  # .29 * 100 is 28.999999999999996
+    assert split_at(100, [0.3, 1]) == {0: (0, 31), 1: (31, 100)}
+
+
+def test_stages_without_steps_vanish():
+    assert split_at(4, [0.25, 0.3, 0.5, 1]) == {0: (0, 2), 2: (2, 3), 3: (3, 4)}
+    assert split_at(1, [0.5, 1]) == {1: (0, 1)}
+    assert split_at(8, [1, 1]) == {0: (0, 8)}
+
+
+def test_the_last_step_is_never_in_a_stage_that_ends_before():
+    assert split_at(2, [0.5, 1]) == {0: (0, 1), 1: (1, 2)}
+    assert split_at(8, [0.99, 1]) == {0: (0, 7), 1: (7, 8)}
 
 
 def test_a_change_of_size_is_computed_wherever_it_is():

@@ -94,7 +94,10 @@ def test_shift_of_a_flow_schedule_is_the_schedule_of_the_product():
     u = torch.linspace(1, 0, 51, dtype=torch.float64)
     seven, nine = (s * u / (1 + (s - 1) * u) for s in (7, 9))
     torch.testing.assert_close(shift_sigmas(seven, 9 / 7, True, 1.0), nine)
-    assert shift_sigmas(seven, 9 / 7, True, 1.0)[26].item() == pytest.approx(0.8926, abs=1e-4)
+    assert shift_sigmas(seven, 9 / 7, True, 1.0)[26].item() == pytest.approx(0.8926, abs=5e-5)
+    # The published three stages: noise levels on entry to the second and the third.
+    assert shift_sigmas(seven, 9 / 7, True, 1.0)[16].item() == pytest.approx(0.9503, abs=5e-5)
+    assert shift_sigmas(seven, 11 / 7, True, 1.0)[26].item() == pytest.approx(0.9103, abs=5e-5)
 
 
 def test_shift_of_other_schedules_is_capped():

@@ -61,20 +61,6 @@ def block_adjacency(t: int, h: int, w: int, curve: str = "gilbert3d", block_size
     return torch.ops.jenga.block_adjacency(t, h, w, curve, block_size)
 
 
-def reorder_tokens(x: Tensor, token_index: Tensor) -> Tensor:
-    """`out[..., i, :] = x[..., token_index[i], :]`; x `[..., S, D]` of any dtype, token_index int32 `[M]`."""
-    return torch.ops.jenga.reorder_tokens(x, token_index)
-
-
-def pool_blocks(x: Tensor, block_size: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Means and token counts of runs of `block_size` tokens.
-
-    x `[B, H, S, D]`, mask bool `[B, S]` (False: the token does not count) -> means float32 `[B, H, nb, D]`, counts
-    int32 `[B, nb]`, nb = ceil(S / block_size). The divisor is the exact count; an empty block has mean 0.
-    """
-    return torch.ops.jenga.pool_blocks(x, block_size, mask)
-
-
 def prepare_blocks(
     q: Tensor,
     k: Tensor,
@@ -200,19 +186,6 @@ def _fake_block_adjacency(t, h, w, curve, block_size):
     return torch.empty(blocks, blocks, dtype=torch.bool)
 
 
-def _fake_reorder_tokens(x, token_index):
-    _refuse_grad("reorder_tokens", x=x)
-    return x.new_empty(*x.shape[:-2], token_index.shape[0], x.shape[-1])
-
-
-def _fake_pool_blocks(x, block_size, mask=None):
-    _refuse_grad("pool_blocks", x=x)
-    batch, heads, tokens, head_dim = x.shape
-    blocks = _ceil_div(tokens, block_size)
-    means = x.new_empty(batch, heads, blocks, head_dim, dtype=torch.float32)
-    return means, x.new_empty(batch, blocks, dtype=torch.int32)
-
-
 def _fake_prepare_blocks(
     q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size, context_bias=None
 ):
@@ -288,25 +261,11 @@ def _fake_pack_residual(dense, carved, bits):
 _FAKES = (
     _fake_curve_order,
     _fake_block_adjacency,
-    _fake_reorder_tokens,
-    _fake_pool_blocks,
     _fake_prepare_blocks,
     _fake_select_blocks,
     _fake_block_sparse_attention,
     _fake_pack_residual,
 )
-
-
-def _pool_blocks_cuda(x: Tensor, block_size: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """pool_blocks from torch's own operators: on CUDA no model step calls it, prepare_blocks pools there."""
-    _refuse_grad("pool_blocks", x=x)
-    batch, heads, tokens, head_dim = x.shape
-    pad = -tokens % block_size
-    kept = torch.ones(batch, tokens, dtype=torch.bool, device=x.device) if mask is None else mask
-    values = torch.where(kept[:, None, :, None], x.float(), 0.0)
-    sums = torch.nn.functional.pad(values, (0, 0, 0, pad)).unflatten(2, (-1, block_size)).sum(3)
-    counts = torch.nn.functional.pad(kept, (0, pad)).unflatten(1, (-1, block_size)).sum(2, dtype=torch.int32)
-    return sums / counts.clamp(min=1)[:, None, :, None], counts
 
 
 def _load_library(name: str) -> str:
@@ -334,8 +293,6 @@ def _load() -> NativeStatus:
         return NativeStatus(True, False, f"torch {torch.__version__} is built without CUDA")
     if not torch._C._dispatch_has_kernel_for_dispatch_key("jenga::prepare_blocks", "CUDA"):
         reason = _load_library("libjenga_cuda.so")
-    if not reason and not torch._C._dispatch_has_kernel_for_dispatch_key("jenga::pool_blocks", "CUDA"):
-        torch.library.impl("jenga::pool_blocks", "cuda", _pool_blocks_cuda)
     return NativeStatus(True, not reason, reason)
 
 

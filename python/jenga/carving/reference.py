@@ -31,23 +31,16 @@ def reorder_tokens(x: torch.Tensor, token_index: torch.Tensor) -> torch.Tensor:
     return x.index_select(-2, token_index)
 
 
-def pool_blocks(
-    x: torch.Tensor, block_size: int, mask: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def block_means(x: torch.Tensor, block_size: int) -> torch.Tensor:
     """Mean of every block of `block_size` tokens, over the tokens it really has. Source: paper; exact divisor ours.
 
-    x [B, H, S, D]; mask bool [B, S], False tokens do not count.
-    Returns means fp32 [B, H, nb, D] (0 where a block has no token) and counts int32 [B, nb], nb = ceil(S / block_size).
+    x [B, H, N, D] -> fp32 (float64: fp64) [B, H, ceil(N / block_size), D].
     """
     batch, heads, tokens, dim = x.shape
     num_blocks = -(-tokens // block_size)
-    fill = num_blocks * block_size - tokens
-    valid = x.new_ones(batch, tokens, dtype=torch.bool) if mask is None else mask
-    if mask is not None:
-        x = torch.where(mask[:, None, :, None], x, 0)
-    counts = F.pad(valid, (0, fill)).view(batch, num_blocks, block_size).sum(2, dtype=torch.int32)
-    sums = F.pad(x, (0, 0, 0, fill)).view(batch, heads, num_blocks, block_size, dim).sum(3, dtype=_compute_dtype(x))
-    return sums / counts.clamp_min(1)[:, None, :, None], counts
+    filled = F.pad(x, (0, 0, 0, num_blocks * block_size - tokens)).view(batch, heads, num_blocks, block_size, dim)
+    count = (tokens - torch.arange(num_blocks, device=x.device) * block_size).clamp_max(block_size)
+    return filled.sum(3, dtype=_compute_dtype(x)) / count[:, None]
 
 
 def prepare_blocks(
@@ -79,10 +72,10 @@ def prepare_blocks(
 
     k_carved, k_video = carve(k)
     v_carved, v_video = carve(v)
-    q_pool, _ = pool_blocks(reorder_tokens(q, token_index[num_context:]), q_block_size)
-    k_pool, _ = pool_blocks(k_video, kv_block_size)
+    q_pool = block_means(reorder_tokens(q, token_index[num_context:]), q_block_size)
+    k_pool = block_means(k_video, kv_block_size)
     if tail_block_size:
-        k_tail, v_tail = (pool_blocks(x, tail_block_size)[0].to(x.dtype) for x in (k_video, v_video))
+        k_tail, v_tail = (block_means(x, tail_block_size).to(x.dtype) for x in (k_video, v_video))
     else:
         k_tail, v_tail = k_video[:, :, :0], v_video[:, :, :0]
     return k_carved, v_carved, q_pool, k_pool, k_tail, v_tail
