@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake csrc kernels python -type f -not -name '*.pyc')
 
-.PHONY: demo test setup wheel matrix bench format check-tools clean
+.PHONY: demo test setup wheel pack release matrix bench format check-tools clean
 
 check-tools:
 	@$(PYTHON) scripts/check_tools.py
@@ -34,7 +34,7 @@ $(VENV)/.jenga: $(VENV)/.dependencies $(SOURCES)
 	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps . --wheel-dir build/wheel \
 	  -C build-dir=$(BUILD) -C cmake.define.JENGA_BUILD_TESTS=$(if $(TESTS),ON,OFF) -C cmake.define.JENGA_BUILD_BINDINGS=$(if $(TESTS),ON,OFF)
 	$(PY) scripts/tag_wheel.py build/wheel/*.whl dist
-	$(PY) -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+	$(PY) -m pip install --quiet --no-deps --force-reinstall dist/*linux*.whl
 	touch $@
 
 setup: $(VENV)/.jenga
@@ -55,10 +55,26 @@ test:
 	JENGA_CORE_DIR=$(BUILD)/csrc/bindings $(PY) -m pytest $(PYTEST_ARGS)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PYTHON) scripts/check_wheel.py dist/*.whl
+	$(PYTHON) scripts/check_wheel.py dist/*linux*.whl
+	$(MAKE) pack
+
+# The node pack as ComfyUI's registry takes it.
+pack: $(VENV)/.dependencies
+	DO_NOT_TRACK=1 $(VENV)/bin/comfy --skip-prompt node validate
+	DO_NOT_TRACK=1 $(VENV)/bin/comfy --skip-prompt node pack
+	mkdir -p dist && mv node.zip dist/comfyui-jenga-$$($(PY) -m scripts.release version).zip
+
+# URL: the folder on the web where the files will lie. Without it the pack's requirements.txt names no wheel.
+release: $(VENV)/.dependencies
+	@$(PY) -m scripts.release version
+	$(if $(URL),$(PY) -m scripts.release requirements "$(URL)")
+	$(MAKE) wheel
+	$(MAKE) wheel-windows
+	$(MAKE) pack
+	$(PY) -m scripts.release notes dist
 
 matrix: wheel
-	$(PYTHON) scripts/check_wheel.py --matrix dist/*.whl
+	$(PYTHON) scripts/check_wheel.py --matrix dist/*linux*.whl
 
 bench: setup
 	$(PY) -m benchmarks $(BENCH)
