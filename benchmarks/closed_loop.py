@@ -21,7 +21,10 @@ from benchmarks.bench_ablation import SHARES, VARIANTS
 from benchmarks.common import Unavailable, print_head, print_row, relative_error
 from benchmarks.demo_model import DemoModel, add_options
 from jenga import AnchorConfig, CarvedAttention, JengaConfig
-from jenga.runtime.anchors import ANCHOR, AnchoredAttention
+from jenga.runtime.anchors import ANCHOR, Anchors
+from jenga.runtime.call import AttentionInput
+from jenga.runtime.layout import TokenLayout
+from jenga.runtime.session import attend_anchored
 
 FEW_STEPS = 8  # up to this many steps the distances that make sense are others
 
@@ -32,19 +35,22 @@ class Carving:
     def __init__(self, model: DemoModel, density: float, anchors: AnchorConfig | None, **options):
         self.config = JengaConfig(density=density, **options)
         self._carved, self._grid = CarvedAttention(self.config), model.grid
-        self._anchored = AnchoredAttention(anchors, model.device) if anchors else None
-        self._call, self._costs = None, []
+        self._anchors = Anchors(anchors, model.device) if anchors else None
+        self._step, self._costs = None, []
 
     def before_step(self, step: int) -> None:
-        if self._anchored:
-            self._call = self._anchored.begin(["prompt"], step, self._grid)
+        if self._anchors:
+            self._step = self._anchors.begin(["prompt"], step, self._grid)
 
     def attend(self, layer: int, q, k, v) -> torch.Tensor:
-        if self._anchored is None:
+        if self._anchors is None:
             result = self._carved(q, k, v, self._grid)
         else:
             dense = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)  # noqa: E731
-            result = self._anchored(self._call, layer, self._carved, self._carved, q, k, v, self._grid, dense)
+            inputs = AttentionInput(q, k, v, TokenLayout(self._grid), 0, None, None, None)
+            carved_for = lambda config, device: self._carved  # noqa: E731
+            configs = self.config, self.config
+            result = attend_anchored(self._anchors, self._step, layer, inputs, *configs, carved_for, dense)
         self._costs.append((result.backend == ANCHOR, result.kept_share))
         return result.out
 
@@ -55,8 +61,8 @@ class Carving:
         return kept + tail + sum(is_anchor for is_anchor, _ in self._costs) / len(self._costs)
 
     def close(self) -> None:
-        if self._anchored:
-            self._anchored.close()
+        if self._anchors:
+            self._anchors.close()
 
 
 class SolAttn:

@@ -28,7 +28,7 @@ from benchmarks.host.library import ROOT, pack_module
 from benchmarks.host.preset_runs import Variant
 from benchmarks.markdown import Document
 from demo.contact_sheet import PROMPTS
-from jenga.runtime.patch import QUALITIES, anchors_for
+from jenga.runtime.qualities import QUALITIES, anchors_for
 from jenga.sampling.presets import PRESETS, preset, reuses_steps
 
 ALL_STEPS = (50, 20, 6)

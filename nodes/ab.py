@@ -191,7 +191,7 @@ class ABTest:
                 else:
                     if not part.warm_up:
                         result.add(part.name, seconds, samples)
-                        result.report = runs.report_slot(self.model).report  # of the last Jenga run
+                        result.report = runs.report_of(self.model)[0]  # of the last Jenga run
                 done, previous = done + part.steps, part.name
                 bar.update_absolute(done)
         finally:

@@ -8,11 +8,14 @@ from comfy_api.v0_0_2 import io
 import jenga
 from jenga.carving.config import RESIDUAL_BITS
 from jenga.runtime.anchors import relative_cost
-from jenga.runtime.patch import FORWARD_KEY, QUALITIES, AttentionPatch, CarvingSettings, parse_layers
+from jenga.runtime.qualities import QUALITIES
+from jenga.runtime.settings import CarvingSettings, parse_blocks
 
 from .host import runs, status
 from .host.families import CARVED, family_of, model_name, words
-from .host.unpatch import OVERRIDE, without_carving
+from .host.override import CARVED_KEY, AttentionPatch
+from .host.private import OVERRIDE
+from .host.unpatch import without_carving
 
 CUSTOM = "custom"
 NO_ANCHORS = "off"
@@ -243,7 +246,7 @@ class JengaAttention(io.ComfyNode):
                 strict=strict,
             ),
             anchors=anchors,
-            dense_layers=parse_layers(dense_blocks),
+            dense_blocks=parse_blocks(dense_blocks),
             start_percent=start_percent,
             end_percent=end_percent,
             min_tokens=min_tokens,
@@ -269,9 +272,9 @@ def patch_model(model, settings: CarvingSettings, node_id: str | None):
         slot.notes.append(reason)
         status.warn(node_id, reason)
     else:
-        patch = AttentionPatch(settings, family, options.get(OVERRIDE))
+        patch = AttentionPatch(settings, options.get(OVERRIDE))
         options[OVERRIDE] = patch.override
-        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, FORWARD_KEY, patch.apply_model)
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CARVED_KEY, patch.apply_model)
     wrapper = runs.outer_sample(slot, lambda report: status.say(node_id, report.line()))
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, FORWARD_KEY, wrapper)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, CARVED_KEY, wrapper)
     return patched

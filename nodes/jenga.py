@@ -4,7 +4,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.v0_0_2 import io
 
 import jenga
-from jenga.runtime.patch import CarvingSettings, parse_layers
+from jenga.runtime.settings import CarvingSettings, parse_blocks
 from jenga.sampling import preset_words
 from jenga.sampling.presets import DEFAULT, PRESETS
 
@@ -94,7 +94,7 @@ class Jenga(io.ComfyNode):
             return io.NodeOutput(model)
         carving = CarvingSettings(
             config=jenga.JengaConfig(backend=backend, strict=strict),
-            dense_layers=parse_layers(dense_blocks),
+            dense_blocks=parse_blocks(dense_blocks),
             min_tokens=min_tokens,
         )
         patched = patch_model(model, carving, node_id)

@@ -62,10 +62,10 @@ class JengaReport(io.ComfyNode):
         query_frame=0.5,
         query_block=-1,
     ) -> io.NodeOutput:
-        report = runs.report_slot(model).report
+        report, whose = runs.report_of(model)
         summary = report.summary()
         image, remark = report_view.picture(summary)
-        remarks = [remark] if remark else []
+        remarks = [text for text in (whose, remark) if text]
         if frames is None:
             overlay = ExecutionBlocker("Jenga Report: kept blocks needs frames, got none; connect the decoded clip")
         elif not report.kept_blocks:

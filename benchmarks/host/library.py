@@ -67,7 +67,7 @@ def jenga_attention(patcher, **widgets):
 
 def last_report(patcher) -> dict:
     """Jenga's own figures of this MODEL's last run."""
-    return pack_module("nodes.host.runs").report_slot(patcher).report.summary()
+    return pack_module("nodes.host.runs").report_of(patcher)[0].summary()
 
 
 def sample_one_step(patcher, noise: torch.Tensor, conditioning: list) -> torch.Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jenga.report.measure import Stopwatch
-from jenga.runtime.patch import AttentionCall
+from benchmarks.host.library import pack_module
+from jenga.runtime.measure import Stopwatch
 
 OVERRIDE = "optimized_attention_override"
 
@@ -59,7 +59,7 @@ class Meter:
 
 def cudnn_attention(func: Callable, q, k, v, *args, **kwargs):
     """An override that answers with cuDNN: a context around the forward is not heard, ComfyUI sets its own inside."""
-    call = AttentionCall.read(q, k, v, args, kwargs)
+    call = pack_module("nodes.host.override").AttentionCall.read(q, k, v, args, kwargs)
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         out = torch.nn.functional.scaled_dot_product_attention(call.q, call.k, call.v, call.mask, scale=call.scale)
     return call.output(out)

@@ -14,7 +14,6 @@ from benchmarks.host.library import pack_module, run_node
 from benchmarks.host.meter import with_override
 from jenga.report.report import Report
 from jenga.runtime.anchors import ANCHOR
-from jenga.runtime.patch import AttentionCall
 from jenga.sampling.presets import STAGES
 
 # Not what ComfyUI takes by itself: FLASH on a GPU, and on a CPU torch's own choice, its flash form.
@@ -30,7 +29,7 @@ class Variant:
 
     def report(self) -> Report | None:
         """Of the last run."""
-        return None if self.model is None else _runs().report_slot(self.model).report
+        return None if self.model is None else _runs().report_of(self.model)[0]
 
 
 def _runs() -> ModuleType:
@@ -76,7 +75,7 @@ def _with_self_attention(host: DemoHost, attend: Callable):
     """attend(q, k, v) -> out, all [B, H, S, D], in the place of self-attention alone."""
 
     def override(func, q, k, v, *args, **kwargs):
-        call = AttentionCall.read(q, k, v, args, kwargs)
+        call = pack_module("nodes.host.override").AttentionCall.read(q, k, v, args, kwargs)
         return func(q, k, v, *args, **kwargs) if call.cross else call.output(attend(call.q, call.k, call.v))
 
     return with_override(host.model, override)

@@ -4,34 +4,49 @@ CFGGuider.sample copies the model options for every call, so what is written the
 into a copy that a sampler node made, ends with the run.
 """
 
-import time
+import weakref
 from collections.abc import Callable
 
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
-from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 
-from jenga.report.report import Report, StageRecord
-from jenga.runtime.patch import STAGE_KEY, Run, StageState, own_options
+from jenga.report.report import Report
+from jenga.runtime.run import Run, StageState
 from jenga.sampling.reuse import StepReuse
+
+from . import private
+from .model_call import STAGE_KEY, Arguments, model_call, stage_of
 
 ATTACHMENT = "jenga"
 RUN_KEY = "jenga_run"
 
 
 class ReportSlot:
-    """Where a MODEL keeps the report of its last run. It travels with the MODEL as an attachment.
+    """Where a MODEL and its clones keep the reports of their runs, each its own. It travels with them as an attachment.
 
-    notes: what is true of every run of this MODEL.
+    notes: what is true of every run of these MODELs.
     """
 
     def __init__(self):
-        self.report = Report()
         self.notes: list[str] = []
+        self._newest = Report()
+        self._own: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # patcher that ran -> its last Report
 
-    def begin(self, report: Report) -> None:
-        self.report = report
+    def begin(self, report: Report, patcher) -> None:
+        self._newest = self._own[patcher] = report
         for note in self.notes:
             report.note(note)
+
+    def report_of(self, patcher) -> tuple[Report, str]:
+        """The report of this MODEL's last run, and a remark where it is another one's: a node between the patch and
+        the sampler made a clone, which is what ran.
+        """
+        own = self._own.get(patcher)
+        if own is not None:
+            return own, ""
+        if len(self._own) < 2:
+            return self._newest, ""
+        remark = f"{len(self._own)} clones of this MODEL ran, this is the newest run; connect the MODEL of one sampler"
+        return self._newest, remark
 
 
 def report_slot(model) -> ReportSlot:
@@ -43,12 +58,18 @@ def report_slot(model) -> ReportSlot:
     return slot
 
 
+def report_of(model) -> tuple[Report, str]:
+    """ReportSlot.report_of of the MODEL's slot."""
+    return report_slot(model).report_of(model)
+
+
 def new_run(model_options: dict) -> Run:
-    return Run(compiled=TORCH_COMPILE_KWARGS in model_options)
+    return Run(Report(), private.is_compiled(model_options))
 
 
-def stage_of(model_options: dict) -> StageState | None:
-    return model_options.get("transformer_options", {}).get(STAGE_KEY)
+def running_stage(model_options: dict) -> StageState | None:
+    """The StageState of the run that has started with these options; None where none has."""
+    return stage_of(model_options.get("transformer_options", {}))
 
 
 def install(
@@ -58,30 +79,31 @@ def install(
     reuse: StepReuse | None = None,
 ) -> None:
     """Make `stage` the owner of the run that uses `model_options`, and measure every evaluation and model call."""
-    report = stage.run.report
+    run = stage.run
     options = model_options.setdefault("transformer_options", {})
-    cache = options.get("easycache")
-    if cache is not None:
-        report.note(f"{cache.name} is on this model: model calls that it skips count as computed here")
+    cache = private.step_cache_of(options)
+    if cache:
+        run.listener.note(f"{cache} is on this model: model calls that it skips count as computed here")
 
     def predict_noise(executor, x, timestep, *args, **kwargs):
+        run.begin_evaluation()
         if reuse is not None:
             reuse.begin_evaluation(x, float(timestep.max()))
-        with report.evaluation(x.device):
+        with run.listener.evaluation(x.device):
             out = executor(x, timestep, *args, **kwargs)
         if progress is not None:
             progress()
         return out
 
-    def apply_model(executor, x, t, *args, **kwargs):
-        reused = False
+    def apply_model(executor, *args, **kwargs):
+        arguments, reused = Arguments.bind(executor.class_obj, args, kwargs), False
+        call = model_call(executor.class_obj, run, arguments)
         if reuse is None:
-            out = executor(x, t, *args, **kwargs)
+            out = arguments.call(executor)
         else:
-            options = own_options((x, t, *args), kwargs)[2]
-            keys = list(options.get("uuids") or options["cond_or_uncond"])
-            out, reused = reuse.model_call(x, t, keys, lambda: executor(x, t, *args, **kwargs))
-        report.model_call(reused)
+            x, t = arguments.values["x"], arguments.values["t"]
+            out, reused = reuse.model_call(x, t, call.conditionings, lambda: arguments.call(executor))
+        run.listener.model_call(reused)
         return out
 
     options[STAGE_KEY] = stage
@@ -89,38 +111,22 @@ def install(
         add_wrapper_with_key(kind, RUN_KEY, wrapper, model_options, is_model_options=True)
 
 
-def sample_stage(report: Report, scale: float, latent_shape, sigmas, sample: Callable):
-    """Run `sample()` as one stage of the report; an interrupted stage is recorded with the time it took."""
-    stage = StageRecord(scale, tuple(latent_shape), max(0, len(sigmas) - 1))
-    report.stages.append(stage)
-    start = time.perf_counter()
-    try:
-        return sample()
-    finally:
-        stage.seconds = time.perf_counter() - start
-
-
 def outer_sample(slot: ReportSlot, progress: Callable[[Report], None]) -> Callable:
     """An OUTER_SAMPLE wrapper that starts a run unless a sampler node has started one already."""
 
     def wrapper(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
-        options = executor.class_obj.model_options
-        stage = stage_of(options)
+        guider = executor.class_obj
+        stage = running_stage(guider.model_options)
         if stage is not None:
-            slot.begin(stage.run.report)
+            slot.begin(stage.run.listener, guider.model_patcher)
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-        run = new_run(options)
-        slot.begin(run.report)
-        install(StageState(run), options, lambda: progress(run.report))
+        run = new_run(guider.model_options)
+        slot.begin(run.listener, guider.model_patcher)
+        install(StageState(run), guider.model_options, lambda: progress(run.listener))
         shapes = kwargs.get("latent_shapes") or [latent_image.shape]
         try:
-            return sample_stage(
-                run.report,
-                1.0,
-                shapes[0],
-                sigmas,
-                lambda: executor(noise, latent_image, sampler, sigmas, *args, **kwargs),
-            )
+            with run.listener.stage(1.0, tuple(shapes[0]), max(0, len(sigmas) - 1)):
+                return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:
             run.close()
 

@@ -15,7 +15,7 @@ import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from jenga.runtime.patch import FORWARD_KEY, StageState
+from jenga.runtime.run import StageState
 from jenga.sampling.presets import (
     STAGES,
     Preset,
@@ -41,6 +41,7 @@ from jenga.sampling.reuse_rules import StaticRule
 from . import conditions, runs, status
 from .families import packed_reason, patch_sides, preset_family
 from .latents import LatentParts
+from .override import CARVED_KEY
 from .step_reuse import THRESHOLD, adaptive_rule
 
 
@@ -104,11 +105,11 @@ def outer_sample(settings: StageSettings, node_id: str | None) -> Callable:
     """An OUTER_SAMPLE wrapper that runs the stages, unless another node has started a run: a run has one owner."""
 
     def wrapper(executor, *args, **kwargs):
-        owner = runs.stage_of(executor.class_obj.model_options)
+        owner = runs.running_stage(executor.class_obj.model_options)
         if owner is None:
             return StagedRun(settings, SamplerEntry(executor, *args, **kwargs), node_id).sample()
         reason = f"another node runs the stages: preset {settings.preset} of the Jenga node is not used"
-        owner.run.report.note(reason)
+        owner.run.listener.note(reason)
         status.say(node_id, reason)
         return executor(*args, **kwargs)
 
@@ -171,13 +172,13 @@ class StagedRun:
         self.steps = max(0, entry.sigmas.shape[-1] - 1)
         self.plan = settings.plan(self.patcher, entry.sigmas)
         self.state = StageState(runs.new_run(entry.guider.model_options))
-        self.report = self.state.run.report
+        self.report = self.state.run.listener
         self.reuse = settings.reuse(self.plan, self.patcher, entry.parts.size, self.steps, self.report.note)
 
     def sample(self) -> torch.Tensor:
         """What outer_sample returns: the samples, at full size."""
-        runs.report_slot(self.patcher).begin(self.report)
-        if not self.patcher.get_wrappers(WrappersMP.APPLY_MODEL, FORWARD_KEY):
+        runs.report_slot(self.patcher).begin(self.report, self.patcher)
+        if not self.patcher.get_wrappers(WrappersMP.APPLY_MODEL, CARVED_KEY):
             self.report.note("no Jenga Attention on the model: nothing is carved, text is not amplified")
         stages = self.plan.stages
         reason = self._full_size_reason(stages)
@@ -268,19 +269,14 @@ class StagedRun:
         """Stages of one size share a sampler call: only the kept share changes between them."""
         for stage in group:
             if stage.first <= step < stage.stop:
-                self.state.stage_index, self.state.density = stages.index(stage), stage.density
+                self.state.density = stage.density
 
     def _sample_pass(self, index: int, parts: LatentParts, current, sigmas, mask, callback) -> torch.Tensor:
         entry = self.entry
         noise = entry.noise if current is entry.image else self._noise_for(index, parts, current)
         seed = None if entry.seed is None else stage_seed(entry.seed, index)
-        return runs.sample_stage(
-            self.report,
-            self.state.scale,
-            parts.shapes[0],
-            sigmas,
-            lambda: entry.sample(parts, noise, current, entry.sampler, sigmas, mask, callback, seed),
-        )
+        with self.report.stage(self.state.scale, tuple(parts.shapes[0]), max(0, len(sigmas) - 1)):
+            return entry.sample(parts, noise, current, entry.sampler, sigmas, mask, callback, seed)
 
     def _noise_for(self, index: int, parts: LatentParts, like: torch.Tensor) -> torch.Tensor:
         """Noise of a stage that is small or comes after one. Disabled noise stays off at the start only.

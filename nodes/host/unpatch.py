@@ -2,16 +2,14 @@
 
 from comfy.patcher_extension import WrappersMP
 
-from jenga.runtime.patch import FORWARD_KEY
-
 from . import runs
-
-OVERRIDE = "optimized_attention_override"
+from .override import CARVED_KEY
+from .private import OVERRIDE
 
 
 def is_patched(model) -> bool:
     """Whether a Jenga node is on this MODEL: every one of them leaves the wrapper that starts a run."""
-    return bool(model.get_wrappers(WrappersMP.OUTER_SAMPLE, FORWARD_KEY))
+    return bool(model.get_wrappers(WrappersMP.OUTER_SAMPLE, CARVED_KEY))
 
 
 def without_carving(model):
@@ -22,7 +20,7 @@ def without_carving(model):
     clone = model.clone()
     clone.remove_attachments(runs.ATTACHMENT)
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
-        clone.remove_wrappers_with_key(kind, FORWARD_KEY)
+        clone.remove_wrappers_with_key(kind, CARVED_KEY)
     options = clone.model_options["transformer_options"]
     patch = getattr(options.get(OVERRIDE), "jenga_patch", None)
     if patch is not None:

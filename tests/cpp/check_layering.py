@@ -1,4 +1,4 @@
-"""Dependencies point one way: nodes -> python/jenga -> csrc/ops -> kernels -> csrc/core.
+"""Dependencies point one way: nodes -> python/jenga and its rooms -> csrc/ops -> kernels -> csrc/core.
 
 check_layering.py ROOT prints every violation under ROOT and exits with 1 if there is one; --self-test breaks every
 rule once in a temporary tree and asserts that each is found. C++ is judged by its #include lines, Python by its import
@@ -23,6 +23,7 @@ COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 TORCH = re.compile(r'[<"](torch|ATen|c10|aten)/')
 CUDA = re.compile(r'[<"](cuda[^/]*\.h|cuda/|cub/|cute/|cutlass/|cooperative_groups|thrust/|nv/|mma\.h|[^>"]*\.cuh)')
+PRIVATE = re.compile(r"_[^_].*")
 STANDARD = re.compile(r"<[a-z_0-9]+>")
 
 
@@ -82,7 +83,45 @@ INCLUDE_RULES = [
     ),
 ]
 
+# Rooms of python/jenga, and the rooms that each may import. Whatever stands in none of them (the package itself) may
+# import all; integrations are second hosts.
+ROOMS = {
+    "carving": ("carving",),
+    "sampling": ("sampling",),
+    "runtime": ("runtime", "carving"),
+    "report": ("report", "runtime", "carving"),
+    "integrations": ("integrations", "report", "runtime", "sampling", "carving"),
+}
+
+
+def room_of(path: str) -> str:
+    """The room of a file of python/jenga; empty elsewhere."""
+    parts = path.split("/")
+    return parts[2] if within(path, "python/jenga") and len(parts) > 3 and parts[2] in ROOMS else ""
+
+
+def room_named(path: str, name: str) -> str:
+    """The room that an import in a room's file names: relative to the package, or through jenga; empty elsewhere."""
+    if name.startswith("..") and not name.startswith("..."):
+        room = name[2:].split(".")[0]
+    elif name.startswith("jenga."):
+        room = name.split(".")[1]
+    else:
+        return ""
+    return room if room in ROOMS else ""
+
+
 IMPORT_RULES = [
+    Rule(
+        "rooms of python/jenga import downwards: integrations -> report -> runtime -> carving, and sampling by itself",
+        lambda path, name: (
+            bool(room_of(path) and room_named(path, name)) and room_named(path, name) not in ROOMS[room_of(path)]
+        ),
+    ),
+    Rule(
+        "a private name of one file is not imported by another",
+        lambda path, name: within(path, "python/jenga", "nodes") and bool(PRIVATE.fullmatch(name.split(".")[-1])),
+    ),
     Rule(
         "comfy is imported by nodes, the root __init__.py, tests, demo and benchmarks/host alone",
         lambda path, name: (
@@ -104,6 +143,22 @@ IMPORT_RULES = [
         lambda path, name: within(path, "nodes", "demo") and name.startswith("comfy_api.latest"),
     ),
 ]
+
+
+# What one host calls its things. The package speaks of none of them outside integrations.
+HOST_WORDS = re.compile(
+    r"comfy|transformer_options|model_options|uuids|cond_or_uncond|sample_sigmas|c_crossattn|context_window"
+    r"|percent_to_sigma|model_sampling|diffusers",
+    re.IGNORECASE,
+)
+HOST_WORDS_RULE = "python/jenga speaks no host's words outside integrations"
+
+
+def words(path: str, text: str) -> Iterator[tuple[int, str]]:
+    """Host words in a file of the package: lines and words."""
+    if within(path, "python/jenga") and room_of(path) != "integrations":
+        for match in HOST_WORDS.finditer(text):
+            yield text.count("\n", 0, match.start()) + 1, match[0]
 
 
 def files(root: Path) -> Iterator[Path]:
@@ -131,6 +186,7 @@ def imports(text: str) -> Iterator[tuple[int, str]]:
             parent = "." * node.level + (node.module or "")
             if node.module:
                 yield node.lineno, parent
+                yield from ((node.lineno, f"{parent}.{alias.name}") for alias in node.names if alias.name[0] == "_")
             else:
                 yield from ((node.lineno, parent + alias.name) for alias in node.names)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
@@ -148,9 +204,10 @@ def violations(root: Path) -> list[str]:
             uses, rules = imports, IMPORT_RULES
         else:
             continue
-        path = file.relative_to(root).as_posix()
-        for line, name in uses(file.read_text(encoding="utf-8")):
+        path, text = file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")
+        for line, name in uses(text):
             found += [f"{path}:{line}: {name}: {rule.text}" for rule in rules if rule.broken(path, name)]
+        found += [f"{path}:{line}: {word}: {HOST_WORDS_RULE}" for line, word in words(path, text)]
     return found
 
 
@@ -173,6 +230,13 @@ SELF_TEST = {
     "python/jenga/b.py": ("from ... import nodes\n", "python/jenga imports"),
     "nodes/b.py": ("from ..demo import prompts\n", "what ships"),
     "nodes/c.py": ("from comfy_api.latest import io\n", "numbered version"),
+    "python/jenga/carving/a.py": ("from ..runtime.run import Run\n", "rooms of python/jenga"),
+    "python/jenga/runtime/a.py": ("import jenga.report.view\n", "rooms of python/jenga"),
+    "python/jenga/sampling/a.py": ("from ..carving import ops\n", "rooms of python/jenga"),
+    "python/jenga/runtime/b.py": ("from .anchors import _split\n", "a private name"),
+    "python/jenga/runtime/c.py": ("KEY = 'sample_sigmas'\n", HOST_WORDS_RULE),
+    "python/jenga/report/a.py": ("from ..runtime.anchors import ANCHOR\nfrom ..carving import ops\n", ""),
+    "python/jenga/integrations/a.py": ("# diffusers\nfrom ..runtime.run import Run\n", ""),
     "kernels/cpu/c.cpp": (
         '// #include <torch/library.h>\n/*\n#include <cuda.h>\n*/\n#include "csrc/core/curve.h"\n',
         "",
@@ -185,7 +249,7 @@ SELF_TEST = {
     "benchmarks/host/a.py": ("import comfy.sample\n", ""),
     "tests/host/a.py": ("import comfy\n", ""),
     "demo/a.py": ("import folder_paths\n", ""),
-    "python/jenga/c.py": ("import torch\nCOMMENT = 'import comfy'\n", ""),
+    "python/jenga/c.py": ("import torch\nCOMMENT = 'import torch'\n", ""),
     ".venv/lib/a.py": ("import comfy\n", ""),
     "build/a.cpp": ("#include <torch/library.h>\n", ""),
 }
@@ -203,7 +267,8 @@ def self_test() -> None:
         assert any(rule in line for line in mine) if rule else not mine, (
             f"{path}: expected {rule or 'none'}, got {mine}"
         )
-    untested = [r.text for r in INCLUDE_RULES + IMPORT_RULES if not any(r.text in line for line in found)]
+    every = [rule.text for rule in INCLUDE_RULES + IMPORT_RULES] + [HOST_WORDS_RULE]
+    untested = [text for text in every if not any(text in line for line in found)]
     assert not untested, f"rules that no file of the self-test breaks: {untested}"
     print(f"{len(SELF_TEST)} files, {len(found)} violations found as expected")
 

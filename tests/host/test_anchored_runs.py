@@ -7,8 +7,8 @@ import torch
 from comfy_host import PromptFailed
 from safetensors.torch import save_file
 
+import jenga.runtime.session
 from jenga.carving.residuals import AnchorState
-from jenga.runtime.anchors import AnchoredAttention
 from workflows import CARVING, GRID, carved, node, report, samples, staged, workflow
 
 LONG = {"steps": 7}
@@ -210,11 +210,11 @@ def test_a_full_budget_is_said_on_the_node_and_the_rest_carves(host):
 def test_out_of_memory_at_an_anchor_falls_back_dense(host, monkeypatch):
     stock = samples(host.run(workflow(**LONG)))
 
-    def fail(self, *args, **kwargs):
+    def fail(*args, **kwargs):
         raise torch.OutOfMemoryError("made by this test")
 
     with monkeypatch.context() as patch:
-        patch.setattr(AnchoredAttention, "__call__", fail)
+        patch.setattr(jenga.runtime.session, "attend_anchored", fail)
         host.forget()
         outputs = host.run(workflow([anchored()], **LONG))
     assert torch.equal(samples(outputs), stock)

@@ -153,7 +153,7 @@ def test_without_the_native_library_it_runs_and_says_why(host, monkeypatch):
 
 
 def test_out_of_memory_falls_back_dense_and_is_over_in_the_next_queue(host, stock, monkeypatch):
-    import jenga.runtime.patch
+    from jenga.carving.attention import CarvedAttention
 
     expected = samples(host.run(workflow([carved()])))
 
@@ -161,7 +161,7 @@ def test_out_of_memory_falls_back_dense_and_is_over_in_the_next_queue(host, stoc
         raise torch.OutOfMemoryError("made by this test")
 
     with monkeypatch.context() as patch:
-        patch.setattr(jenga.runtime.patch.CarvedAttention, "__call__", fail)
+        patch.setattr(CarvedAttention, "__call__", fail)
         host.forget()
         outputs = host.run(workflow([carved()]))
     assert torch.equal(samples(outputs), stock)

@@ -110,7 +110,7 @@ def test_out_of_memory_in_a_stage_is_dense_there_and_over_in_the_next_queue(host
 def kept_objects() -> list[str]:
     """State of a run that is still alive."""
     from jenga.carving.attention import CarvedAttention
-    from jenga.runtime.patch import Run, StageState
+    from jenga.runtime.run import Run, StageState
     from jenga.sampling.reuse import StepReuse
 
     gc.collect()

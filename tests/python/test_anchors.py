@@ -12,9 +12,12 @@ from jenga.carving import ops, reference
 from jenga.carving.attention import DENSE
 from jenga.carving.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists, unpack_lists
 from jenga.runtime import host_arena
-from jenga.runtime.anchors import ANCHOR, AnchoredAttention, is_anchor, relative_cost
+from jenga.runtime.anchors import ANCHOR, MAX_LATE_STARTS, Anchors, is_anchor, relative_cost
+from jenga.runtime.call import AttentionInput
 from jenga.runtime.host_arena import HostArena
+from jenga.runtime.layout import TokenLayout
 from jenga.runtime.residual_store import Budget, ResidualStore, budget_for
+from jenga.runtime.session import attend_anchored
 
 GRID = TokenGrid(5, 9, 13)  # 585 tokens: 10 key blocks, 5 query blocks, the last of each ragged
 CPU = torch.device("cpu")
@@ -41,7 +44,7 @@ class Run:
     """Layers of one model: q, k, v in, results out; counts the dense calls."""
 
     def __init__(self, config=None, budget=PLENTY, backend="reference", density=0.2, device=CPU):
-        self.anchored = AnchoredAttention(config or AnchorConfig(distance=4), device, budget)
+        self.anchored = Anchors(config or AnchorConfig(distance=4), device, budget)
         self.carved = CarvedAttention(JengaConfig(density=density, backend=backend, strict=True))
         self.alone = CarvedAttention(JengaConfig(density=2 * density, backend=backend, strict=True))
         self.dense_calls = 0
@@ -50,16 +53,20 @@ class Run:
     def step(self, qkv, layers=1, keys=("cond",), shape="one", mask=None, again=False):
         """One model call, of the next evaluation unless `again`; every layer gets the same tensors."""
         self.evaluation += not again
-        call = self.anchored.begin(keys, self.evaluation, shape, mask)
-        arguments = {} if mask is None else {"kv_mask": mask}
-        return [self._layer(call, layer, qkv, arguments) for layer in range(layers)]
+        step = self.anchored.begin(keys, self.evaluation, shape, mask)
+        inputs = AttentionInput(*qkv, TokenLayout(GRID), 0, None, mask, None)
+        return [self._layer(step, layer, inputs) for layer in range(layers)]
 
-    def _layer(self, call, layer, qkv, arguments):
+    def _layer(self, step, layer, inputs):
         def dense():
             self.dense_calls += 1
-            return sdpa(*qkv)
+            return sdpa(inputs.q, inputs.k, inputs.v)
 
-        return self.anchored(call, layer, self.carved, self.alone, *qkv, GRID, dense, **arguments)
+        configs = self.carved.config, self.alone.config
+        return attend_anchored(self.anchored, step, layer, inputs, *configs, self._carved_for, dense)
+
+    def _carved_for(self, config, device):
+        return self.carved if config == self.carved.config else self.alone
 
 
 def backends_of(results) -> list[str]:
@@ -137,7 +144,7 @@ def test_bits_cost_what_they_say():
     for bits in (4, 8, 16):
         run = Run(AnchorConfig(4, bits), backend="reference")
         run.step(draw(head_dim=128))
-        state = run.anchored._store.get((0, "cond"))
+        state = run.anchored._store.get((0, ("cond", "one")))
         held = sum(x.numel() * x.element_size() for x in state.tensors)
         assert held == num_bytes(585, 2, 128, 5, 10, bits) == run.anchored._store.used().device
 
@@ -207,20 +214,43 @@ def test_steps_are_counted_for_each_conditioning():
     assert [backends_of(row) == [ANCHOR, ANCHOR] for row in rows] == [True, False, False, False, True]
 
 
-def test_a_change_of_shape_drops_everything():
+def test_what_was_kept_for_another_shape_is_not_used_and_goes():
     run = Run()
     qkv = draw()
-    for shape in ("one", "one", "two", "two", "one"):
-        last = run.step(qkv, shape=shape)[0].backend
-    assert run.dense_calls == 3 and last == ANCHOR
-    assert len(run.anchored._store._places) == 1
+    backends = [run.step(qkv, shape=shape)[0].backend for shape in ("one", "one", "two", "two", "one", "one")]
+    assert [backend == ANCHOR for backend in backends] == [True, False, True, False, True, False]
+    assert {key[1] for key in run.anchored._store._places} == {("cond", "one")}
+
+
+def test_two_shapes_in_one_evaluation_are_kept_beside_each_other():
+    """Prompts of unlike length under guidance, context windows of unlike length: each call has its own steps."""
+    run = Run(AnchorConfig(distance=0))
+    qkv = draw()
+    for _ in range(4):
+        run.step(qkv, shape="short")
+        run.step(qkv, shape="long", again=True)
+    assert run.dense_calls == 2
+
+
+def test_conditionings_that_never_come_again_are_turned_away_after_a_few_steps():
+    """Context windows that move: an anchor for each would be dense and carved at every step, slower than dense."""
+    run = Run(AnchorConfig(distance=0))
+    qkv = draw()
+    backends = []
+    for window in range(6):
+        backends += backends_of(run.step(qkv, keys=(window,)) + run.step(qkv, keys=("always",), again=True))
+    anchors = [backend == ANCHOR for backend in backends]
+    assert anchors[::2] == [True] * (1 + MAX_LATE_STARTS) + [False] * (5 - MAX_LATE_STARTS)
+    assert anchors[1::2] == [True] + [False] * 5  # those that do recur keep theirs
+    alone = run.alone(*qkv, GRID).out
+    assert torch.equal(run.step(qkv, keys=(7,))[0].out, alone) and run.anchored.turned_away
 
 
 def test_a_new_conditioning_is_anchored_and_the_old_one_forgotten():
     run = Run(AnchorConfig(distance=0))
     qkv = draw()
     assert [run.step(qkv, keys=(key,))[0].backend for key in "aabb"] == [ANCHOR, "reference", ANCHOR, "reference"]
-    assert {key[1] for key in run.anchored._store._places} == {"b"}
+    assert {key[1][0] for key in run.anchored._store._places} == {"b"}
     assert run.step(qkv, keys=("a",))[0].backend == ANCHOR
 
 

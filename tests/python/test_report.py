@@ -8,8 +8,8 @@ import torch
 
 from jenga.report import view as report_view
 from jenga.report.attribution import estimate_speed
-from jenga.report.measure import PeakMemory, Stopwatch
 from jenga.report.report import Evaluation, LayerCall, Report, StageRecord
+from jenga.runtime.measure import PeakMemory, Stopwatch
 
 CPU = torch.device("cpu")
 

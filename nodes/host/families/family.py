@@ -5,10 +5,27 @@ from dataclasses import dataclass, field
 
 import torch
 
-from jenga.runtime.patch import Family as TokenFamily
-from jenga.runtime.patch import latent_grid
+from jenga.carving.config import TokenGrid
+from jenga.runtime.layout import TokenLayout, latent_grid
 
 __all__ = ["Family", "PublishedReuse", "TokenFamily", "any_schedule", "patch_grid"]
+
+
+@dataclass(frozen=True)
+class TokenFamily:
+    """How a family lays out its tokens. grid(diffusion_model, latent_shape) -> TokenGrid.
+
+    text_first: the self-attention sequence is [text, video]; otherwise it is the video alone.
+    """
+
+    name: str
+    grid: Callable[[object, tuple[int, ...]], TokenGrid]
+    text_first: bool = False
+
+    def layout(self, diffusion_model, latent_shape: tuple[int, ...], num_text: int) -> TokenLayout:
+        """num_text: text tokens of the model call, wherever they go."""
+        grid = self.grid(diffusion_model, latent_shape)
+        return TokenLayout(grid, self.text_first, num_text if self.text_first else 0)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class CarvedResult:
     lse         fp32 [B, H, S], natural log, covers the tail; None where the call fell back to dense
     kept_share  fp32 scalar on the device of q, never read here: (video query row, video key) token pairs whose logit
                 was computed, over all B * H * N * N such pairs. Tail cells and context are not counted.
-    backend     native_cpu | native_cuda | flex | reference | dense; of AnchoredAttention also anchor
+    backend     native_cpu | native_cuda | flex | reference | dense; of jenga.runtime.session also anchor
     reason      why it is not the backend that the configuration asks for; empty where it is
     lists       the blocks that were kept; None where the call fell back to dense
     """

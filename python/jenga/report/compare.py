@@ -1,6 +1,6 @@
 """Two clips side by side: what differs, by how much, and pictures that let a person judge.
 
-A clip is a float tensor [F, H, W, 3] in 0..1, ComfyUI's IMAGE. Frames are matched by number; the shorter clip ends the
+A clip is a float tensor [F, H, W, 3] in 0..1. Frames are matched by number; the shorter clip ends the
 comparison, and `Comparison.notes` names both lengths. Clips of different size are refused: resizing one would be
 measured as its fault. Metrics come from scikit-image, plots from matplotlib; both are imported where they are used,
 since the operators of this package need neither. Frames are worked on one by one: beside the clips that come in there

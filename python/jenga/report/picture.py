@@ -1,6 +1,6 @@
 """What several pictures need: text burnt into frames, and a matplotlib figure as an image.
 
-An image or clip is a float tensor [F, H, W, 3] in 0..1, ComfyUI's IMAGE.
+An image or clip is a float tensor [F, H, W, 3] in 0..1.
 """
 
 import numpy as np

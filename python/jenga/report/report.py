@@ -19,9 +19,10 @@ from ..carving.attention import DENSE
 from ..carving.config import JengaConfig, TokenGrid
 from ..carving.residuals import BlockLists
 from ..runtime.anchors import ANCHOR
+from ..runtime.listener import Listener
+from ..runtime.measure import PeakMemory, Stopwatch
 from .attribution import estimate_speed
 from .kept_blocks import KeptBlocks
-from .measure import PeakMemory, Stopwatch
 
 
 @dataclass
@@ -57,10 +58,17 @@ class Evaluation:
     """One prediction: its stage, seconds, model calls, and the attention calls in them."""
 
     stage_index: int
-    seconds: float = 0.0
+    seconds: Stopwatch | float = 0.0
     computed: int = 0
     reused: int = 0
     calls: list[LayerCall] = field(default_factory=list)
+
+    def read(self) -> None:
+        """Make plain numbers of what the device had. An interrupted evaluation took no time that is known."""
+        if isinstance(self.seconds, Stopwatch):
+            self.seconds = self.seconds.seconds() or 0.0
+        for call in self.calls:
+            call.read()
 
     def kept_by_layer(self) -> dict[int, float]:
         """Layer -> mean kept share of its calls."""
@@ -70,8 +78,11 @@ class Evaluation:
         return {layer: fmean(shares) for layer, shares in layers.items()}
 
 
-class Report:
-    """Filled while a run lasts, read afterwards. Threads of several devices may write at the same time."""
+class Report(Listener):
+    """Filled while a run lasts, read afterwards. Threads of several devices may write at the same time.
+
+    It makes no device wait before the run is over: what lies on a GPU stays there until `close`.
+    """
 
     def __init__(self):
         self.stages: list[StageRecord] = []
@@ -81,24 +92,33 @@ class Report:
         self.choices: Counter[str] = Counter()  # dense because the settings say so
         self.notes: list[str] = []
         self.kept_blocks: dict[int, KeptBlocks] = {}  # layer -> its last carved evaluation
-        self.peak_memory: dict | None = None  # of jenga.measure.PeakMemory
+        self.peak_memory: dict | None = None  # of jenga.runtime.measure.PeakMemory
         self._memory: PeakMemory | None = None
         self._lock = threading.Lock()
 
     @contextmanager
+    def stage(self, scale: float, latent_shape: tuple[int, ...], steps: int) -> Iterator[StageRecord]:
+        """One stretch of the run at one latent size; an interrupted one is recorded with the time it took."""
+        stage = StageRecord(scale, latent_shape, steps)
+        self.stages.append(stage)
+        start = time.perf_counter()
+        try:
+            yield stage
+        finally:
+            stage.seconds = time.perf_counter() - start
+
+    @contextmanager
     def evaluation(self, device: torch.device) -> Iterator[Evaluation]:
-        """One prediction on a device. It is waited for at the end: the time would else be that of the launches."""
+        """One prediction on a device."""
         if self._memory is None:
             self._memory = PeakMemory(device)
         evaluation = Evaluation(max(0, len(self.stages) - 1))
-        self.evaluations.append(evaluation)
-        start = time.perf_counter()
+        with self._lock:
+            self.evaluations.append(evaluation)
+        watch, start = Stopwatch(device), time.perf_counter()
         yield evaluation
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        evaluation.seconds = time.perf_counter() - start
-        for call in evaluation.calls:
-            call.read()
+        timed = device.type in ("cpu", "cuda")  # others have no events to measure with
+        evaluation.seconds = watch.stop() if timed else time.perf_counter() - start
         self.peak_memory = self._memory.read()
 
     def model_call(self, reused: bool) -> None:
@@ -132,16 +152,16 @@ class Report:
             self.choices[reason] += 1
 
     def note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
+        with self._lock:
+            if text not in self.notes:
+                self.notes.append(text)
 
     def close(self) -> None:
         """The run is over: nothing of the report stays on a GPU."""
         with self._lock:
             self.kept_blocks = {layer: kept.to_host() for layer, kept in self.kept_blocks.items()}
             for evaluation in self.evaluations:
-                for call in evaluation.calls:  # of an evaluation that was interrupted
-                    call.read()
+                evaluation.read()
 
     def kept_share_map(self) -> list[list[float | None]]:
         """Rows are layers, columns evaluations; None where a layer did not run (its evaluation was reused)."""
@@ -151,6 +171,8 @@ class Report:
 
     def summary(self) -> dict:
         """Everything as plain numbers, lists and strings, ready for JSON."""
+        for evaluation in self.evaluations:
+            evaluation.read()
         calls = [call for evaluation in self.evaluations for call in evaluation.calls]
         speed = estimate_speed([stage.scale for stage in self.stages], self.evaluations)
         return {

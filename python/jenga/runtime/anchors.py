@@ -3,26 +3,30 @@
 At an *anchor* a layer computes dense and carved attention, returns the dense one, and keeps the difference (the
 residual) and the block lists. On the steps after it the layer reuses the lists, selects nothing, and adds the residual
 to its carved output. Anchors are staggered: layer l has one at every step with (step + l) mod distance = 0, so each
-step pays its share; at the first step of a size every layer has one. Steps are the computed evaluations of a
+step pays its share; at the first step of a conditioning every layer has one. Steps are the computed evaluations of a
 conditioning. Source: ours, in the line of DiTFastAttn's residual sharing and Chipmunk's deltas.
+
+This file decides and keeps; `jenga.runtime.session` computes.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
 
-from ..carving.attention import DENSE, CarvedAttention, CarvedResult
-from ..carving.config import Q_BLOCK_SIZE, AnchorConfig, TokenGrid
-from ..carving.residuals import AnchorState, num_bytes, pack_lists
+from ..carving.attention import CarvedAttention
+from ..carving.config import Q_BLOCK_SIZE, AnchorConfig
+from ..carving.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists
+from .call import AttentionInput
 from .residual_store import Budget, ResidualStore, budget_for
 
 ANCHOR = "anchor"  # what CarvedResult.backend says where the output is the dense one of an anchor
+MAX_LATE_STARTS = 2  # evaluations after the first in which conditionings may start: prompts change, guidance sets in
 
 
-def is_anchor(layer_index: int, step: int, distance: int) -> bool:
-    """Whether a layer computes dense attention at a step; distance 0: at step 0 alone."""
-    return step == 0 or (distance > 0 and (step + layer_index) % distance == 0)
+def is_anchor(layer: int, step: int, distance: int) -> bool:
+    """Whether a layer (its index in the run) computes dense attention at a step; distance 0: at step 0 alone."""
+    return step == 0 or (distance > 0 and (step + layer) % distance == 0)
 
 
 def relative_cost(steps: int, num_layers: int, distance: int, carved_cost: float) -> float:
@@ -35,17 +39,31 @@ def relative_cost(steps: int, num_layers: int, distance: int, carved_cost: float
 
 
 @dataclass(frozen=True)
-class ModelCall:
-    """One model call of a run. conditionings: one for each equal part of the batch, in order. step: the number of
-    computed evaluations before this one, of the conditioning that has most.
+class AnchorStep:
+    """One model call as anchors see it. tracks: what is kept is kept by these, one for each equal part of the batch.
+
+    step: computed evaluations before this one, of the track that has most. -1: this call takes no part.
     """
 
-    conditionings: tuple[Hashable, ...]
+    tracks: tuple[Hashable, ...]
     step: int
 
 
-class AnchoredAttention:
-    """Carving with anchors: state of one run, one model and one device. Close it with the run.
+@dataclass(frozen=True)
+class LayerPlan:
+    """What one layer does in one model call.
+
+    anchor: compute dense too, and keep what carving missed. state: what the last anchor kept. With neither the layer
+    carves alone.
+    """
+
+    keys: tuple[Hashable, ...]
+    anchor: bool = False
+    state: AnchorState | None = None
+
+
+class Anchors:
+    """When a layer is dense, and what it keeps: of one run, one model and one device. Close it with the run.
 
     budget: where states may lie; None: `budget_for` the configuration's memory, measured at the first anchor.
     """
@@ -53,73 +71,76 @@ class AnchoredAttention:
     def __init__(self, config: AnchorConfig, device: torch.device, budget: Budget | None = None):
         self.config, self._device, self._budget = config, device, budget
         self._store: ResidualStore | None = None
-        self._shape: Hashable = None
         self._evaluation: Hashable = None
-        self._steps: dict[Hashable, int] = {}  # conditioning -> computed evaluations
+        self._steps: dict[Hashable, int] = {}  # track -> computed evaluations before this one
         self._masks: dict[Hashable, torch.Tensor | None] = {}
-        self._seen: set[Hashable] = set()  # conditionings of this evaluation
-        self._layers: dict[int, bool] = {}  # layer -> whether it has a place
+        self._seen: set[Hashable] = set()  # tracks of this evaluation
+        self._evaluations = 0  # since the last drop
+        self._late_starts: set[int] = set()  # those of them, the first apart, in which a track started
+        self.turned_away = False  # whether the last track that wanted to start was refused
+        self._placed: dict[Hashable, bool] = {}  # layer -> whether it has a place
 
     def begin(
         self,
-        conditionings: Sequence[Hashable],
+        conditionings: Iterable[Hashable],
         evaluation: Hashable,
         shape: Hashable,
         kv_mask: torch.Tensor | None = None,
-    ) -> ModelCall:
+    ) -> AnchorStep:
         """Before the first attention call of a model call that is really computed.
 
         conditionings  one for each equal part of the batch; weights that change during a run are part of it
         evaluation     which prediction of the sampler this call belongs to: any value that changes with it
-        shape          another value drops everything: grid, tokens, dtype, whatever makes residuals unfit
-        kv_mask        bool [B, S] or None; one that changes drops its conditioning (one host sync if there is a mask)
+        shape          grid, tokens, dtype, whatever makes a residual unfit: a conditioning has a track for each
+        kv_mask        bool [B, S] or None; one that changes starts its track anew (one host sync if there is a mask)
         """
-        if shape != self._shape:
-            self.drop()
-            self._shape = shape
         if evaluation != self._evaluation:
-            self._drop_conditionings(self._steps.keys() - self._seen)  # they sat out a whole evaluation
+            self._drop_tracks(self._steps.keys() - self._seen)  # they sat out a whole evaluation
             self._evaluation, self._seen = evaluation, set()
-        masks = [None] * len(conditionings) if kv_mask is None else kv_mask.chunk(len(conditionings))
-        for conditioning, mask in zip(conditionings, masks, strict=True):
-            if not _same(self._masks.get(conditioning), mask):
-                self._drop_conditionings([conditioning])
-            self._masks[conditioning] = mask
-            self._steps[conditioning] = self._steps.get(conditioning, -1) + 1
-        self._seen.update(conditionings)
-        step = max(self._steps[conditioning] for conditioning in conditionings)
-        return ModelCall(tuple(conditionings), step)
+            self._evaluations += 1
+        tracks = tuple((one, shape) for one in conditionings)
+        masks = [None] * len(tracks) if kv_mask is None else kv_mask.chunk(len(tracks))
+        for track, mask in zip(tracks, masks, strict=True):
+            if not _same(self._masks.get(track), mask):
+                self._drop_tracks([track])
+        new = [track for track in tracks if track not in self._steps]
+        if new and not self._may_start():
+            self._drop_tracks(tracks)
+            return AnchorStep(tracks, -1)
+        for track, mask in zip(tracks, masks, strict=True):
+            self._masks[track] = mask
+            self._steps[track] = self._steps.get(track, -1) + 1
+        self._seen.update(tracks)
+        return AnchorStep(tracks, max(self._steps[track] for track in tracks))
 
-    def __call__(
-        self,
-        call: ModelCall,
-        layer_index: int,
-        carved: CarvedAttention,
-        alone: CarvedAttention,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        grid: TokenGrid,
-        dense: Callable[[], torch.Tensor],
-        **arguments,
-    ) -> CarvedResult:
-        """One layer of the model call that `begin` gave.
+    def _may_start(self) -> bool:
+        """Whether a conditioning that was not there before is likely to come again: most start together, at first."""
+        late = self._late_starts | ({self._evaluations} - {1})
+        self.turned_away = len(late) > MAX_LATE_STARTS
+        if not self.turned_away:
+            self._late_starts = late
+        return not self.turned_away
 
-        carved and alone: carving with anchors, and in their place where the budget has no room. dense(): the exact
-        output [B, H, S, D]. arguments: further ones of CarvedAttention. The result's backend is "anchor" where its
-        output is the dense one.
-        """
-        keys = [(layer_index, conditioning) for conditioning in call.conditionings]
-        self._layers[layer_index] = self._reserve(keys, q, grid, carved)
-        if not self._layers[layer_index]:
+    def plan(self, step: AnchorStep, layer: int, inputs: AttentionInput, carved: CarvedAttention) -> LayerPlan:
+        """What the layer of that index does in the model call that `begin` gave. carved: the carving with anchors."""
+        keys = tuple((layer, track) for track in step.tracks)
+        if step.step < 0:
+            return LayerPlan(keys)
+        self._placed[layer] = self._reserve(keys, inputs, carved)
+        if not self._placed[layer]:
             self._store.drop(keys)  # what some of them kept would be stale when its turn comes again
-            return alone(q, k, v, grid, **arguments)
+            return LayerPlan(keys)
         states = [self._store.get(key) for key in keys]
-        if any(state is None for state in states) or is_anchor(layer_index, call.step, self.config.distance):
-            return self._anchor(keys, carved, q, k, v, grid, dense, arguments)
-        self._prefetch(call, layer_index + 1)
-        state = _join(states)
-        return carved(q, k, v, grid, **arguments, lists=state.lists(), residual=state.residual)
+        if any(state is None for state in states) or is_anchor(layer, step.step, self.config.distance):
+            return LayerPlan(keys, anchor=True)
+        self._prefetch(step, layer + 1)
+        return LayerPlan(keys, state=_join(states))
+
+    def keep(self, plan: LayerPlan, residual: Residual, lists: BlockLists, num_kv_blocks: int) -> None:
+        """What an anchor found, for the steps after it."""
+        state = AnchorState(residual, pack_lists(lists, num_kv_blocks), num_kv_blocks, lists.index.shape[3])
+        for key, part in zip(plan.keys, _split(state, len(plan.keys)), strict=True):
+            self._store.put(key, part)
 
     def drop(self) -> None:
         """Forget every state: the next step of every conditioning is its first."""
@@ -127,8 +148,9 @@ class AnchoredAttention:
             self._store.clear()
         self._steps.clear()
         self._masks.clear()
-        self._layers.clear()
-        self._shape = None
+        self._placed.clear()
+        self._late_starts.clear()
+        self._evaluations, self._evaluation = 0, None
 
     def close(self) -> None:
         self.drop()
@@ -137,55 +159,40 @@ class AnchoredAttention:
     @property
     def num_without_place(self) -> int:
         """Layers that carve without anchors, because the budget is full."""
-        return sum(not placed for placed in self._layers.values())
+        return sum(not placed for placed in self._placed.values())
 
     def describe(self) -> str:
         """Where the states lie and which layers have none, in one line; empty before the first anchor."""
-        if self._store is None or not self._layers:
+        if self._store is None or not self._placed:
             return ""
         used, budget = self._store.used(), self._store.budget
         text = f"anchors: {self.config.residual_bits}-bit residuals, {_megabytes(used.device)} on {self._device.type}"
         if used.host:
             text += f" and {_megabytes(used.host)} in host memory: the budget on {self._device.type} is full"
         if self.num_without_place:
-            layers, total = f"{self.num_without_place} of {len(self._layers)}", _megabytes(budget.device + budget.host)
+            layers, total = f"{self.num_without_place} of {len(self._placed)}", _megabytes(budget.device + budget.host)
             text += f"; {layers} layers carve without anchors: the budget of {total} is full"
         return text
 
-    def _anchor(self, keys, carved: CarvedAttention, q, k, v, grid: TokenGrid, dense, arguments: dict) -> CarvedResult:
-        result = carved(q, k, v, grid, **arguments)
-        if result.backend == DENSE:  # nothing was carved, so there is nothing to put right
-            return result
-        exact = dense()
-        num_kv_blocks = carved.config.num_kv_blocks(grid.num_tokens)
-        state = AnchorState(
-            carved.pack_residual(exact, result, self.config.residual_bits),
-            pack_lists(result.lists, num_kv_blocks),
-            num_kv_blocks,
-            result.lists.index.shape[3],
-        )
-        for key, part in zip(keys, _split(state, len(keys)), strict=True):
-            self._store.put(key, part)
-        return replace(result, out=exact, lse=None, kept_share=torch.ones_like(result.kept_share), backend=ANCHOR)
-
-    def _reserve(self, keys, q: torch.Tensor, grid: TokenGrid, carved: CarvedAttention) -> bool:
+    def _reserve(self, keys, inputs: AttentionInput, carved: CarvedAttention) -> bool:
         if self._store is None:
             self._store = ResidualStore(self._device, self._budget or budget_for(self._device, self.config.memory))
-        batch, heads, tokens, head_dim = q.shape
-        blocks = -(-grid.num_tokens // Q_BLOCK_SIZE), carved.config.num_kv_blocks(grid.num_tokens)
+        batch, heads, tokens, head_dim = inputs.q.shape
+        num_video = inputs.layout.grid.num_tokens
+        blocks = -(-num_video // Q_BLOCK_SIZE), carved.config.num_kv_blocks(num_video)
         size = num_bytes(tokens, heads, head_dim, *blocks, self.config.residual_bits)
         return self._store.reserve(keys, size * (batch // len(keys)))
 
-    def _prefetch(self, call: ModelCall, layer_index: int) -> None:
-        if not is_anchor(layer_index, call.step, self.config.distance):
-            self._store.prefetch((layer_index, conditioning) for conditioning in call.conditionings)
+    def _prefetch(self, step: AnchorStep, layer: int) -> None:
+        if not is_anchor(layer, step.step, self.config.distance):
+            self._store.prefetch((layer, track) for track in step.tracks)
 
-    def _drop_conditionings(self, conditionings) -> None:
-        for conditioning in list(conditionings):
-            self._steps.pop(conditioning, None)
-            self._masks.pop(conditioning, None)
+    def _drop_tracks(self, tracks) -> None:
+        for track in list(tracks):
+            self._steps.pop(track, None)
+            self._masks.pop(track, None)
             if self._store is not None:
-                self._store.drop([(layer, conditioning) for layer in self._layers])
+                self._store.drop([(layer, track) for layer in self._placed])
 
 
 def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:

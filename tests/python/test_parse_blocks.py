@@ -2,11 +2,11 @@
 
 import pytest
 
-from jenga.runtime.patch import parse_layers
+from jenga.runtime.settings import parse_blocks
 
 
 @pytest.mark.parametrize(
-    ("text", "layers"),
+    ("text", "blocks"),
     [
         ("", ()),
         ("  ", ()),
@@ -17,11 +17,11 @@ from jenga.runtime.patch import parse_layers
         ("0, ", (0,)),
     ],
 )
-def test_layers_and_ranges(text, layers):
-    assert parse_layers(text) == frozenset(layers)
+def test_blocks_and_ranges(text, blocks):
+    assert parse_blocks(text) == frozenset(blocks)
 
 
 @pytest.mark.parametrize("part", ["3-1", "5-", "-5", "1-2-3", "1--3", "two", "1.5", "0-99999999"])
-def test_a_part_that_names_no_layer_is_an_error(part):
+def test_a_part_that_names_no_block_is_an_error(part):
     with pytest.raises(ValueError, match=f"dense_blocks must be like '0, 1, 38-39', got '{part}'"):
-        parse_layers(f"0, {part}, 2")
+        parse_blocks(f"0, {part}, 2")

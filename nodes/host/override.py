@@ -1,0 +1,121 @@
+"""Carving inside ComfyUI: the attention override, and the wrapper around every model call.
+
+`AttentionPatch` keeps no state of a run. What it needs travels in ComfyUI's options: the run's StageState, written by
+whoever started the run, and for one model call its ModelCall and its CarvedCall.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from jenga.runtime.call import ModelCall
+from jenga.runtime.session import CarvedCall, attend, refuse
+from jenga.runtime.settings import CarvingSettings
+
+from . import private
+from .model_call import Arguments, model_call, stage_of
+
+CARVED_KEY = "jenga"  # transformer_options of one model call: its CarvedCall; and the key of our wrappers
+ATTENTION_ARGUMENTS = ("heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape")
+
+
+class AttentionPatch:
+    """One Jenga Attention on one model: its settings, and the override that it replaced."""
+
+    def __init__(self, settings: CarvingSettings, previous: Callable | None = None):
+        self.settings, self.previous = settings, previous
+        # Compiled code would freeze what the override reads from the options at its first value.
+        self.override = torch.compiler.disable(self._override)
+        self.override.jenga_patch = self
+
+    def apply_model(self, executor, *args, **kwargs):
+        """Wrapper of one model call: writes the CarvedCall that the override reads. Outside a run nothing is carved."""
+        model = executor.class_obj
+        arguments = Arguments.bind(model, args, kwargs)
+        stage = stage_of(arguments.options)
+        if stage is None:
+            if self.settings.config.strict:
+                raise RuntimeError(
+                    "Jenga Attention: strict must not meet a fallback, got a model call outside a sampler run"
+                )
+            return executor(*args, **kwargs)
+        call = model_call(model, stage.run, arguments)
+        carved = CarvedCall.begin(self, self.settings, stage, call, self._outside_schedule(model, call))
+        arguments.options[CARVED_KEY] = carved
+        out = arguments.call(executor)
+        if carved.attended or not stage.run.first_call((self, call.layout.grid)):
+            return out
+        if stage.run.compiled:
+            # The host compiles without guards on its options: this was code of a run without the override.
+            torch.compiler.reset()
+            stage.run.listener.note("compiled anew: the model had been compiled without Jenga")
+            out = arguments.call(executor)
+        if not carved.attended:
+            refuse(carved, "the model made no self-attention call that Jenga can see")
+        return out
+
+    def _outside_schedule(self, model, call: ModelCall) -> str:
+        """Why the whole call is dense, where the settings carve a part of the noise schedule; empty where they do."""
+        settings = self.settings
+        if settings.start_percent > 0 or settings.end_percent < 1:
+            sigma = float(call.sigma)  # one host sync a model call, only where it is needed
+            to_sigma = model.model_sampling.percent_to_sigma
+            if not to_sigma(settings.end_percent) < sigma <= to_sigma(settings.start_percent):
+                return "outside start_percent .. end_percent"
+        return ""
+
+    def _override(self, func, q, k, v, *args, **kwargs):
+        """Replaces the host's attention function `func` for one call; same arguments and result layout."""
+        options = kwargs.get("transformer_options") or {}
+        carved = options.get(CARVED_KEY)
+        # Another Jenga node further on owns this model call: only the last one carves.
+        if carved is None or carved.owner is not self:
+            return self._dense(func, q, k, v, *args, **kwargs)
+        call = AttentionCall.read(q, k, v, args, kwargs)
+        if call.cross:
+            return self._dense(func, q, k, v, *args, **kwargs)
+
+        def dense() -> torch.Tensor:
+            return call.heads_first(self._dense(func, q, k, v, *args, **kwargs))
+
+        block = private.block_of(options)
+        out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense)
+        return self._dense(func, q, k, v, *args, **kwargs) if out is None else call.output(out)
+
+    def _dense(self, func, *args, **kwargs):
+        return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """The host's attention call as q k v [B, H, S, D] and how it wants its output."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    mask: torch.Tensor | None
+    scale: float | None
+    keep_heads: bool
+    cross: bool
+
+    @classmethod
+    def read(cls, q, k, v, args: tuple, kwargs: dict) -> "AttentionCall":
+        """From the host's arguments: [B, S, H*D], or [B, H, S, D] with skip_reshape; heads in any position."""
+        given = {**dict(zip(ATTENTION_ARGUMENTS, args, strict=False)), **kwargs}
+        if not given.get("skip_reshape"):
+            head_dim = q.shape[-1] // given["heads"]
+            q, k, v = (x.unflatten(-1, (-1, head_dim)).transpose(1, 2) for x in (q, k, v))
+        cross = q.shape[2] != k.shape[2]
+        if given.get("enable_gqa") and not cross and q.shape[1] != k.shape[1]:
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        keep_heads = bool(given.get("skip_output_reshape"))
+        return cls(q, k, v, given.get("mask"), given.get("scale"), keep_heads, cross)
+
+    def output(self, out: torch.Tensor) -> torch.Tensor:
+        """[B, H, S, D] -> the layout the host asked for."""
+        return out if self.keep_heads else out.transpose(1, 2).flatten(2)
+
+    def heads_first(self, out: torch.Tensor) -> torch.Tensor:
+        """The layout the host asked for -> [B, H, S, D]."""
+        return out if self.keep_heads else out.unflatten(2, (self.q.shape[1], -1)).transpose(1, 2)

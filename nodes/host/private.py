@@ -1,0 +1,71 @@
+"""Everything of ComfyUI's that is not public API and that running a patched model needs: one function for each thing.
+
+| what | where ComfyUI keeps it | if it is gone |
+|---|---|---|
+| the attention override | transformer_options["optimized_attention_override"] | nothing is carved; a run says so |
+| a model call's arguments | BaseModel.apply_model's parameter names | they are taken in the order of 0.30 |
+| conditionings of a batch | transformer_options "uuids", "cond_or_uncond" | parts are told apart by their place |
+| the context window | transformer_options["context_window"].index_list | windows of one size share what is kept |
+| weight hooks | model.current_patcher.current_hooks | runs with hooks on a schedule reuse across strengths |
+| steps of a sampler call | transformer_options["sample_sigmas"] | anchors take every run for a long one |
+| the noise level | transformer_options["sigmas"] | start_percent and end_percent carve everything |
+| the block that runs | transformer_options "block_type", "block_index", "total_blocks" | calls are counted |
+| EasyCache | transformer_options["easycache"] | skipped calls count as computed, unsaid |
+| compiled models | comfy_api.torch_helpers.torch_compile.TORCH_COMPILE_KWARGS | no model is compiled anew |
+"""
+
+import math
+from collections.abc import Hashable
+
+import torch
+
+from jenga.runtime.call import Block
+
+OVERRIDE = "optimized_attention_override"
+
+
+def steps_of(options: dict) -> float:
+    """Steps of the sampler call; infinity where they are not told."""
+    sigmas = options.get("sample_sigmas")
+    return math.inf if sigmas is None else len(sigmas) - 1
+
+
+def sigma_of(options: dict) -> torch.Tensor | None:
+    """The noise level of a model call, still on its device."""
+    sigmas = options.get("sigmas")
+    return None if sigmas is None else sigmas.flatten()[0]
+
+
+def conditionings_of(model, options: dict) -> tuple[Hashable, ...]:
+    """What tells the parts of a batch apart: the host's conditioning, the frames of a context window, and the strengths
+    of weight hooks, which may follow a schedule. One entry for each equal part, no two alike.
+    """
+    window = options.get("context_window")
+    frames = None if window is None else tuple(window.index_list)
+    hooks = getattr(getattr(model, "current_patcher", None), "current_hooks", None)
+    weights = None if hooks is None else tuple((id(hook.hook_ref), hook.strength) for hook in hooks.hooks)
+    parts = list(options.get("uuids") or options.get("cond_or_uncond") or [None])
+    return tuple((part, parts[:index].count(part), frames, weights) for index, part in enumerate(parts))
+
+
+def block_of(options: dict) -> Block | None:
+    """The transformer block that runs; None where the model does not say."""
+    index = options.get("block_index")
+    if index is None:
+        return None
+    return Block(options.get("block_type", ""), index, options.get("total_blocks", 0))
+
+
+def step_cache_of(options: dict) -> str:
+    """The name of a step cache of ComfyUI's on this model; empty where there is none."""
+    cache = options.get("easycache")
+    return "" if cache is None else cache.name
+
+
+def is_compiled(model_options: dict) -> bool:
+    """Whether the model runs through torch.compile."""
+    try:
+        from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
+    except ImportError:
+        return False
+    return TORCH_COMPILE_KWARGS in model_options

@@ -1,0 +1,123 @@
+"""One execution of a sampler: it counts, holds what is kept between steps, and tells its listener."""
+
+import threading
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+
+from ..carving.attention import CarvedAttention
+from ..carving.config import AnchorConfig, JengaConfig
+from .anchors import Anchors
+from .call import Block, Layer
+from .listener import Listener
+
+
+class BlockNumbers:
+    """Numbers of a model's transformer blocks, where the host counts each type from 0: types follow each other in the
+    order in which they come.
+    """
+
+    def __init__(self):
+        self._first: dict[str, int] = {}
+        self._size: dict[str, int] = {}
+
+    def number(self, block: Block) -> int:
+        first = self._first.setdefault(block.type, sum(self._size.values()))
+        self._size[block.type] = max(self._size.get(block.type, 0), block.num_blocks, block.index + 1)
+        return first + block.index
+
+
+class Run:
+    """State of one execution of a sampler. Whoever starts it closes it. Several devices may work in it, each in a
+    thread of its own: what they share is locked, what they keep is apart.
+
+    compiled: the host runs the model through torch.compile.
+    """
+
+    def __init__(self, listener: Listener | None = None, compiled: bool = False):
+        self.listener = listener or Listener()
+        self.compiled = compiled
+        self.evaluation = -1
+        self._lock = threading.Lock()
+        self._passes: Counter[Hashable] = Counter()
+        self._layers: dict[tuple, Layer] = {}
+        self._blocks = BlockNumbers()
+        self._called: set[Hashable] = set()
+        self._carved: dict[tuple, CarvedAttention] = {}
+        self._anchors: dict[tuple, Anchors] = {}
+
+    def begin_evaluation(self) -> None:
+        """Before every prediction of the sampler."""
+        with self._lock:
+            self.evaluation += 1
+            self._passes.clear()
+
+    def number_passes(self, conditionings: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+        """Each conditioning of a model call with the number of its calls before this one in the same evaluation."""
+        with self._lock:
+            numbered = tuple((one, self._passes[one]) for one in conditionings)
+            self._passes.update(conditionings)
+            return numbered
+
+    def layer(self, block: Block, occurrence: int) -> Layer:
+        """The layer that a host's block and the n-th self-attention in it are."""
+        with self._lock:
+            key = (block.type, block.index, occurrence)
+            if key not in self._layers:
+                self._layers[key] = Layer(self._blocks.number(block), occurrence, len(self._layers))
+            return self._layers[key]
+
+    def first_call(self, what: Hashable) -> bool:
+        """Whether no model call of this kind has been looked at."""
+        with self._lock:
+            first = what not in self._called
+            self._called.add(what)
+            return first
+
+    def carved(self, config: JengaConfig, device: torch.device) -> CarvedAttention:
+        """One CarvedAttention per configuration and device, so that devices share nothing."""
+        with self._lock:
+            key = (config, device)
+            if key not in self._carved:
+                self._carved[key] = CarvedAttention(config)
+            return self._carved[key]
+
+    def anchors(self, owner: Hashable, config: AnchorConfig, device: torch.device) -> Anchors:
+        """One Anchors per patched model (owner), configuration and device."""
+        with self._lock:
+            key = (owner, config, device)
+            if key not in self._anchors:
+                self._anchors[key] = Anchors(config, device)
+            return self._anchors[key]
+
+    def drop_anchors(self, device: torch.device | None = None) -> None:
+        """Forget what anchors keep on a device, or on all: it is out of memory, or the latent was noised anew and what
+        they keep does not fit it any more.
+        """
+        with self._lock:
+            dropped = [anchors for (_, _, on), anchors in self._anchors.items() if device in (None, on)]
+        for anchors in dropped:
+            anchors.drop()
+
+    def close(self) -> None:
+        self._carved.clear()
+        for anchors in self._anchors.values():
+            anchors.close()
+        self._anchors.clear()
+        self.listener.close()
+
+
+@dataclass
+class StageState:
+    """Where a run stands. One object for the run, changed by its owner only; the host's option copies share it.
+
+    density: overrides the configuration's where carving has no anchors, None leaves it. text_logit_bias: for the text
+    columns of joint attention.
+    """
+
+    run: Run
+    scale: float = 1.0
+    density: float | None = None
+    text_logit_bias: float = 0.0

@@ -1,0 +1,238 @@
+"""The way of one attention call through a run: `attend`, for any host.
+
+A host makes a `CarvedCall` for every model call that it wants carved, and hands every self-attention call in it to
+`attend`. What is decided where: the settings and the layout say whether a call is carved at all, anchors what a layer
+computes at a step, the configuration how it is carved.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from ..carving.attention import DENSE, CarvedResult
+from ..carving.config import AnchorConfig, JengaConfig
+from .anchors import ANCHOR, Anchors, AnchorStep
+from .call import AttentionInput, Block, Layer, ModelCall
+from .measure import Stopwatch
+from .qualities import anchors_for
+from .run import Run, StageState
+from .settings import CarvingSettings
+
+NOT_RECURRING = (
+    "no anchors for conditionings that start after the first steps again and again (context windows that move, weights "
+    "on a schedule): what an anchor keeps would not be used"
+)
+
+
+@dataclass
+class CarvedCall:
+    """State of one model call whose attention is carved.
+
+    owner: whose carving this is; anchors are kept apart by it. anchors: None where this call has none; then `config`
+    counts, else `anchored_config`. dense_reason: why the settings want this whole call dense.
+    """
+
+    owner: object
+    run: Run
+    call: ModelCall
+    settings: CarvingSettings
+    config: JengaConfig
+    anchors: AnchorConfig | None
+    anchored_config: JengaConfig | None
+    dense_reason: str = ""
+    attended: bool = False
+    step: AnchorStep | None = None  # set by the first attention call, where carving has anchors
+    _occurrences: Counter = field(default_factory=Counter)
+    _masks: list[tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, owner, settings: CarvingSettings, stage: StageState, call: ModelCall, dense_reason: str = ""):
+        """Of a model call that is really computed. dense_reason: the host's, where it has one."""
+        bias = settings.config.text_logit_bias + stage.text_logit_bias
+        chosen = replace(settings.config, text_logit_bias=bias)
+        config = chosen if stage.density is None else replace(chosen, density=stage.density)
+        anchors, anchored_config = _anchors(settings, call.steps, stage.run), None
+        if anchors is not None:
+            anchored_config = chosen if anchors.density is None else replace(chosen, density=anchors.density)
+        num_video = call.layout.grid.num_tokens
+        if num_video < settings.min_tokens:
+            dense_reason = f"{num_video} video tokens, min_tokens is {settings.min_tokens}"
+        return cls(owner, stage.run, call, settings, config, anchors, anchored_config, dense_reason)
+
+    def layer(self, block: Block | None) -> Layer:
+        """The layer of the self-attention call that comes now. block: None where the host does not name it."""
+        self.attended = True
+        if block is None:
+            block = Block("", self._occurrences[""])
+            self._occurrences[""] += 1
+            return self.run.layer(block, 0)
+        occurrence = self._occurrences[block.type, block.index]
+        self._occurrences[block.type, block.index] += 1
+        return self.run.layer(block, occurrence)
+
+    def key_mask(self, mask: torch.Tensor | None, batch: int, tokens: int) -> tuple[torch.Tensor | None, bool]:
+        """bool [B, S] of the keys a mask allows (None: all), and whether the mask says just that.
+
+        Read once a model call: the layers get the same tensor object.
+        """
+        if mask is None:
+            return None, True
+        for known, kv_mask in self._masks:
+            if known is mask:
+                return kv_mask, kv_mask is not None
+        kv_mask = _padding_mask(mask, batch, tokens)
+        self._masks.append((mask, kv_mask))
+        return kv_mask, kv_mask is not None
+
+
+def attend(
+    carved_call: CarvedCall,
+    block: Block | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    softmax_scale: float | None,
+    dense: Callable[[], torch.Tensor],
+) -> torch.Tensor | None:
+    """One self-attention call over the video, [B, H, S, D] in and out; None where it is not one (other tokens).
+
+    block: the host's, None where it names none. mask: as the host has it. dense(): the host's own attention of the same
+    tensors. What ran, and why, is told to the run's listener; with strict a fallback raises RuntimeError.
+    """
+    if not carved_call.call.layout.holds_video(q.shape[2]):
+        return None
+    layer = carved_call.layer(block)
+    listener, watch = carved_call.run.listener, Stopwatch(q.device)
+    result = _carve(carved_call, layer, q, k, v, mask, softmax_scale, dense)
+    if result is None:
+        out = dense()
+        listener.attention(layer.index, 1.0, DENSE, watch.stop())
+        return out
+    watch.stop()
+    if result.backend == ANCHOR:
+        listener.choice("anchor step")
+    elif result.lists is not None:
+        listener.keep_blocks(layer.index, result.lists, carved_call.call.layout.grid, carved_call.config)
+    listener.attention(layer.index, result.kept_share, result.backend, watch)
+    if result.reason:
+        listener.fallback(result.reason)
+    return result.out
+
+
+def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, dense) -> CarvedResult | None:
+    """The carved call; None where it must stay dense, with the reason told."""
+    listener, tokens = carved_call.run.listener, q.shape[2]
+    if carved_call.dense_reason:
+        return listener.choice(carved_call.dense_reason)
+    if layer.occurrence == 0 and layer.block in carved_call.settings.dense_blocks:
+        return listener.choice("dense_blocks")
+    place = carved_call.call.layout.place(tokens)
+    if place is None:
+        beside = tokens - carved_call.call.layout.grid.num_tokens
+        return refuse(carved_call, f"{beside} tokens beside the video, this model has none")
+    kv_mask, readable = carved_call.key_mask(mask, q.shape[0], tokens)
+    if not readable:
+        return refuse(carved_call, "an attention mask that is not one of padded keys")
+    layout = carved_call.call.layout
+    inputs = AttentionInput(q, k, v, layout, place.video_start, place.text_range, kv_mask, softmax_scale)
+    try:
+        if carved_call.anchors is None:
+            return inputs.carve(carved_call.run.carved(carved_call.config, q.device))
+        return _with_anchors(carved_call, layer, inputs, dense)
+    except torch.OutOfMemoryError:
+        carved_call.run.drop_anchors(q.device)
+        return refuse(carved_call, "out of memory")
+
+
+def _with_anchors(carved_call: CarvedCall, layer: Layer, inputs: AttentionInput, dense) -> CarvedResult:
+    run, config, device = carved_call.run, carved_call.anchored_config, inputs.q.device
+    anchors = run.anchors(carved_call.owner, carved_call.anchors, device)
+    if carved_call.step is None:
+        carved_call.step = _begin(carved_call, anchors, inputs)
+    exact = dense
+    if config.text_logit_bias and inputs.text_range is not None:
+        # The host's own attention knows nothing of the amplifier.
+        exact = lambda: inputs.carve(run.carved(replace(config, density=1.0), device)).out  # noqa: E731
+    return attend_anchored(
+        anchors, carved_call.step, layer.index, inputs, config, carved_call.config, run.carved, exact
+    )
+
+
+def attend_anchored(
+    anchors: Anchors,
+    step: AnchorStep,
+    layer: int,
+    inputs: AttentionInput,
+    config: JengaConfig,
+    alone: JengaConfig,
+    carved_for: Callable,
+    exact: Callable[[], torch.Tensor],
+) -> CarvedResult:
+    """One layer of a model call with anchors. The result's backend is "anchor" where its output is the exact one.
+
+    config and alone: carving with anchors, and in its place where the layer has none. carved_for(config, device) gives
+    a CarvedAttention. exact(): the exact output [B, H, S, D], asked for at anchors alone.
+    """
+    device = inputs.q.device
+    carved = carved_for(config, device)
+    plan = anchors.plan(step, layer, inputs, carved)
+    if plan.state is not None:
+        return inputs.carve(carved, plan.state.lists(), plan.state.residual)
+    if not plan.anchor:
+        return inputs.carve(carved_for(alone, device))
+    result = inputs.carve(carved)
+    if result.backend == DENSE:  # nothing was carved, so there is nothing to put right
+        return result
+    out = exact()
+    residual = carved.pack_residual(out, result, anchors.config.residual_bits)
+    anchors.keep(plan, residual, result.lists, config.num_kv_blocks(inputs.layout.grid.num_tokens))
+    return replace(result, out=out, lse=None, kept_share=torch.ones_like(result.kept_share), backend=ANCHOR)
+
+
+def refuse(carved_call: CarvedCall, reason: str) -> None:
+    """The call stays dense though carving was asked for: told, or with strict an error."""
+    if carved_call.settings.config.strict:
+        raise RuntimeError(f"carving: strict must not meet a fallback, got {reason}")
+    carved_call.run.listener.fallback(f"dense attention: {reason}")
+
+
+def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) -> AnchorStep:
+    """The first attention call of a model call tells anchors its shape."""
+    call, config, listener = carved_call.call, carved_call.anchored_config, carved_call.run.listener
+    q = inputs.q
+    shape = (call.layout.grid, q.shape[0] // len(call.conditionings), q.shape[1:], q.dtype, config.text_logit_bias)
+    step = anchors.begin(call.conditionings, call.evaluation, shape, inputs.kv_mask)
+    if step.step < 0:
+        listener.note(NOT_RECURRING)
+        if config.strict:
+            raise RuntimeError(f"carving: strict must not meet a fallback, got {NOT_RECURRING}")
+    if step.step == 1:  # after step 0 every layer has its place
+        listener.note(anchors.describe())
+        if anchors.num_without_place and config.strict:
+            raise RuntimeError(f"carving: strict must not meet a fallback, got {anchors.describe()}")
+    return step
+
+
+def _anchors(settings: CarvingSettings, steps: float, run: Run) -> AnchorConfig | None:
+    """The anchors of a sampler call, by its steps; a host that does not tell them gets those of long ones."""
+    found = anchors_for(settings.anchors, steps)
+    if settings.anchors and found is None:
+        fewest = settings.anchors[-1].min_steps
+        run.listener.note(f"no anchors: {steps} steps at this size, anchors take {fewest}")
+    return found
+
+
+def _padding_mask(mask: torch.Tensor, batch: int, tokens: int) -> torch.Tensor | None:
+    """bool [B, S] of a mask that allows or forbids whole keys, for all heads and queries alike; None for another."""
+    if mask.shape[-1] != tokens or mask.numel() not in (tokens, batch * tokens):
+        return None
+    rows = mask.reshape(-1, tokens)
+    if rows.dtype != torch.bool:
+        allowed = rows == 0
+        if not bool((allowed | (rows <= torch.finfo(rows.dtype).min / 2)).all()):
+            return None
+        rows = allowed
+    return rows.expand(batch, tokens)

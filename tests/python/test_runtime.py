@@ -1,0 +1,138 @@
+"""What a run counts and tells apart, and the way of one attention call through it, without a host."""
+
+import pytest
+import torch
+
+from jenga import AnchorConfig, JengaConfig, TokenGrid
+from jenga.report.report import Report
+from jenga.runtime.call import Block, ModelCall
+from jenga.runtime.layout import Placement, TokenLayout
+from jenga.runtime.run import BlockNumbers, Run, StageState
+from jenga.runtime.session import NOT_RECURRING, CarvedCall, attend
+from jenga.runtime.settings import CarvingSettings
+
+GRID = TokenGrid(3, 8, 16)  # 384 tokens
+SETTINGS = CarvingSettings(JengaConfig(density=0.3, backend="reference"), min_tokens=0)
+
+
+def draw(seed=0, tokens=GRID.num_tokens):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(1, 2, tokens, 32, generator=generator) for _ in range(3)]
+
+
+class Model:
+    """Calls of one model in a run: what came out, and how often the host's own attention was asked."""
+
+    def __init__(self, settings=SETTINGS, run=None, layout=TokenLayout(GRID), steps=8):  # noqa: B008 (frozen)
+        self.settings, self.run, self.layout, self.steps = settings, run or Run(Report()), layout, steps
+        self.dense_calls = 0
+
+    def call(self, conditioning="prompt", blocks=(None,), seed=0, mask=None):
+        """One model call of the present evaluation, with a self-attention call for each block."""
+        keys = self.run.number_passes((conditioning,))
+        call = ModelCall(keys, self.run.evaluation, self.layout, torch.tensor(0.5), self.steps)
+        carved = CarvedCall.begin(self, self.settings, StageState(self.run), call)
+        q, k, v = draw(seed)
+
+        def dense():
+            self.dense_calls += 1
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+        return [attend(carved, block, q, k, v, mask, None, dense) for block in blocks]
+
+
+def kept_shares(run) -> list[list]:
+    run.close()
+    return run.listener.kept_share_map()
+
+
+def test_a_second_call_of_a_conditioning_in_one_evaluation_is_another_pass():
+    run = Run()
+    run.begin_evaluation()
+    first, both, again = (run.number_passes(names) for names in (("a",), ("a", "b"), ("a",)))
+    run.begin_evaluation()
+    assert len({*first, *both, *again}) == 4 and run.number_passes(("a",)) == first and run.evaluation == 1
+
+
+def test_an_extra_guidance_pass_leaves_the_anchors_of_the_first_alone():
+    """Skip-layer guidance calls the model again with the same conditioning: both keep their own."""
+    settings = CarvingSettings(SETTINGS.config, (AnchorConfig(0),), min_tokens=0)
+    alone, guided = Model(settings), Model(settings)
+    for step in range(4):
+        for model in (alone, guided):
+            model.run.begin_evaluation()
+        expected = alone.call(blocks=(None, None), seed=step)
+        found = guided.call(blocks=(None, None), seed=step)
+        guided.call(blocks=(None,), seed=100 + step)  # a block is skipped
+        assert all(map(torch.equal, found, expected))
+    assert (alone.dense_calls, guided.dense_calls) == (2, 3)
+
+
+def test_blocks_are_numbered_type_after_type_and_a_skipped_one_moves_no_other():
+    numbers = BlockNumbers()
+    double = [numbers.number(Block("double", index, 3)) for index in (0, 2)]  # 1 is skipped at first
+    single = [numbers.number(Block("single", index)) for index in (0, 1)]
+    assert (double, single, numbers.number(Block("double", 1, 3))) == ([0, 2], [3, 4], 1)
+
+
+def test_dense_blocks_name_the_host_s_blocks_and_not_attention_calls():
+    """A second self-attention in a block (VACE beside the main one) is a layer of its own and no block of its own."""
+    settings = CarvingSettings(SETTINGS.config, dense_blocks=frozenset((1,)), min_tokens=0)
+    model = Model(settings)
+    model.run.begin_evaluation()
+    with model.run.listener.evaluation(torch.device("cpu")):
+        model.call(blocks=[Block("double", 0, 2), Block("double", 0, 2), Block("double", 1, 2)])
+    assert [row[0] == 1.0 for row in kept_shares(model.run)] == [False, False, True]
+    assert model.run.listener.choices == {"dense_blocks": 1}
+
+
+def test_a_run_without_a_listener_computes_the_same():
+    settings = CarvingSettings(SETTINGS.config, (AnchorConfig(3),), min_tokens=0)
+    told, silent = Model(settings), Model(settings, Run())
+    for step in range(5):
+        for model in (told, silent):
+            model.run.begin_evaluation()
+        assert torch.equal(told.call(seed=step)[0], silent.call(seed=step)[0])
+
+
+def test_conditionings_that_do_not_recur_are_said():
+    model = Model(CarvingSettings(SETTINGS.config, (AnchorConfig(0),), min_tokens=0))
+    for window in range(5):
+        model.run.begin_evaluation()
+        model.call(conditioning=window)
+    assert NOT_RECURRING in model.run.listener.notes
+    strict = Model(CarvingSettings(JengaConfig(backend="reference", strict=True), (AnchorConfig(0),), min_tokens=0))
+    with pytest.raises(RuntimeError, match="strict must not meet a fallback, got no anchors for conditionings"):
+        for window in range(5):
+            strict.run.begin_evaluation()
+            strict.call(conditioning=window)
+
+
+def test_a_device_that_runs_out_of_memory_drops_its_own_anchors_alone():
+    run = Run()
+    here, there = (
+        run.anchors("patch", AnchorConfig(2), device) for device in (torch.device("cpu"), torch.device("meta"))
+    )
+    for anchors in (here, there):
+        anchors.begin(("a",), 0, "shape")
+    run.drop_anchors(torch.device("cpu"))
+    assert here.begin(("a",), 0, "shape").step == 0 and there.begin(("a",), 1, "shape").step == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "tokens", "expected"),
+    [
+        (TokenLayout(GRID), 384, Placement(0, None)),
+        (TokenLayout(GRID), 390, None),
+        (TokenLayout(GRID, text_first=True, num_text=6), 390, Placement(6, (0, 6))),
+        (TokenLayout(GRID, text_first=True), 384, Placement(0, None)),
+    ],
+)
+def test_where_the_video_lies(layout, tokens, expected):
+    assert layout.place(tokens) == expected
+
+
+def test_a_sequence_that_cannot_hold_video_and_text_is_not_ours():
+    model = Model(layout=TokenLayout(GRID, text_first=True, num_text=6))
+    model.run.begin_evaluation()
+    assert model.call() == [None] and model.dense_calls == 0
