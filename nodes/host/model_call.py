@@ -64,12 +64,13 @@ def stage_of(options: dict) -> StageState | None:
 
 
 def _layout(model, values: dict) -> TokenLayout | None:
-    family = family_of_module(model.diffusion_model)
+    module = private.module_of(model)
+    family = family_of_module(module)
     if family is None:
         return None
     shapes, context = values.get("latent_shapes"), values.get("c_crossattn")
     shape = tuple(shapes[0] if shapes else values["x"].shape)
-    return family.layout(model.diffusion_model, shape, context.shape[1] if isinstance(context, torch.Tensor) else 0)
+    return family.layout(module, shape, context.shape[1] if isinstance(context, torch.Tensor) else 0)
 
 
 def _parameters(model) -> tuple[str, ...]:

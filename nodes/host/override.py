@@ -7,16 +7,24 @@ whoever started the run, and for one model call its ModelCall and its CarvedCall
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import comfy.model_management
 import torch
+from comfy.patcher_extension import WrappersMP
 
 from jenga.runtime.call import ModelCall
-from jenga.runtime.session import CarvedCall, attend, refuse
+from jenga.runtime.run import Run, StageState
+from jenga.runtime.session import CarvedCall, attend, fall_back, refuse
 from jenga.runtime.settings import CarvingSettings
 
 from . import private
 from .model_call import Arguments, model_call, stage_of
 
 CARVED_KEY = "jenga"  # transformer_options of one model call: its CarvedCall; and the key of our wrappers
+EXACT = 0.1  # relative error up to which an override counts as exact: 8-bit kernels do, sparse ones do not
+FULLGRAPH = (
+    "Jenga Attention: the model must be compiled without fullgraph, got fullgraph=True; turn fullgraph off in the node "
+    "that compiles: what Jenga reads at every step cannot be part of compiled code"
+)
 ATTENTION_ARGUMENTS = ("heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape")
 
 
@@ -28,6 +36,12 @@ class AttentionPatch:
         # Compiled code would freeze what the override reads from the options at its first value.
         self.override = torch.compiler.disable(self._override)
         self.override.jenga_patch = self
+
+    @staticmethod
+    def of(patcher) -> "AttentionPatch | None":
+        """The patch on a MODEL, which an override of another node may hide."""
+        wrappers = patcher.get_wrappers(WrappersMP.APPLY_MODEL, CARVED_KEY)
+        return wrappers[0].__self__ if wrappers else None
 
     def apply_model(self, executor, *args, **kwargs):
         """Wrapper of one model call: writes the CarvedCall that the override reads. Outside a run nothing is carved."""
@@ -41,19 +55,45 @@ class AttentionPatch:
                 )
             return executor(*args, **kwargs)
         call = model_call(model, stage.run, arguments)
-        carved = CarvedCall.begin(self, self.settings, stage, call, self._outside_schedule(model, call))
-        arguments.options[CARVED_KEY] = carved
-        out = arguments.call(executor)
-        if carved.attended or not stage.run.first_call((self, call.layout.grid)):
-            return out
-        if stage.run.compiled:
+        first = stage.run.first_call((self, call.layout.grid))
+        carved, out = self._called(executor, model, stage, call, arguments)
+        if first and not carved.attended and stage.run.compiled:
             # The host compiles without guards on its options: this was code of a run without the override.
             torch.compiler.reset()
             stage.run.listener.note("compiled anew: the model had been compiled without Jenga")
-            out = arguments.call(executor)
-        if not carved.attended:
-            refuse(carved, "the model made no self-attention call that Jenga can see")
+            carved, out = self._called(executor, model, stage, call, arguments)
+        if first and not carved.attended:
+            refuse(carved, self._unseen_reason(arguments.options))
         return out
+
+    def check_seen(self, run: Run, options: dict) -> None:
+        """After a prediction: a run in which no attention came by here says so."""
+        if not run.attended and run.first_call(self):
+            fall_back(run, self.settings, f"dense attention: {self._unseen_reason(options)}")
+
+    def _called(self, executor, model, stage: StageState, call: ModelCall, arguments: Arguments):
+        """The CarvedCall of a model call and what the call returned. Out of memory while anchors hold some of the
+        device's: they leave it, and the call is made once more.
+        """
+        for again in (False, True):
+            carved = CarvedCall.begin(self, self.settings, stage, call, self._outside_schedule(model, call))
+            arguments.options[CARVED_KEY] = carved
+            try:
+                return carved, arguments.call(executor)
+            except torch.OutOfMemoryError:
+                if again or not stage.run.free_device(arguments.values["x"].device):
+                    raise
+            except RuntimeError as error:
+                if "AttentionPatch._override" not in str(error) or type(error).__name__ != "Unsupported":
+                    raise
+                raise RuntimeError(FULLGRAPH) from error
+            fall_back(stage.run, self.settings, "out of memory: anchors left the device, the model call was repeated")
+            comfy.model_management.soft_empty_cache()
+
+    def _unseen_reason(self, options: dict) -> str:
+        if options.get(private.OVERRIDE) is not self.override:
+            return "another node's attention override sits behind Jenga and takes the calls: put Jenga behind that node"
+        return "the model made no self-attention call that Jenga can see"
 
     def _outside_schedule(self, model, call: ModelCall) -> str:
         """Why the whole call is dense, where the settings carve a part of the noise schedule; empty where they do."""
@@ -79,9 +119,30 @@ class AttentionPatch:
         def dense() -> torch.Tensor:
             return call.heads_first(self._dense(func, q, k, v, *args, **kwargs))
 
+        def exact() -> torch.Tensor:
+            def host() -> torch.Tensor:
+                return call.heads_first(func(q, k, v, *args, **kwargs))
+
+            return host() if self.previous is None else self._exact(carved.run, dense, host)
+
         block = private.block_of(options)
-        out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense)
+        out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense, exact)
         return self._dense(func, q, k, v, *args, **kwargs) if out is None else call.output(out)
+
+    def _exact(self, run: Run, before: Callable, host: Callable) -> torch.Tensor:
+        """Attention for an anchor: of the override before ours, where one look in the run finds it exact."""
+
+        def error() -> float:
+            own, exact = before().float(), host().float()
+            return float((own - exact).norm() / exact.norm())
+
+        off = run.once((self, "exact"), error)
+        if off <= EXACT:
+            return before()
+        run.listener.note(
+            f"the attention override before Jenga is not exact ({off:.0%} off): anchors take ComfyUI's own attention"
+        )
+        return host()
 
     def _dense(self, func, *args, **kwargs):
         return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)

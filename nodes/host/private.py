@@ -11,6 +11,7 @@
 | the noise level | transformer_options["sigmas"] | start_percent and end_percent carve everything |
 | the block that runs | transformer_options "block_type", "block_index", "total_blocks" | calls are counted |
 | EasyCache | transformer_options["easycache"] | skipped calls count as computed, unsaid |
+| the diffusion model behind torch.compile | OptimizedModule._orig_mod | a compiled model is not known |
 | compiled models | comfy_api.torch_helpers.torch_compile.TORCH_COMPILE_KWARGS | no model is compiled anew |
 """
 
@@ -54,6 +55,11 @@ def block_of(options: dict) -> Block | None:
     if index is None:
         return None
     return Block(options.get("block_type", ""), index, options.get("total_blocks", 0))
+
+
+def module_of(model) -> torch.nn.Module:
+    """The diffusion model of a BaseModel, also while a compile node has put its compiled form in its place."""
+    return getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
 
 
 def step_cache_of(options: dict) -> str:

@@ -15,6 +15,7 @@ from jenga.sampling.reuse import StepReuse
 
 from . import private
 from .model_call import STAGE_KEY, Arguments, model_call, stage_of
+from .override import AttentionPatch
 
 ATTACHMENT = "jenga"
 RUN_KEY = "jenga_run"
@@ -74,16 +75,18 @@ def running_stage(model_options: dict) -> StageState | None:
 
 def install(
     stage: StageState,
-    model_options: dict,
+    guider,
     progress: Callable[[], None] | None = None,
     reuse: StepReuse | None = None,
 ) -> None:
-    """Make `stage` the owner of the run that uses `model_options`, and measure every evaluation and model call."""
-    run = stage.run
+    """Make `stage` the owner of the run that this guider starts, and measure every evaluation and model call."""
+    run, model_options, patcher = stage.run, guider.model_options, guider.model_patcher
     options = model_options.setdefault("transformer_options", {})
     cache = private.step_cache_of(options)
     if cache:
         run.listener.note(f"{cache} is on this model: model calls that it skips count as computed here")
+
+    patch = AttentionPatch.of(patcher)
 
     def predict_noise(executor, x, timestep, *args, **kwargs):
         run.begin_evaluation()
@@ -91,6 +94,8 @@ def install(
             reuse.begin_evaluation(x, float(timestep.max()))
         with run.listener.evaluation(x.device):
             out = executor(x, timestep, *args, **kwargs)
+        if patch is not None:
+            patch.check_seen(run, options)
         if progress is not None:
             progress()
         return out
@@ -122,7 +127,7 @@ def outer_sample(slot: ReportSlot, progress: Callable[[Report], None]) -> Callab
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         run = new_run(guider.model_options)
         slot.begin(run.listener, guider.model_patcher)
-        install(StageState(run), guider.model_options, lambda: progress(run.listener))
+        install(StageState(run), guider, lambda: progress(run.listener))
         shapes = kwargs.get("latent_shapes") or [latent_image.shape]
         try:
             with run.listener.stage(1.0, tuple(shapes[0]), max(0, len(sigmas) - 1)):

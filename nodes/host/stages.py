@@ -13,7 +13,6 @@ from functools import partial
 import comfy.model_sampling
 import comfy.samplers
 import torch
-from comfy.patcher_extension import WrappersMP
 
 from jenga.runtime.run import StageState
 from jenga.sampling.presets import (
@@ -41,8 +40,8 @@ from jenga.sampling.reuse_rules import StaticRule
 from . import conditions, runs, status
 from .families import packed_reason, patch_sides, preset_family
 from .latents import LatentParts
-from .override import CARVED_KEY
 from .step_reuse import THRESHOLD, adaptive_rule
+from .unpatch import is_patched
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class StagedRun:
     def sample(self) -> torch.Tensor:
         """What outer_sample returns: the samples, at full size."""
         runs.report_slot(self.patcher).begin(self.report, self.patcher)
-        if not self.patcher.get_wrappers(WrappersMP.APPLY_MODEL, CARVED_KEY):
+        if not is_patched(self.patcher):
             self.report.note("no Jenga Attention on the model: nothing is carved, text is not amplified")
         stages = self.plan.stages
         reason = self._full_size_reason(stages)
@@ -189,7 +188,7 @@ class StagedRun:
             # The sampler before or after this one meets it at these sigmas, and denoise below 1 means them.
             self.report.note("no shift by stage: a part of a schedule keeps its sigmas")
             stages = tuple(replace(stage, shift_ratio=1.0) for stage in stages)
-        runs.install(self.state, self.entry.guider.model_options, self._say, self.reuse)
+        runs.install(self.state, self.entry.guider, self._say, self.reuse)
         try:
             return self._sample(stages)
         finally:

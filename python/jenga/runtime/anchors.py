@@ -152,6 +152,15 @@ class Anchors:
         self._late_starts.clear()
         self._evaluations, self._evaluation = 0, None
 
+    def leave_device(self) -> bool:
+        """Forget every state and keep none on the device from now on; whether it held any there."""
+        if self._store is None or not self._store.used().device:
+            return False
+        self.drop()
+        self._budget = replace(self._store.budget, device=0)
+        self._store = None
+        return True
+
     def close(self) -> None:
         self.drop()
         self._store = None

@@ -2,16 +2,20 @@
 
 import threading
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from ..carving.attention import CarvedAttention
 from ..carving.config import AnchorConfig, JengaConfig
+from ..carving.dispatch import Backends
 from .anchors import Anchors
 from .call import Block, Layer
 from .listener import Listener
+
+T = TypeVar("T")
 
 
 class BlockNumbers:
@@ -40,11 +44,14 @@ class Run:
         self.listener = listener or Listener()
         self.compiled = compiled
         self.evaluation = -1
+        self.attended = False  # whether any self-attention over the video was seen
         self._lock = threading.Lock()
         self._passes: Counter[Hashable] = Counter()
         self._layers: dict[tuple, Layer] = {}
         self._blocks = BlockNumbers()
         self._called: set[Hashable] = set()
+        self._found: dict[Hashable, object] = {}
+        self._backends: dict[torch.device, Backends] = {}
         self._carved: dict[tuple, CarvedAttention] = {}
         self._anchors: dict[tuple, Anchors] = {}
 
@@ -76,12 +83,21 @@ class Run:
             self._called.add(what)
             return first
 
+    def once(self, what: Hashable, find: Callable[[], T]) -> T:
+        """find(), asked once in the run. By more than one device at a time: then each asks, and the last one counts."""
+        if what not in self._found:
+            self._found[what] = find()
+        return self._found[what]
+
     def carved(self, config: JengaConfig, device: torch.device) -> CarvedAttention:
-        """One CarvedAttention per configuration and device, so that devices share nothing."""
+        """One CarvedAttention per configuration and device, so that devices share nothing. Those of a device learn from
+        each other which backend has failed.
+        """
         with self._lock:
             key = (config, device)
             if key not in self._carved:
-                self._carved[key] = CarvedAttention(config)
+                backends = self._backends.setdefault(device, Backends())
+                self._carved[key] = CarvedAttention(config, backends)
             return self._carved[key]
 
     def anchors(self, owner: Hashable, config: AnchorConfig, device: torch.device) -> Anchors:
@@ -101,8 +117,18 @@ class Run:
         for anchors in dropped:
             anchors.drop()
 
+    def free_device(self, device: torch.device) -> bool:
+        """Forget what anchors keep on a device that is out of memory and put no more there; whether it freed anything.
+
+        What comes after goes to host memory, where there is a budget.
+        """
+        with self._lock:
+            there = [anchors for (_, _, on), anchors in self._anchors.items() if on == device]
+        return any([anchors.leave_device() for anchors in there])
+
     def close(self) -> None:
         self._carved.clear()
+        self._backends.clear()
         for anchors in self._anchors.values():
             anchors.close()
         self._anchors.clear()

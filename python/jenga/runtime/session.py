@@ -13,6 +13,7 @@ import torch
 
 from ..carving.attention import DENSE, CarvedResult
 from ..carving.config import AnchorConfig, JengaConfig
+from ..carving.dispatch import NoBackend
 from .anchors import ANCHOR, Anchors, AnchorStep
 from .call import AttentionInput, Block, Layer, ModelCall
 from .measure import Stopwatch
@@ -63,7 +64,7 @@ class CarvedCall:
 
     def layer(self, block: Block | None) -> Layer:
         """The layer of the self-attention call that comes now. block: None where the host does not name it."""
-        self.attended = True
+        self.attended = self.run.attended = True
         if block is None:
             block = Block("", self._occurrences[""])
             self._occurrences[""] += 1
@@ -96,17 +97,19 @@ def attend(
     mask: torch.Tensor | None,
     softmax_scale: float | None,
     dense: Callable[[], torch.Tensor],
+    exact: Callable[[], torch.Tensor] | None = None,
 ) -> torch.Tensor | None:
     """One self-attention call over the video, [B, H, S, D] in and out; None where it is not one (other tokens).
 
-    block: the host's, None where it names none. mask: as the host has it. dense(): the host's own attention of the same
-    tensors. What ran, and why, is told to the run's listener; with strict a fallback raises RuntimeError.
+    block: the host's, None where it names none. mask: as the host has it. dense(): what the host would have computed
+    of the same tensors; exact(): the same for anchors, which need it exact; None: dense. What ran, and why, is told to
+    the run's listener; with strict a fallback raises RuntimeError.
     """
     if not carved_call.call.layout.holds_video(q.shape[2]):
         return None
     layer = carved_call.layer(block)
     listener, watch = carved_call.run.listener, Stopwatch(q.device)
-    result = _carve(carved_call, layer, q, k, v, mask, softmax_scale, dense)
+    result = _carve(carved_call, layer, q, k, v, mask, softmax_scale, exact or dense)
     if result is None:
         out = dense()
         listener.attention(layer.index, 1.0, DENSE, watch.stop())
@@ -122,7 +125,7 @@ def attend(
     return result.out
 
 
-def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, dense) -> CarvedResult | None:
+def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, exact) -> CarvedResult | None:
     """The carved call; None where it must stay dense, with the reason told."""
     listener, tokens = carved_call.run.listener, q.shape[2]
     if carved_call.dense_reason:
@@ -141,18 +144,19 @@ def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, 
     try:
         if carved_call.anchors is None:
             return inputs.carve(carved_call.run.carved(carved_call.config, q.device))
-        return _with_anchors(carved_call, layer, inputs, dense)
+        return _with_anchors(carved_call, layer, inputs, exact)
     except torch.OutOfMemoryError:
         carved_call.run.drop_anchors(q.device)
         return refuse(carved_call, "out of memory")
+    except NoBackend as error:
+        return refuse(carved_call, str(error))
 
 
-def _with_anchors(carved_call: CarvedCall, layer: Layer, inputs: AttentionInput, dense) -> CarvedResult:
+def _with_anchors(carved_call: CarvedCall, layer: Layer, inputs: AttentionInput, exact) -> CarvedResult:
     run, config, device = carved_call.run, carved_call.anchored_config, inputs.q.device
     anchors = run.anchors(carved_call.owner, carved_call.anchors, device)
     if carved_call.step is None:
         carved_call.step = _begin(carved_call, anchors, inputs)
-    exact = dense
     if config.text_logit_bias and inputs.text_range is not None:
         # The host's own attention knows nothing of the amplifier.
         exact = lambda: inputs.carve(run.carved(replace(config, density=1.0), device)).out  # noqa: E731
@@ -194,9 +198,14 @@ def attend_anchored(
 
 def refuse(carved_call: CarvedCall, reason: str) -> None:
     """The call stays dense though carving was asked for: told, or with strict an error."""
-    if carved_call.settings.config.strict:
+    fall_back(carved_call.run, carved_call.settings, f"dense attention: {reason}")
+
+
+def fall_back(run: Run, settings: CarvingSettings, reason: str) -> None:
+    """Less than was asked for: told, or with strict an error."""
+    if settings.config.strict:
         raise RuntimeError(f"carving: strict must not meet a fallback, got {reason}")
-    carved_call.run.listener.fallback(f"dense attention: {reason}")
+    run.listener.fallback(reason)
 
 
 def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) -> AnchorStep:

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from . import other_packs
+
 SEEN: list[dict[str, list]] = []  # shapes of the tensors in a model call, and its sigma; reported by Capture
 CALLS: dict[str, int] = {}  # override tag -> calls; reported by Capture, cleared by OtherOverride
 
@@ -187,4 +189,5 @@ NODE_CLASS_MAPPINGS = {
     "JengaTestAudioLatent": AudioLatent,
     "JengaTestImageCondition": ImageCondition,
     "JengaTestWatch": Watch,
+    **other_packs.NODE_CLASS_MAPPINGS,
 }
