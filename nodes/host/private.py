@@ -10,6 +10,7 @@
 | steps of a sampler call | transformer_options["sample_sigmas"] | anchors take every run for a long one |
 | the noise level | transformer_options["sigmas"] | start_percent and end_percent carve everything |
 | the block that runs | transformer_options "block_type", "block_index", "total_blocks" | calls are counted |
+| attention functions | comfy.ldm.modules.attention | *Jenga A/B* is not there |
 | EasyCache | transformer_options["easycache"] | skipped calls count as computed, unsaid |
 | the diffusion model behind torch.compile | OptimizedModule._orig_mod | a compiled model is not known |
 | compiled models | comfy_api.torch_helpers.torch_compile.TORCH_COMPILE_KWARGS | no model is compiled anew |
@@ -66,6 +67,21 @@ def step_cache_of(options: dict) -> str:
     """The name of a step cache of ComfyUI's on this model; empty where there is none."""
     cache = options.get("easycache")
     return "" if cache is None else cache.name
+
+
+def attention_in_use():
+    """The attention function that ComfyUI has chosen for this machine."""
+    from comfy.ldm.modules import attention
+
+    return attention.optimized_attention
+
+
+def other_attention():
+    """An exact attention function of ComfyUI that is not the one in use. Both need little memory."""
+    from comfy.ldm.modules import attention
+
+    choices = (attention.attention_pytorch, attention.attention_sub_quad)
+    return next(choice for choice in choices if choice.__name__ != attention_in_use().__name__)
 
 
 def is_compiled(model_options: dict) -> bool:
