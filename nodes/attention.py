@@ -11,7 +11,7 @@ from jenga.runtime.anchors import relative_cost
 from jenga.runtime.qualities import QUALITIES
 from jenga.runtime.settings import CarvingSettings, parse_blocks
 
-from .host import runs, status
+from .host import runs, status, widgets
 from .host.families import CARVED, family_of, model_name, words
 from .host.override import CARVED_KEY, AttentionPatch
 from .host.private import OVERRIDE
@@ -20,6 +20,8 @@ from .host.unpatch import without_carving
 CUSTOM = "custom"
 NO_ANCHORS = "off"
 DISTANCES = {NO_ANCHORS: None, "first step": 0, **{str(distance): distance for distance in (2, 3, 4, 6, 8, 12, 16)}}
+
+ANCHORED = tuple(name for name, quality in QUALITIES.items() if quality.anchors)
 
 
 def quality_help() -> str:
@@ -67,6 +69,8 @@ class JengaAttention(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
+                    advanced=True,
+                    extra_dict=widgets.shown_with(quality=[CUSTOM]),
                     tooltip="For quality custom. Keeps about this share of key blocks for every block of queries. 1.0 "
                     "is dense attention. Without anchors a preset of the Progressive Resolution Sampler sets its own "
                     "for each stage.",
@@ -92,6 +96,7 @@ class JengaAttention(io.ComfyNode):
                     options=["32", "64", "128"],
                     default="64",
                     advanced=True,
+                    extra_dict=widgets.counts_with(compensation=["mean"]),
                     tooltip="Dropped tokens that share one mean. Smaller is closer to dense and slower. "
                     "At most kv_block_size.",
                 ),
@@ -173,6 +178,7 @@ class JengaAttention(io.ComfyNode):
                     default=NO_ANCHORS,
                     optional=True,
                     advanced=True,
+                    extra_dict=widgets.shown_with(quality=[CUSTOM]),
                     tooltip="For quality custom. 4: each layer is dense on every fourth step, the layers taking turns, "
                     "and in between it adds what carving missed there. Smaller is closer to dense and slower.",
                 ),
@@ -182,6 +188,7 @@ class JengaAttention(io.ComfyNode):
                     default="4",
                     optional=True,
                     advanced=True,
+                    extra_dict=widgets.counts_with(quality=[*ANCHORED, CUSTOM]),
                     tooltip="How exactly anchors keep what carving missed. 8 and 16 take two and four times the memory "
                     "of 4.",
                 ),
@@ -193,6 +200,7 @@ class JengaAttention(io.ComfyNode):
                     step=0.5,
                     optional=True,
                     advanced=True,
+                    extra_dict=widgets.counts_with(quality=[*ANCHORED, CUSTOM]),
                     tooltip="GB that anchors may take on the GPU (on a CPU: of its memory). 0: 25 % of what is free. "
                     "Beyond that they lie in host memory; layers for which there is no room carve without anchors, "
                     "and the node says so.",
@@ -227,6 +235,16 @@ class JengaAttention(io.ComfyNode):
         if not enabled:
             status.say(cls.hidden.unique_id, "off: the model is as it came")
             return io.NodeOutput(model)
+        remarks = widgets.idle(
+            cls,
+            density=density,
+            tail_block_size=tail_block_size,
+            compensation=compensation,
+            quality=quality,
+            anchor_distance=anchor_distance,
+            residual_bits=residual_bits,
+            anchor_memory=anchor_memory,
+        )
         if quality != CUSTOM:
             density, anchors = QUALITIES[quality].density, QUALITIES[quality].anchors
         else:
@@ -251,7 +269,11 @@ class JengaAttention(io.ComfyNode):
             end_percent=end_percent,
             min_tokens=min_tokens,
         )
-        return io.NodeOutput(patch_model(model, settings, cls.hidden.unique_id))
+        patched = patch_model(model, settings, cls.hidden.unique_id)
+        if remarks:
+            runs.report_slot(patched).notes += remarks
+            status.say(cls.hidden.unique_id, "; ".join(remarks))
+        return io.NodeOutput(patched)
 
 
 def patch_model(model, settings: CarvingSettings, node_id: str | None):

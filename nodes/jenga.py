@@ -4,15 +4,20 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.v0_0_2 import io
 
 import jenga
+from jenga.runtime.qualities import QUALITIES
 from jenga.runtime.settings import CarvingSettings, parse_blocks
 from jenga.sampling import preset_words
 from jenga.sampling.presets import DEFAULT, PRESETS
 
-from .attention import patch_model
-from .host import runs, status
+from .attention import ANCHORED, patch_model
+from .host import runs, status, widgets
 from .host.families import has_stages, words
+from .host.override import CARVED_KEY
 from .host.stages import StageSettings, outer_sample
 from .host.step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+
+FROM_PRESET = "from preset"
+OWN_CARVING = "jenga_dial"  # attachment of a MODEL: the carving that a Jenga node itself put on it
 
 
 class Jenga(io.ComfyNode):
@@ -50,6 +55,7 @@ class Jenga(io.ComfyNode):
                     max=1.0,
                     step=0.005,
                     advanced=True,
+                    extra_dict=widgets.shown_with(step_reuse=["adaptive"]),
                     tooltip=THRESHOLD_TOOLTIP,
                 ),
                 io.String.Input(
@@ -79,6 +85,15 @@ class Jenga(io.ComfyNode):
                     advanced=True,
                     tooltip="A fallback to dense attention becomes an error instead of a line on the node.",
                 ),
+                io.Combo.Input(
+                    "quality",
+                    options=[FROM_PRESET, *ANCHORED],
+                    default=FROM_PRESET,
+                    optional=True,
+                    tooltip="How attention is carved. from preset: at its kept shares. The others are those of Jenga "
+                    "Attention: closer to dense, by anchors, which take more time and memory; a stage with too few "
+                    "steps for them keeps the preset's share.",
+                ),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -86,21 +101,51 @@ class Jenga(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, preset, step_reuse, reuse_threshold, dense_blocks, min_tokens, backend, strict
+        cls,
+        model,
+        preset,
+        step_reuse,
+        reuse_threshold,
+        dense_blocks,
+        min_tokens,
+        backend,
+        strict,
+        quality=FROM_PRESET,
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         if preset == "off":
             status.say(node_id, "off: the model is as it came")
             return io.NodeOutput(model)
-        carving = CarvingSettings(
-            config=jenga.JengaConfig(backend=backend, strict=strict),
-            dense_blocks=parse_blocks(dense_blocks),
-            min_tokens=min_tokens,
-        )
-        patched = patch_model(model, carving, node_id)
+        remarks = widgets.idle(cls, step_reuse=step_reuse, reuse_threshold=reuse_threshold)
+        blocks = parse_blocks(dense_blocks)
+        if is_carved_by_another(model):
+            patched = model.clone()
+            remarks.append("carved as the Jenga Attention node before this one says")
+            mine = {"quality": quality, "dense_blocks": dense_blocks, "min_tokens": min_tokens}
+            remarks += widgets.overruled(cls, "Jenga Attention", **mine, backend=backend, strict=strict)
+        else:
+            dial = QUALITIES.get(quality)
+            config = jenga.JengaConfig(backend=backend, strict=strict)
+            carving = CarvingSettings(config, dial.anchors if dial else (), dense_blocks=blocks, min_tokens=min_tokens)
+            patched = patch_model(model, carving, node_id)
+            patched.set_attachments(OWN_CARVING, carving_of(patched))
         if has_stages(model):
-            add_stages(patched, StageSettings(preset, None, step_reuse, reuse_threshold), node_id)
+            settings = StageSettings(preset, None, step_reuse, reuse_threshold, notes=tuple(remarks))
+            add_stages(patched, settings, node_id)
+        if remarks:
+            status.say(node_id, "; ".join(remarks))
         return io.NodeOutput(patched)
+
+
+def carving_of(model) -> list:
+    """The wrappers of the Jenga patch that carves a MODEL's attention; none where it is not carved."""
+    return model.get_wrappers(WrappersMP.APPLY_MODEL, CARVED_KEY)
+
+
+def is_carved_by_another(model) -> bool:
+    """Whether a Jenga Attention node carves a MODEL, and not the Jenga node that put stages on it."""
+    carving = carving_of(model)
+    return bool(carving) and carving != model.attachments.get(OWN_CARVING)
 
 
 def add_stages(patched, settings: StageSettings, node_id: str | None) -> None:

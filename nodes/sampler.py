@@ -9,13 +9,16 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from comfy_api.v0_0_2 import io
 
 from jenga.sampling import preset_words
-from jenga.sampling.presets import DEFAULT, PRESETS, StageRule
+from jenga.sampling.presets import DEFAULT, PRESETS, ROWS, StageRule
 from jenga.sampling.resolution import RESIZE_MODES
 
-from .host import runs
+from .host import runs, widgets
 from .host.latents import fix_empty_latent
 from .host.stages import StageSettings, outer_sample
 from .host.step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+
+CUSTOM = "custom"
+SMALLER = tuple(row.name for row in ROWS if any(rule.scale < 1 for rule in row.stages))  # presets with small stages
 
 
 class JengaProgressiveSampler(io.ComfyNode):
@@ -38,7 +41,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                 io.Latent.Input("latent_image"),
                 io.Combo.Input(
                     "preset",
-                    options=[*PRESETS, "custom"],
+                    options=[*PRESETS, CUSTOM],
                     default=DEFAULT,
                     tooltip=preset_words.tooltip("custom: the fields below."),
                 ),
@@ -52,18 +55,21 @@ class JengaProgressiveSampler(io.ComfyNode):
                     "scales",
                     default="0.75, 1.0",
                     advanced=True,
+                    extra_dict=widgets.shown_with(preset=[CUSTOM]),
                     tooltip="custom: size of each stage. The last one is 1.0.",
                 ),
                 io.String.Input(
                     "switch_points",
                     default="0.5",
                     advanced=True,
+                    extra_dict=widgets.shown_with(preset=[CUSTOM]),
                     tooltip="custom: where each stage but the last ends, as a fraction of the steps.",
                 ),
                 io.String.Input(
                     "shift_ratios",
                     default="1.0, 1.0",
                     advanced=True,
+                    extra_dict=widgets.shown_with(preset=[CUSTOM]),
                     tooltip="custom: factor on the sigma shift of your schedule for each stage. One value is for all.",
                 ),
                 io.Combo.Input(
@@ -71,6 +77,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                     options=list(RESIZE_MODES),
                     default="bicubic",
                     advanced=True,
+                    extra_dict=widgets.counts_with(preset=[*SMALLER, CUSTOM]),
                     tooltip="How the latent is enlarged between stages.",
                 ),
                 io.Combo.Input(
@@ -78,6 +85,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                     options=["dct", "independent"],
                     default="dct",
                     advanced=True,
+                    extra_dict=widgets.counts_with(preset=[*SMALLER, CUSTOM]),
                     tooltip="dct: all stages share the low frequencies of one noise, so that the clip resembles the "
                     "full-size run of the same seed. independent: fresh noise for every stage.",
                 ),
@@ -89,6 +97,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                     step=0.005,
                     optional=True,
                     advanced=True,
+                    extra_dict=widgets.shown_with(step_reuse=["adaptive"]),
                     tooltip=THRESHOLD_TOOLTIP,
                 ),
             ],
@@ -113,8 +122,19 @@ class JengaProgressiveSampler(io.ComfyNode):
         stage_noise,
         reuse_threshold=THRESHOLD,
     ) -> io.NodeOutput:
-        rules = parse_stages(scales, switch_points, shift_ratios) if preset == "custom" else None
-        settings = StageSettings(preset, rules, step_reuse, reuse_threshold, upsample, stage_noise)
+        rules = parse_stages(scales, switch_points, shift_ratios) if preset == CUSTOM else None
+        remarks = widgets.idle(
+            cls,
+            preset=preset,
+            step_reuse=step_reuse,
+            scales=scales,
+            switch_points=switch_points,
+            shift_ratios=shift_ratios,
+            upsample=upsample,
+            stage_noise=stage_noise,
+            reuse_threshold=reuse_threshold,
+        )
+        settings = StageSettings(preset, rules, step_reuse, reuse_threshold, upsample, stage_noise, tuple(remarks))
         patcher = guider.model_patcher
         latent = {**latent_image, "samples": fix_empty_latent(patcher, latent_image)}
         found: dict = {}

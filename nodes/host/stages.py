@@ -49,7 +49,7 @@ class StageSettings:
     """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of CHOICES.
 
     reuse_threshold: of adaptive: relative change of the model's output. upsample: one of
-    jenga.sampling.resolution.RESIZE_MODES. stage_noise: dct or independent.
+    jenga.sampling.resolution.RESIZE_MODES. stage_noise: dct or independent. notes: what every run reports.
     """
 
     preset: str
@@ -58,6 +58,7 @@ class StageSettings:
     reuse_threshold: float = THRESHOLD
     upsample: str = "bicubic"
     stage_noise: str = "dct"
+    notes: tuple[str, ...] = ()
 
     def plan(self, patcher, sigmas: torch.Tensor) -> Preset:
         """Stages and computed steps for a schedule. A part of one (two experts, denoise below 1) is cut where its
@@ -179,6 +180,8 @@ class StagedRun:
         runs.report_slot(self.patcher).begin(self.report, self.patcher)
         if not is_patched(self.patcher):
             self.report.note("no Jenga Attention on the model: nothing is carved, text is not amplified")
+        for note in self.settings.notes:
+            self.report.note(note)
         stages = self.plan.stages
         reason = self._full_size_reason(stages)
         if reason:

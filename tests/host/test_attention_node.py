@@ -134,6 +134,27 @@ def test_window_and_dense_blocks_leave_the_rest_carved(host):
     assert max(shares[0][1:]) < 0.6
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"quality": "fast", "density": 0.5}, "density does nothing with quality fast: it is for custom"),
+        ({"quality": "high", "anchor_distance": "4"}, "anchor_distance does nothing with quality high"),
+        ({"quality": "fast", "residual_bits": "8"}, "residual_bits does nothing with quality fast"),
+        ({"compensation": "none", "tail_block_size": "32"}, "tail_block_size does nothing with compensation none"),
+    ],
+)
+def test_what_does_nothing_is_said(host, change, words):
+    outputs = host.run(workflow([carved(**{"density": 0.2, **change})]))
+    assert any(words in note for note in report(outputs)["notes"])
+    assert any(node_id == "p0" and words in text for node_id, text in host.status)
+
+
+@pytest.mark.parametrize("change", [{}, {"quality": "fast"}, {"anchor_distance": "4", "residual_bits": "8"}])
+def test_what_counts_is_not_remarked_on(host, change):
+    outputs = host.run(workflow([carved(**{"density": 0.2, **change})]))
+    assert not any("does nothing" in note for note in report(outputs)["notes"])
+
+
 def test_wrong_dense_blocks_are_named(host):
     with pytest.raises(PromptFailed, match="dense_blocks must be like"):
         host.run(workflow([carved(dense_blocks="first")]))

@@ -40,7 +40,8 @@ def test_stages_in_the_stock_samplers(host, sampler, sampler_name):
 @pytest.mark.parametrize("preset", ["base", "turbo", "flash", "3-stage", "few-step"])
 def test_it_is_jenga_attention_and_the_progressive_sampler_in_one(host, sampler, preset):
     settings = {"steps": 13, "cfg": 3.0}
-    two = host.run(workflow([carved()], **settings, **staged(preset=preset, step_reuse="from preset")))
+    fields = {"scales": "0.75, 1.0", "shift_ratios": "1.0, 1.0"}  # at their defaults, else the sampler remarks on them
+    two = host.run(workflow([carved()], **settings, **staged(preset=preset, step_reuse="from preset", **fields)))
     one = run(host, dial(preset), sampler=sampler, **settings)
     assert torch.equal(samples(one), samples(two))
     same = ("model_calls_computed", "model_calls_reused", "kept_share_map", "backends", "notes")
@@ -101,13 +102,68 @@ def test_the_last_of_two_dials_counts(host):
     assert report(outputs)["backends"] == report(alone)["backends"]
 
 
-def test_jenga_attention_behind_it_carves_and_the_stages_stay(host):
-    outputs = run(host, dial("turbo"), carved(dense_blocks="1"), steps=6)
+KEPT = "carved as the Jenga Attention node before this one says"
+
+
+def said(host, node_id: str, words: str) -> bool:
+    return any(name == node_id and words in text for name, text in host.status)
+
+
+@pytest.mark.parametrize("order", ["before", "behind"])
+def test_jenga_attention_beside_it_carves_and_the_stages_stay(host, order):
+    patches = [dial("turbo"), carved(dense_blocks="1")]
+    outputs = run(host, *(patches if order == "behind" else reversed(patches)), steps=6)
     assert sizes(outputs) == [18, 24]
     assert report(outputs)["dense_by_choice"] == {"dense_blocks": 6}
-    before = run(host, carved(dense_blocks="1"), dial("turbo"), steps=6)
-    assert report(before)["dense_by_choice"] == {}
-    assert torch.equal(samples(before), samples(run(host, dial("turbo"), steps=6)))
+    assert (KEPT in report(outputs)["notes"]) == (order == "before")
+    assert said(host, "p1", KEPT) == (order == "before")
+    assert torch.equal(samples(outputs), samples(run(host, *patches, steps=6)))
+
+
+def test_what_jenga_attention_overrules_is_said(host):
+    outputs = run(host, carved(), dial(min_tokens=10**6, dense_blocks="0", quality="balanced"), steps=4)
+    assert report(outputs)["dense_by_choice"] == {}
+    words = "quality, dense_blocks, min_tokens of this node not used: Jenga Attention has its own"
+    assert words in report(outputs)["notes"]
+    assert said(host, "p1", words)
+
+
+def test_the_last_dial_keeps_jenga_attention_and_replaces_the_dial(host):
+    expected = run(host, carved(dense_blocks="1"), dial("flash"), steps=6)
+    for patches in (
+        (dial("3-stage"), carved(dense_blocks="1"), dial("flash")),
+        (carved(dense_blocks="1"), dial("3-stage"), dial("flash")),
+    ):
+        outputs = run(host, *patches, steps=6)
+        assert torch.equal(samples(outputs), samples(expected))
+        assert sizes(outputs) == [18, 24]
+        assert KEPT in report(outputs)["notes"]
+    assert KEPT not in report(run(host, dial("3-stage"), dial("flash"), steps=6))["notes"]
+
+
+@pytest.mark.parametrize("quality", ["balanced", "high", "near-lossless"])
+def test_its_quality_is_that_of_jenga_attention(host, quality):
+    """base: every step in one sampler call, long enough for anchors."""
+    settings = {"steps": 13, "cfg": 3.0}
+    outputs = run(host, dial("base", quality=quality, **NO_REUSE), **settings)
+    expected = run(host, dial("base", **NO_REUSE), carved(quality=quality), **settings)
+    assert report(outputs)["anchors"] > 0
+    assert torch.equal(samples(outputs), samples(expected))
+    assert report(run(host, dial("base", **NO_REUSE), **settings))["anchors"] == 0
+
+
+def test_a_stage_too_short_for_anchors_keeps_the_share_of_its_preset(host):
+    outputs = run(host, dial("few-step", quality="near-lossless"), steps=4)
+    assert torch.equal(samples(outputs), samples(run(host, dial("few-step"), steps=4)))
+    assert any("no anchors" in note for note in report(outputs)["notes"])
+
+
+def test_a_threshold_that_does_nothing_is_said(host):
+    words = "reuse_threshold does nothing with step_reuse from preset: it is for adaptive"
+    outputs = run(host, dial(reuse_threshold=0.3))
+    assert words in report(outputs)["notes"] and said(host, "p0", words)
+    assert report(run(host, dial(reuse_threshold=0.3, step_reuse="adaptive")))["notes"] != [words]
+    assert report(run(host, dial()))["notes"] == []
 
 
 def test_the_sampler_node_owns_the_stages_and_that_is_said(host):

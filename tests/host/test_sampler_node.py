@@ -225,3 +225,17 @@ def test_no_steps_is_what_stock_makes_of_it(host):
         prompt["sampler"]["inputs"]["sigmas"] = ["split", 1]
         results.append(samples(host.run(prompt)))
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"preset": "turbo"}, "scales does nothing with preset turbo: it is for custom"),
+        ({"preset": "base", "upsample": "dct"}, "upsample does nothing with preset base"),
+        ({"reuse_threshold": 0.3}, "reuse_threshold does nothing with step_reuse off: it is for adaptive"),
+    ],
+)
+def test_what_does_nothing_is_said(host, change, words):
+    outputs = host.run(workflow([carved()], **staged(**change)))
+    assert any(words in note for note in report(outputs)["notes"])
+    assert any(node_id == "sampler" and words in text for node_id, text in host.status)
