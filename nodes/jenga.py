@@ -14,9 +14,8 @@ from .host import runs, status, widgets
 from .host.families import has_stages, words
 from .host.override import CARVED_KEY
 from .host.stages import StageSettings, outer_sample
-from .host.step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+from .host.step_reuse import CHOICES, FROM_PRESET, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
-FROM_PRESET = "from preset"
 OWN_CARVING = "jenga_dial"  # attachment of a MODEL: the carving that a Jenga node itself put on it
 
 
@@ -44,7 +43,7 @@ class Jenga(io.ComfyNode):
                 io.Combo.Input(
                     "step_reuse",
                     options=list(CHOICES),
-                    default="from preset",
+                    default=FROM_PRESET,
                     advanced=True,
                     tooltip=TOOLTIP,
                 ),

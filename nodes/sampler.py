@@ -15,7 +15,7 @@ from jenga.sampling.resolution import RESIZE_MODES
 from .host import runs, widgets
 from .host.latents import fix_empty_latent
 from .host.stages import StageSettings, outer_sample
-from .host.step_reuse import CHOICES, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+from .host.step_reuse import CHOICES, FROM_PRESET, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 
 CUSTOM = "custom"
 SMALLER = tuple(row.name for row in ROWS if any(rule.scale < 1 for rule in row.stages))  # presets with small stages
@@ -48,7 +48,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                 io.Combo.Input(
                     "step_reuse",
                     options=list(CHOICES),
-                    default="from preset",
+                    default=FROM_PRESET,
                     tooltip=TOOLTIP,
                 ),
                 io.String.Input(

@@ -11,6 +11,7 @@ SEED_WIDGETS = ("seed", "noise_seed")  # the page adds a "control after generate
 UPLOAD_OPTIONS = ("image_upload", "video_upload", "audio_upload")  # the page adds an upload button behind these
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
 NOTE = "MarkdownNote"
+FOLDING = "Jenga"  # nodes whose advanced widgets are folded at their defaults (web/js/fold.js)
 
 # How ComfyUI's page measures a node, in canvas units.
 TITLE, SLOT, WIDGET, TEXT_WIDGET, MARGIN = 30, 20, 24, 100, 6
@@ -88,7 +89,8 @@ class Graph:
                     raise KeyError(f"{type_}: links into widgets are not supported by this writer, got one for {name}")
                 values = _widget_values(name, kind, options, value)
                 widgets += values
-                widget_height += TEXT_WIDGET if options.get("multiline") else WIDGET * len(values)
+                if not (value is None and type_.startswith(FOLDING) and options.get("advanced")):
+                    widget_height += TEXT_WIDGET if options.get("multiline") else WIDGET * len(values)
             else:
                 link = self._link(value, node.id, len(sockets), kind) if value is not None else None
                 sockets.append({"name": name, "type": kind, "link": link})

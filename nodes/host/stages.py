@@ -35,12 +35,11 @@ from jenga.sampling.resolution import (
     text_amplifier,
 )
 from jenga.sampling.reuse import StepReuse
-from jenga.sampling.reuse_rules import StaticRule
 
 from . import conditions, runs, status
 from .families import packed_reason, patch_sides, preset_family
 from .latents import LatentParts
-from .step_reuse import THRESHOLD, adaptive_rule
+from .step_reuse import FROM_PRESET, OFF, STATIC, THRESHOLD, PlannedRun, step_reuse
 from .unpatch import is_patched
 
 
@@ -54,7 +53,7 @@ class StageSettings:
 
     preset: str
     rules: tuple[StageRule, ...] | None = None
-    step_reuse: str = "from preset"
+    step_reuse: str = FROM_PRESET
     reuse_threshold: float = THRESHOLD
     upsample: str = "bicubic"
     stage_noise: str = "dct"
@@ -86,14 +85,10 @@ class StageSettings:
 
         size: latent rows and columns at full size. note: takes the words about what decides.
         """
-        from_preset = self.step_reuse == "from preset" and self.rules is None and reuses_steps(self.preset)
-        if self.step_reuse == "static" or from_preset:
-            return StepReuse(StaticRule(plan.computed)) if len(plan.computed) < steps else None
-        if self.step_reuse != "adaptive" or self.reuse_threshold == 0:  # a published sum may be below 0
-            return None
-        rule, words = adaptive_rule(patcher, size, self.reuse_threshold, steps)
-        note(f"step reuse: adaptive {words}")
-        return StepReuse(rule)
+        kind = self.step_reuse
+        if kind == FROM_PRESET:
+            kind = STATIC if self.rules is None and reuses_steps(self.preset) else OFF
+        return step_reuse(kind, PlannedRun(plan, patcher, size, steps, self.reuse_threshold), note)
 
 
 def is_whole(sigmas: torch.Tensor, model_sampling) -> bool:

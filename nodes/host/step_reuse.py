@@ -1,19 +1,77 @@
-"""Step reuse on the nodes: its words, and the rule of the adaptive kind for a model.
+"""Step reuse on the nodes: a table of its kinds, each with its words and the rule that it makes for a run."""
 
-The published coefficients of its family where there are any, else the change of the model's input.
-"""
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from jenga.sampling.reuse_rules import MeasuredRateRule, PublishedRule, ReuseRule
+from jenga.sampling.presets import ROWS, Preset
+from jenga.sampling.reuse import StepReuse
+from jenga.sampling.reuse_rules import MeasuredRateRule, PublishedRule, ReuseRule, StaticRule
 
 from .families import host_family
 
-CHOICES = ("from preset", "off", "static", "adaptive")
+FROM_PRESET, OFF, STATIC = "from preset", "off", "static"
 THRESHOLD = 0.15  # of the published Wan presets; with the other rule better than static at fewer calls (RESULTS.md)
-TOOLTIP = (
-    "static: in the middle of the run every second or third step repeats the model's last output; below 12 steps all "
-    "are computed. adaptive: a step repeats it while the output is expected to have changed by less than "
-    "reuse_threshold: by the published coefficients for Wan 2.1, by the change of the model's input for any other "
-    "model; the node says which. from preset: static, but off with few-step and custom."
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """What a rule is made for. patcher: the MODEL. size: latent rows and columns at full size. threshold: relative
+    change of the model's output.
+    """
+
+    plan: Preset
+    patcher: object
+    size: tuple[int, int]
+    steps: int
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Kind:
+    """help: for the tooltip. make(run): its rule, and words for a note on what decides; None: it reuses no step."""
+
+    help: str
+    make: Callable[[PlannedRun], tuple[ReuseRule, str] | None]
+
+
+def static_rule(run: PlannedRun) -> tuple[ReuseRule, str] | None:
+    computed = run.plan.computed
+    return (StaticRule(computed), "") if len(computed) < run.steps else None
+
+
+def adaptive_rule(run: PlannedRun) -> tuple[ReuseRule, str] | None:
+    """By the published coefficients of the model's family where there are any, else by the change of its input."""
+    if run.threshold == 0:  # a published sum may be below 0
+        return None
+    model = run.patcher.model.diffusion_model
+    family = host_family(model)
+    published = family.reuse if family else None
+    name = published.name(model, run.size) if published else None
+    if name is None:
+        return MeasuredRateRule(run.threshold, run.steps), "by the change of the model's input"
+    rule = PublishedRule(published.coefficients[name], published.signal(run.patcher), run.threshold, run.steps)
+    return rule, f"by the published {name} coefficients"
+
+
+KINDS = {
+    STATIC: Kind(
+        "in the middle of the run every second or third step repeats the model's last output; below 12 steps all are "
+        "computed.",
+        static_rule,
+    ),
+    "adaptive": Kind(
+        "a step repeats it while the output is expected to have changed by less than reuse_threshold: by the published "
+        "coefficients for Wan 2.1, by the change of the model's input for any other model; the node says which.",
+        adaptive_rule,
+    ),
+}
+CHOICES = (FROM_PRESET, OFF, *KINDS)
+TOOLTIP = " ".join(
+    [
+        *(f"{name}: {kind.help}" for name, kind in KINDS.items()),
+        f"{FROM_PRESET}: {STATIC}, but off with {', '.join(row.name for row in ROWS if not row.reuses_steps)} and "
+        "custom.",
+    ]
 )
 THRESHOLD_TOOLTIP = (
     "adaptive: 0.15 calls the model again before its output is expected to have changed by 15 %, added up over the "
@@ -21,16 +79,14 @@ THRESHOLD_TOOLTIP = (
 )
 
 
-def adaptive_rule(patcher, size: tuple[int, int], threshold: float, steps: int) -> tuple[ReuseRule, str]:
-    """The rule for a run of `steps` steps, and the words for it.
-
-    size: latent rows and columns at full size. threshold: relative change of the model's output.
+def step_reuse(kind: str, run: PlannedRun, note: Callable[[str], None]) -> StepReuse | None:
+    """The StepReuse of one run; None where every step is computed. kind: OFF or a key of KINDS. note: takes the words
+    about what decides.
     """
-    model = patcher.model.diffusion_model
-    family = host_family(model)
-    published = family.reuse if family else None
-    name = published.name(model, size) if published else None
-    if name is None:
-        return MeasuredRateRule(threshold, steps), "by the change of the model's input"
-    rule = PublishedRule(published.coefficients[name], published.signal(patcher), threshold, steps)
-    return rule, f"by the published {name} coefficients"
+    made = None if kind == OFF else KINDS[kind].make(run)
+    if made is None:
+        return None
+    rule, words = made
+    if words:
+        note(f"step reuse: {kind} {words}")
+    return StepReuse(rule)
