@@ -1,0 +1,277 @@
+"""Small random transformers of diffusers' own classes, the arguments of a call, and a pipeline that is only a loop."""
+
+import torch
+from diffusers import (
+    CogVideoXTransformer3DModel,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15Transformer3DModel,
+    HunyuanVideoTransformer3DModel,
+    LTX2VideoTransformer3DModel,
+    LTXVideoTransformer3DModel,
+    MochiTransformer3DModel,
+    WanAnimateTransformer3DModel,
+    WanTransformer3DModel,
+    WanVACETransformer3DModel,
+)
+
+FRAMES, ROWS, COLUMNS = 3, 16, 32  # of the latent; 3 x 8 x 16 tokens where a patch is 2 x 2
+TEXT = 6
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def text(dim: int, seed: int, tokens: int = TEXT) -> torch.Tensor:
+    return draw(1, tokens, dim, seed=100 + seed)
+
+
+def text_mask(seed: int) -> torch.Tensor:
+    """The last token is padding; of the second prompt the last two."""
+    return (torch.arange(TEXT) < TEXT - 1 - seed).long()[None]
+
+
+WAN = dict(
+    num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32
+)
+
+
+def wan():
+    return WanTransformer3DModel(num_layers=2, **WAN), lambda seed: {"encoder_hidden_states": text(16, seed)}, 4
+
+
+def wan_vace():
+    model = WanVACETransformer3DModel(num_layers=2, vace_layers=[0, 1], vace_in_channels=8, **WAN)
+    control = draw(1, 8, FRAMES, ROWS, COLUMNS, seed=5)
+    return model, lambda seed: {"encoder_hidden_states": text(16, seed), "control_hidden_states": control}, 4
+
+
+def wan_animate():
+    model = WanAnimateTransformer3DModel(
+        num_layers=2,
+        latent_channels=4,
+        image_dim=16,
+        motion_encoder_channel_sizes={"4": 8, "8": 8, "16": 8},
+        motion_encoder_size=16,
+        motion_style_dim=8,
+        motion_dim=4,
+        motion_encoder_dim=16,
+        face_encoder_hidden_dim=16,
+        face_encoder_num_heads=2,
+        inject_face_latents_blocks=2,
+        **{**WAN, "in_channels": None},
+    )
+    pose, face = draw(1, 4, FRAMES - 1, ROWS, COLUMNS, seed=5), draw(1, 3, 5, 16, 16, seed=6)
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed, 512),
+            "encoder_hidden_states_image": draw(1, 4, 16, seed=7),
+            "pose_hidden_states": pose,
+            "face_pixel_values": face,
+        }
+
+    return model, arguments, 4
+
+
+def hunyuan_video():
+    model = HunyuanVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=1,
+        num_single_layers=2,
+        num_refiner_layers=1,
+        text_embed_dim=16,
+        pooled_projection_dim=8,
+        rope_axes_dim=(4, 6, 6),
+    )
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed),
+            "encoder_attention_mask": text_mask(seed),
+            "pooled_projections": draw(1, 8, seed=seed),
+            "guidance": torch.tensor([6000.0]),
+        }
+
+    return model, arguments, 4
+
+
+def hunyuan_video15():
+    model = HunyuanVideo15Transformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        num_refiner_layers=1,
+        patch_size=2,
+        text_embed_dim=16,
+        text_embed_2_dim=8,
+        image_embed_dim=12,
+        rope_axes_dim=(4, 6, 6),
+    )
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed),
+            "encoder_attention_mask": text_mask(seed),
+            "encoder_hidden_states_2": text(8, seed, 3),
+            "encoder_attention_mask_2": torch.tensor([[1, 1, 0]]),
+            "image_embeds": torch.zeros(1, 2, 12),
+        }
+
+    return model, arguments, 4
+
+
+def ltx():
+    model = LTXVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        cross_attention_dim=32,
+        num_layers=2,
+        caption_channels=16,
+    )
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed),
+            "encoder_attention_mask": text_mask(seed),
+            "num_frames": FRAMES,
+            "height": ROWS // 2,
+            "width": COLUMNS // 2,
+        }
+
+    return model, arguments, 4
+
+
+def ltx2():
+    model = LTX2VideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        cross_attention_dim=32,
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=8,
+        audio_cross_attention_dim=16,
+        num_layers=2,
+        caption_channels=16,
+    )
+
+    def arguments(seed):
+        return {
+            "audio_hidden_states": draw(1, 9, 4, seed=8),
+            "encoder_hidden_states": text(16, seed),
+            "audio_encoder_hidden_states": text(16, seed),
+            "encoder_attention_mask": text_mask(seed),
+            "audio_encoder_attention_mask": text_mask(seed),
+            "num_frames": FRAMES,
+            "height": ROWS // 2,
+            "width": COLUMNS // 2,
+            "audio_num_frames": 9,
+        }
+
+    return model, arguments, 4
+
+
+def cogvideox():
+    model = CogVideoXTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=8,
+        text_embed_dim=16,
+        num_layers=2,
+        sample_width=COLUMNS,
+        sample_height=ROWS,
+        sample_frames=9,
+        max_text_seq_length=TEXT,
+    )
+    return model, lambda seed: {"encoder_hidden_states": text(16, seed)}, 4
+
+
+def mochi():
+    model = MochiTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        pooled_projection_dim=16,
+        in_channels=4,
+        text_embed_dim=16,
+        time_embed_dim=8,
+        max_sequence_length=TEXT,
+    )
+
+    def arguments(seed):
+        return {"encoder_hidden_states": text(16, seed), "encoder_attention_mask": text_mask(seed).bool()}
+
+    return model, arguments, 4
+
+
+FAMILIES = (wan, wan_vace, wan_animate, hunyuan_video, hunyuan_video15, ltx, ltx2, cogvideox, mochi)
+PATCHED = (ltx, ltx2)  # their latents are sequences of patches
+
+
+class Loop(DiffusionPipeline):
+    """What every video pipeline of diffusers does between its encoders: prompt and no prompt, apart or as a batch."""
+
+    def __init__(self, transformer, scheduler, transformer_2=None):
+        super().__init__()
+        self.register_modules(transformer=transformer, scheduler=scheduler, transformer_2=transformer_2)
+        self.set_progress_bar_config(disable=True)
+
+    @torch.no_grad()
+    def __call__(self, latents, arguments, steps=4, guidance=3.0, batched=False, boundary=None):
+        self.scheduler.set_timesteps(steps)
+        with self.progress_bar(total=steps) as bar:
+            for index, timestep in enumerate(self.scheduler.timesteps):
+                late = boundary is not None and index >= boundary
+                model = self.transformer_2 if late else self.transformer
+                if batched:
+                    both = [arguments(seed) for seed in (0, 1)]
+                    batch = {name: _join(one[name] for one in both) for name in both[0]}
+                    with model.cache_context("cond_uncond"):
+                        cond, uncond = _call(model, torch.cat([latents] * 2), timestep.expand(2), batch).chunk(2)
+                else:
+                    predicted = []
+                    for seed, name in enumerate(("cond", "uncond")):
+                        with model.cache_context(name):
+                            predicted.append(_call(model, latents, timestep.expand(1), arguments(seed)))
+                    cond, uncond = predicted
+                noise = uncond + guidance * (cond - uncond)
+                latents = self.scheduler.step(noise, timestep, latents, return_dict=False)[0]
+                bar.update()
+        return latents
+
+
+def _join(values):
+    values = list(values)
+    return torch.cat(values) if isinstance(values[0], torch.Tensor) else values[0]
+
+
+def _call(model, latents, timestep, arguments):
+    if "face_pixel_values" in arguments:  # the reference's latents and a mask lie beside the noisy ones
+        latents = torch.cat([latents, latents.new_zeros(*latents.shape[:1], 8, *latents.shape[2:])], 1)
+    return model(hidden_states=latents, timestep=timestep, return_dict=False, **arguments)[0]
+
+
+def make(family, seed: int = 0) -> tuple[Loop, torch.Tensor, object]:
+    """A pipeline of one family, its first latents, and the arguments of a call by the prompt's number."""
+    torch.manual_seed(seed)
+    transformer, arguments, channels = family()
+    transformer.eval()
+    shape = (1, channels, FRAMES, ROWS, COLUMNS)
+    if family in PATCHED:
+        shape = (1, FRAMES * ROWS * COLUMNS // 4, channels)
+    elif family is cogvideox:
+        shape = (1, FRAMES, channels, ROWS, COLUMNS)
+    return Loop(transformer, FlowMatchEulerDiscreteScheduler()), draw(*shape, seed=3), arguments

@@ -1,0 +1,358 @@
+"""Carving in pipelines of diffusers, on small random models of its classes."""
+
+import pytest
+import torch
+
+pytest.importorskip("diffusers", "0.42", reason="diffusers 0.42 or newer is not installed (it needs Python 3.11)")
+
+import diffusers_models as models
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    DiffusionPipeline,
+    DiTTransformer2DModel,
+    FirstBlockCacheConfig,
+    FlowMatchHeunDiscreteScheduler,
+    HunyuanVideoPipeline,
+    LTXPipeline,
+    MochiPipeline,
+    PyramidAttentionBroadcastConfig,
+    WanPipeline,
+)
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+from jenga import AnchorConfig, JengaConfig
+from jenga.integrations.diffusers import apply
+from jenga.runtime.qualities import QUALITIES
+from jenga.runtime.settings import CarvingSettings
+
+ANCHORS = {"plain": (), "anchored": (AnchorConfig(2, residual_bits=16),)}
+EXACT = 1e-4
+
+
+def settings(density=1.0, anchors=(), **others) -> CarvingSettings:
+    return CarvingSettings(JengaConfig(density=density, backend="reference"), anchors, min_tokens=0, **others)
+
+
+def error(found, expected) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.fixture(params=models.FAMILIES, ids=lambda family: family.__name__)
+def family(request):
+    return request.param
+
+
+def test_density_1_is_the_model_and_removal_leaves_no_trace(family):
+    pipeline, latents, arguments = models.make(family)
+    dense = pipeline(latents, arguments)
+    backends, before = _AttentionBackendRegistry.list_backends(), {*vars(pipeline.transformer)}
+    for anchors in ANCHORS.values():
+        with apply(pipeline, settings(1.0, anchors)) as carving:
+            assert (pipeline(latents, arguments) - dense).abs().max() < EXACT
+            summary = carving.report.summary()
+        layers = len(carving.report.kept_share_map())
+        # Every layer of every call, and each sample of a batch.
+        assert sum(summary["backends"].values()) == layers * 4 * 2 and not summary["fallbacks"]
+        assert summary["model_calls_computed"] == 8 and len(summary["evaluations"]) == 4
+        assert bool(summary["anchors"]) == bool(anchors)
+    assert torch.equal(pipeline(latents, arguments), dense)
+    assert _AttentionBackendRegistry.list_backends() == backends and "progress_bar" not in vars(pipeline)
+    assert {*vars(pipeline.transformer)} == before
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in pipeline.transformer.modules())
+
+
+def test_carving_keeps_its_share_and_anchors_are_closer(family):
+    pipeline, latents, arguments = models.make(family)
+    dense, errors = pipeline(latents, arguments), {}
+    for name, anchors in ANCHORS.items():
+        with apply(pipeline, settings(0.2, anchors)) as carving:
+            errors[name] = error(pipeline(latents, arguments), dense)
+        shares = [share for row in carving.report.kept_share_map() for share in row]
+        assert min(shares) == pytest.approx(1 / 3)  # two of six key blocks
+    assert 1e-5 < errors["anchored"] < errors["plain"] < 0.2
+
+
+@pytest.mark.parametrize(
+    "family", [models.wan, models.hunyuan_video, models.ltx2, models.mochi], ids=lambda family: family.__name__
+)
+def test_prompts_as_one_batch_are_the_prompts_apart(family):
+    pipeline, latents, arguments = models.make(family)
+    with apply(pipeline, settings(0.2, ANCHORS["anchored"])) as carving:
+        apart = pipeline(latents, arguments)
+        together = pipeline(latents, arguments, batched=True)
+        assert carving.report.summary()["model_calls_computed"] == 4
+    assert (apart - together).abs().max() < EXACT
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_qualities_and_short_videos(quality):
+    pipeline, latents, arguments = models.make(models.wan)
+    with apply(pipeline, quality) as carving:
+        dense = pipeline(latents, arguments)
+    assert carving.report.summary()["dense_by_choice"] == {"384 video tokens, min_tokens is 4096": 16}
+    assert torch.equal(dense, pipeline(latents, arguments))
+
+
+def test_dense_blocks_and_the_part_of_the_schedule_that_is_carved():
+    pipeline, latents, arguments = models.make(models.mochi)
+    chosen = settings(0.2, dense_blocks=frozenset((1,)), start_percent=0.5, end_percent=0.75)
+    with apply(pipeline, chosen) as carving:
+        pipeline(latents, arguments, batched=True)
+    # Mochi attends one sample of a batch after the other: 4 steps, 2 blocks, 2 samples.
+    assert carving.report.summary()["dense_by_choice"] == {
+        "outside start_percent .. end_percent": 12,
+        "dense_blocks": 2,
+    }
+
+
+def test_vace_blocks_are_numbered_after_the_model_s_own():
+    pipeline, latents, arguments = models.make(models.wan_vace)
+    with apply(pipeline, settings(0.2, dense_blocks=frozenset((0, 1)))) as carving:
+        pipeline(latents, arguments)
+    assert [row[0] == 1.0 for row in carving.report.kept_share_map()] == [True, True, False, False]
+
+
+def test_two_experts_have_anchors_of_their_own():
+    pipeline, latents, arguments = models.make(models.wan)
+    torch.manual_seed(1)
+    pipeline.register_modules(transformer_2=models.wan()[0].eval())
+    dense = pipeline(latents, arguments, boundary=2)
+    with apply(pipeline, settings(0.2, (AnchorConfig(0, residual_bits=16),))) as carving:
+        carved = pipeline(latents, arguments, boundary=2)
+    assert [evaluation["anchors"] for evaluation in carving.report.summary()["evaluations"]] == [4, 0, 4, 0]
+    assert error(carved, dense) < 0.01
+    assert torch.equal(pipeline(latents, arguments, boundary=2), dense)
+
+
+def test_a_scheduler_with_two_evaluations_a_step_chosen_after_apply():
+    pipeline, latents, arguments = models.make(models.wan)
+    with apply(pipeline, settings(0.2)) as carving:
+        pipeline.scheduler = FlowMatchHeunDiscreteScheduler()
+        pipeline(latents, arguments)
+        assert len(carving.report.summary()["evaluations"]) == len(pipeline.scheduler.timesteps) == 7
+        assert "step" not in vars(pipeline.scheduler)
+
+
+def test_step_caches_are_the_library_s_and_are_told():
+    pipeline, latents, arguments = models.make(models.wan)
+    pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=10.0))
+    cached = pipeline(latents, arguments)
+    pipeline.transformer._reset_stateful_cache()
+    with apply(pipeline, settings(1.0)) as carving:
+        assert (pipeline(latents, arguments) - cached).abs().max() < EXACT
+        summary = carving.report.summary()
+    assert summary["model_calls_reused"] == 6 and summary["model_calls_computed"] == 2
+    assert sum(summary["backends"].values()) == 2 * 2 + 6  # the first block is always computed
+    assert any(note.startswith("FirstBlockCache is on this transformer") for note in summary["notes"])
+
+
+def test_a_cache_of_attention_outputs_skips_carved_calls_as_it_skips_dense_ones():
+    pipeline, latents, arguments = models.make(models.wan)
+    config = PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2,
+        spatial_attention_timestep_skip_range=(-1, 2000),
+        spatial_attention_block_identifiers=("blocks",),
+        current_timestep_callback=lambda: 500,
+    )
+    pipeline.transformer.enable_cache(config)
+    cached = pipeline(latents, arguments)
+    pipeline.transformer._reset_stateful_cache()
+    with apply(pipeline, settings(1.0)) as carving:
+        assert (pipeline(latents, arguments) - cached).abs().max() < EXACT
+    assert 0 < sum(carving.report.summary()["backends"].values()) < 16
+
+
+def test_dense_calls_take_the_backend_that_was_chosen_before():
+    pipeline, latents, arguments = models.make(models.wan)
+    processors = [block.attn1.processor for block in pipeline.transformer.blocks]
+    active = _AttentionBackendRegistry.get_active_backend()[0]
+    pipeline.transformer.set_attention_backend("_native_math")
+    try:
+        with apply(pipeline, settings(0.2, ANCHORS["anchored"])):
+            pipeline(latents, arguments)
+            assert all(processor._attention_backend.value.startswith("jenga") for processor in processors)
+        assert [processor._attention_backend for processor in processors] == ["_native_math"] * 2
+        with apply(pipeline, settings(0.2)) as carving:
+            pipeline.transformer.set_attention_backend("_native_math")
+            pipeline(latents, arguments)
+        assert list(carving.report.fallbacks) == [
+            "dense attention: no self-attention came to Jenga; choose attention backends and processors before apply"
+        ]
+    finally:
+        _AttentionBackendRegistry.set_active_backend(active)
+
+
+def test_one_processor_for_all_modules():
+    pipeline, latents, arguments = models.make(models.wan)
+    pipeline.transformer.set_attn_processor(pipeline.transformer.blocks[0].attn1.processor)
+    dense = pipeline(latents, arguments)
+    with apply(pipeline, settings(1.0)) as carving:
+        assert (pipeline(latents, arguments) - dense).abs().max() < EXACT
+    assert sum(carving.report.summary()["backends"].values()) == 16
+    assert torch.equal(pipeline(latents, arguments), dense)
+
+
+@pytest.mark.parametrize("family", [models.wan, models.cogvideox], ids=lambda family: family.__name__)
+def test_compiled_blocks_are_carved_and_go_back(family):
+    pipeline, latents, arguments = models.make(family)
+    eager = pipeline(latents, arguments)
+    for block in getattr(pipeline.transformer, "blocks", None) or pipeline.transformer.transformer_blocks:
+        block.compile(backend="eager")
+    pipeline(latents, arguments)  # compiled before Jenga came
+    with apply(pipeline, settings(1.0)) as carving:
+        assert (pipeline(latents, arguments) - eager).abs().max() < EXACT
+        assert sum(carving.report.summary()["backends"].values()) == 16
+    assert (pipeline(latents, arguments) - eager).abs().max() < EXACT
+    assert sum(carving.report.summary()["backends"].values()) == 16  # nothing was added
+
+
+def test_an_interrupted_run_is_over():
+    pipeline, latents, arguments = models.make(models.hunyuan_video)
+    dense = pipeline(latents, arguments)
+
+    def interrupt(module, args, output):
+        raise KeyboardInterrupt
+
+    with apply(pipeline, settings(1.0)) as carving:
+        hook = pipeline.transformer.single_transformer_blocks[0].register_forward_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline(latents, arguments)
+        hook.remove()
+        assert "step" not in vars(pipeline.scheduler)
+        assert (pipeline(latents, arguments) - dense).abs().max() < EXACT
+        assert carving.report.summary()["model_calls_computed"] == 8
+
+
+def test_a_loop_of_one_s_own_and_calls_outside_a_run():
+    pipeline, latents, arguments = models.make(models.ltx)
+
+    def call():
+        with torch.no_grad():
+            return pipeline.transformer(latents, timestep=torch.tensor([500.0]), return_dict=False, **arguments(0))[0]
+
+    dense = call()
+    with apply(pipeline, settings(0.2)) as carving:
+        assert torch.equal(call(), dense) and carving.report is None
+        pipeline.scheduler.set_timesteps(4)
+        with carving.run(steps=4):
+            carved = call()
+        assert not torch.equal(carved, dense)
+    assert carving.report.summary()["model_calls_computed"] == 1
+
+
+def test_a_call_that_does_not_say_its_grid_stays_dense_and_says_why():
+    pipeline, latents, arguments = models.make(models.ltx)
+    coords = torch.rand(1, 3, latents.shape[1])
+    hidden = ("num_frames", "height", "width")
+
+    def conditioned(seed):
+        return {name: x for name, x in arguments(seed).items() if name not in hidden} | {"video_coords": coords}
+
+    dense = pipeline(latents, conditioned)
+    with apply(pipeline, settings(0.2)) as carving:
+        assert torch.equal(pipeline(latents, conditioned), dense)
+    reason = "this call does not say how many frames, rows and columns it has"
+    assert carving.report.fallbacks == {f"dense attention: {reason}": 8}
+    strict = CarvingSettings(JengaConfig(strict=True), min_tokens=0)
+    with apply(pipeline, strict), pytest.raises(RuntimeError, match=f"strict must not meet a fallback, got {reason}"):
+        pipeline(latents, conditioned)
+
+
+def test_reference_frames_after_the_video_are_context():
+    pipeline, latents, arguments = models.make(models.ltx)
+    latents = torch.cat([latents, models.draw(1, 20, 4, seed=9)], 1)
+    coords = torch.rand(1, 3, latents.shape[1], generator=torch.Generator().manual_seed(4))
+
+    def conditioned(seed):
+        return {**arguments(seed), "video_coords": coords}
+
+    dense = pipeline(latents, conditioned)
+    with apply(pipeline, settings(1.0)) as carving:
+        assert (pipeline(latents, conditioned) - dense).abs().max() < EXACT
+        assert carving.report.summary()["backends"] == {"reference": 16}
+    with apply(pipeline, settings(0.2)) as carving:
+        assert 1e-5 < error(pipeline(latents, conditioned), dense) < 0.1
+
+
+def test_what_apply_refuses():
+    pipeline, _, _ = models.make(models.wan)
+    with pytest.raises(ValueError, match="config_or_quality must be .* got 'best'"):
+        apply(pipeline, "best")
+    with apply(pipeline), pytest.raises(ValueError, match="must not have Jenga on it"):
+        apply(pipeline)
+    image = models.Loop(DiTTransformer2DModel(2, 8, 4, num_layers=1, sample_size=8), pipeline.scheduler)
+    with pytest.raises(ValueError, match="pipeline must have one of Wan.*, got DiTTransformer2DModel"):
+        apply(image)
+
+
+def _wan(pipe, arguments) -> tuple[DiffusionPipeline, dict]:
+    embeds = {"prompt_embeds": models.text(16, 0), "negative_prompt_embeds": models.text(16, 1)}
+    return WanPipeline(None, None, None, pipe.scheduler, pipe.transformer), {"num_frames": 9, **embeds}
+
+
+def _hunyuan_video(pipe, arguments):
+    made, negative = arguments(0), arguments(1)
+    embeds = {
+        "prompt_embeds": made["encoder_hidden_states"],
+        "prompt_attention_mask": made["encoder_attention_mask"],
+        "pooled_prompt_embeds": made["pooled_projections"],
+        "negative_prompt_embeds": negative["encoder_hidden_states"],
+        "negative_prompt_attention_mask": negative["encoder_attention_mask"],
+        "negative_pooled_prompt_embeds": negative["pooled_projections"],
+        "true_cfg_scale": 3.0,
+        "num_frames": 9,
+    }
+    return HunyuanVideoPipeline(None, None, pipe.transformer, None, pipe.scheduler, None, None), embeds
+
+
+def _ltx(pipe, arguments):
+    pipeline = LTXPipeline(pipe.scheduler, None, None, None, pipe.transformer)
+    return pipeline, {"num_frames": 17, "height": 256, "width": 512, **_masked(arguments)}
+
+
+def _mochi(pipe, arguments):
+    return MochiPipeline(pipe.scheduler, None, None, None, pipe.transformer), {"num_frames": 13, **_masked(arguments)}
+
+
+def _cogvideox(pipe, arguments):
+    embeds = {"prompt_embeds": models.text(16, 0), "negative_prompt_embeds": models.text(16, 1), "num_frames": 9}
+    return CogVideoXPipeline(None, None, None, pipe.transformer, CogVideoXDDIMScheduler()), embeds
+
+
+def _masked(arguments) -> dict:
+    return {
+        "prompt_embeds": arguments(0)["encoder_hidden_states"],
+        "prompt_attention_mask": arguments(0)["encoder_attention_mask"],
+        "negative_prompt_embeds": arguments(1)["encoder_hidden_states"],
+        "negative_prompt_attention_mask": arguments(1)["encoder_attention_mask"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "build"),
+    [
+        (models.wan, _wan),
+        (models.hunyuan_video, _hunyuan_video),
+        (models.ltx, _ltx),
+        (models.mochi, _mochi),
+        (models.cogvideox, _cogvideox),
+    ],
+    ids=lambda one: one.__name__.strip("_"),
+)
+def test_the_library_s_own_pipelines(family, build):
+    loop, latents, arguments = models.make(family)
+    pipeline, given = build(loop, arguments)
+    pipeline.set_progress_bar_config(disable=True)
+    given = {"height": 128, "width": 256, "num_inference_steps": 4, "output_type": "latent", **given}
+
+    def run():
+        return pipeline(**given, latents=latents.clone()).frames
+
+    dense = run()
+    for density, low, high in ((1.0, 0.0, EXACT), (0.2, 1e-5, 0.3)):
+        with apply(pipeline, settings(density, ANCHORS["anchored"])) as carving:
+            assert low <= error(run(), dense) < high
+        summary = carving.report.summary()
+        assert len(summary["evaluations"]) == 4 and not summary["fallbacks"] and summary["anchors"]
+    assert torch.equal(run(), dense)
