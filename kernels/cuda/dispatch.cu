@@ -1,8 +1,7 @@
-// The one list of attention instantiations, and the choice among them by device, dtype, head dim and layout.
+// The table of attention kernels, and the choice among them: by device, by precision, by what a kernel takes.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
@@ -13,62 +12,77 @@
 namespace jenga::cuda {
 namespace {
 
-enum class Arch { kSm80, kSm90 };
-
 struct AttentionKernel {
-  Arch arch;
-  DataType dtype;
-  int64_t head_dim;  // sm90: exactly, sm80: the largest it serves
+  std::string_view sm;         // what JENGA_FORCE_SM calls it
+  bool (*runs_on)(int major);  // compute capability of the device
+  Precision precision;
+  bool (*supports)(const BlockSparseAttentionParams&);
+  size_t (*workspace)(const BlockSparseAttentionParams&);
   cudaError_t (*launch)(const BlockSparseAttentionParams&, void* workspace, cudaStream_t);
 };
 
-// The first that fits is taken.
-constexpr AttentionKernel kAttentionKernels[] = {
-    {Arch::kSm90, DataType::kBFloat16, 128, sm90::launch_attention<__nv_bfloat16, 128>},
-    {Arch::kSm90, DataType::kFloat16, 128, sm90::launch_attention<__half, 128>},
-    {Arch::kSm90, DataType::kBFloat16, 64, sm90::launch_attention<__nv_bfloat16, 64>},
-    {Arch::kSm90, DataType::kFloat16, 64, sm90::launch_attention<__half, 64>},
-    {Arch::kSm80, DataType::kBFloat16, 32, sm80::launch_attention<__nv_bfloat16, 32>},
-    {Arch::kSm80, DataType::kBFloat16, 64, sm80::launch_attention<__nv_bfloat16, 64>},
-    {Arch::kSm80, DataType::kBFloat16, 96, sm80::launch_attention<__nv_bfloat16, 96>},
-    {Arch::kSm80, DataType::kBFloat16, 128, sm80::launch_attention<__nv_bfloat16, 128>},
-    {Arch::kSm80, DataType::kBFloat16, 192, sm80::launch_attention<__nv_bfloat16, 192>},
-    {Arch::kSm80, DataType::kBFloat16, 256, sm80::launch_attention<__nv_bfloat16, 256>},
-    {Arch::kSm80, DataType::kFloat16, 32, sm80::launch_attention<__half, 32>},
-    {Arch::kSm80, DataType::kFloat16, 64, sm80::launch_attention<__half, 64>},
-    {Arch::kSm80, DataType::kFloat16, 96, sm80::launch_attention<__half, 96>},
-    {Arch::kSm80, DataType::kFloat16, 128, sm80::launch_attention<__half, 128>},
-    {Arch::kSm80, DataType::kFloat16, 192, sm80::launch_attention<__half, 192>},
-    {Arch::kSm80, DataType::kFloat16, 256, sm80::launch_attention<__half, 256>},
-};
+constexpr Precision kBFloat16{DataType::kBFloat16, DataType::kBFloat16};
+constexpr Precision kFloat16{DataType::kFloat16, DataType::kFloat16};
 
-// The kernels JENGA_FORCE_SM leaves: "80" or "90" one of the two, unset or empty both. What else it says fits none.
-bool allowed(Arch arch) {
-  const char* const forced = std::getenv("JENGA_FORCE_SM");
-  return !forced || !*forced || std::string_view(forced) == (arch == Arch::kSm90 ? "90" : "80");
+template <class T, int kHeadDim>
+constexpr AttentionKernel sm90_row(Precision precision) {
+  return {"90",
+          sm90::runs_on,
+          precision,
+          sm90::supports_attention<kHeadDim>,
+          sm90::attention_workspace,
+          sm90::launch_attention<T, kHeadDim>};
+}
+template <class T, int kHeadDim>
+constexpr AttentionKernel sm80_row(Precision precision) {
+  return {"80",
+          sm80::runs_on,
+          precision,
+          sm80::supports_attention<kHeadDim>,
+          sm80::attention_workspace,
+          sm80::launch_attention<T, kHeadDim>};
 }
 
-bool fits(const AttentionKernel& kernel, const BlockSparseAttentionParams& params, int major) {
-  if (!allowed(kernel.arch) || kernel.dtype != params.dtype) return false;
-  if (kernel.arch == Arch::kSm90)  // its machine code runs on no other generation
-    return major == 9 && kernel.head_dim == params.head_dim && sm90::supports_attention(params);
-  return major >= 8 && params.head_dim <= kernel.head_dim && sm80::supports_attention(params);
+// The first that fits is taken.
+constexpr AttentionKernel kAttentionKernels[] = {
+    sm90_row<__nv_bfloat16, 128>(kBFloat16), sm90_row<__half, 128>(kFloat16),
+    sm90_row<__nv_bfloat16, 64>(kBFloat16),  sm90_row<__half, 64>(kFloat16),
+    sm80_row<__nv_bfloat16, 32>(kBFloat16),  sm80_row<__half, 32>(kFloat16),
+    sm80_row<__nv_bfloat16, 64>(kBFloat16),  sm80_row<__half, 64>(kFloat16),
+    sm80_row<__nv_bfloat16, 96>(kBFloat16),  sm80_row<__half, 96>(kFloat16),
+    sm80_row<__nv_bfloat16, 128>(kBFloat16), sm80_row<__half, 128>(kFloat16),
+    sm80_row<__nv_bfloat16, 192>(kBFloat16), sm80_row<__half, 192>(kFloat16),
+    sm80_row<__nv_bfloat16, 256>(kBFloat16), sm80_row<__half, 256>(kFloat16),
+};
+
+// *kernel: for this call on the current device, null where there is none. JENGA_FORCE_SM leaves one architecture; unset
+// or empty leaves all.
+cudaError_t choose(const BlockSparseAttentionParams& params, const AttentionKernel** kernel) {
+  int device = 0, major = 0;
+  if (cudaError_t error = cudaGetDevice(&device)) return error;
+  if (cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) return error;
+  const char* const forced = std::getenv("JENGA_FORCE_SM");
+  *kernel = nullptr;
+  for (const AttentionKernel& row : kAttentionKernels) {
+    const bool allowed = !forced || !*forced || row.sm == forced;
+    if (!allowed || !row.runs_on(major) || row.precision != precision_of(params) || !row.supports(params)) continue;
+    *kernel = &row;
+    break;
+  }
+  return cudaSuccess;
 }
 
 }  // namespace
 
 size_t block_sparse_attention_workspace(const BlockSparseAttentionParams& params) {
-  return std::max(sm90::attention_workspace(params), sm80::attention_workspace(params));
+  const AttentionKernel* kernel = nullptr;
+  return choose(params, &kernel) == cudaSuccess && kernel != nullptr ? kernel->workspace(params) : 0;
 }
 
 cudaError_t block_sparse_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream) {
-  int device = 0, major = 0;
-  if (cudaError_t error = cudaGetDevice(&device)) return error;
-  if (cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) return error;
-  for (const AttentionKernel& kernel : kAttentionKernels) {
-    if (fits(kernel, params, major)) return kernel.launch(params, workspace, stream);
-  }
-  return cudaErrorNotSupported;
+  const AttentionKernel* kernel = nullptr;
+  if (cudaError_t error = choose(params, &kernel)) return error;
+  return kernel == nullptr ? cudaErrorNotSupported : kernel->launch(params, workspace, stream);
 }
 
 }  // namespace jenga::cuda

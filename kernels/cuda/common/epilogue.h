@@ -6,7 +6,7 @@
 #pragma once
 
 #include "kernels/cuda/common/element.h"
-#include "kernels/cuda/common/row_state.h"
+#include "kernels/cuda/common/softmax.h"
 #include "kernels/params.h"
 
 namespace jenga::cuda {
@@ -83,11 +83,11 @@ __device__ __forceinline__ void add_residual(float2 (&values)[4], const BlockSpa
   }
 }
 
-// Row i (0 or 1) of this thread. pair(n): its outputs of channels 8 n + 2 (lane % 4) and the next, n < kHeadDim / 8.
-// token: raster row; -1 for none, whose quad takes part in the exchange all the same.
-template <class T, int kHeadDim, class Pair>
-__device__ __forceinline__ void store_row(const BlockSparseAttentionParams& params, const RowState& state, int i,
-                                          int64_t token, int batch, int head, int lane, Pair pair) {
+// Row i (0 or 1) of this thread. token: raster row; -1 for none, whose quad takes part in the exchange all the same.
+template <class T, int kHeadDim>
+__device__ __forceinline__ void store_row(const BlockSparseAttentionParams& params,
+                                          const float (&outputs)[kHeadDim / 2], const RowState& state, int i,
+                                          int64_t token, int batch, int head, int lane) {
   const int64_t num_tokens = params.num_context + params.num_video;
   const float sum = quad_sum(state.sum[i]);
   const float inverse = sum > 0.f ? 1.f / sum : 0.f;
@@ -103,8 +103,8 @@ __device__ __forceinline__ void store_row(const BlockSparseAttentionParams& para
     float2 values[4];
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
-      const float2 output = pair(4 * group + c);
-      values[c] = make_float2(output.x * inverse, output.y * inverse);
+      const int n = 4 * (4 * group + c) + 2 * i;
+      values[c] = make_float2(outputs[n] * inverse, outputs[n + 1] * inverse);
     }
     transpose_quad(values, lane);
     const int channel = 32 * group + 8 * (lane % 4);

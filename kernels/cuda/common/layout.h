@@ -18,6 +18,18 @@ inline bool is_aligned(const void* pointer, const Strides& strides, int64_t batc
          (batch == 1 || strides.batch % 8 == 0);
 }
 
+// What the two products of attention take: queries and keys, values.
+struct Precision {
+  DataType scores, outputs;
+  friend constexpr bool operator==(Precision a, Precision b) { return a.scores == b.scores && a.outputs == b.outputs; }
+  friend constexpr bool operator!=(Precision a, Precision b) { return !(a == b); }
+};
+inline Precision precision_of(const BlockSparseAttentionParams& p) { return {p.dtype, p.dtype}; }
+
+inline int64_t num_tail_cells(const BlockSparseAttentionParams& p) {
+  return p.k_tail == nullptr || p.tail_block_size == 0 ? 0 : ceil_div(p.num_video, p.tail_block_size);
+}
+
 // True for bf16 or fp16, 128-row query blocks, key blocks of 64 or 128, a positive scale, 16-byte aligned pointers and
 // strides.
 inline bool has_kernel_layout(const BlockSparseAttentionParams& p) {

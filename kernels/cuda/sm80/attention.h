@@ -1,23 +1,30 @@
-// Host side of the sm_80 attention kernels, which run on every GPU from compute capability 8.0 on.
-// kernels/cuda/dispatch.cu lists and chooses the instantiations.
+// Host side of the sm_80 attention kernels, which run on every GPU from compute capability 8.0 on: what the rows of
+// kernels/cuda/dispatch.cu are made of.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 
-#include "kernels/params.h"
+#include "kernels/cuda/common/layout.h"
 
 namespace jenga::cuda::sm80 {
 
-// True where the kernel can serve the call: bf16 or fp16, any head dim that is a multiple of 8 up to 256, 128-row query
-// blocks, key blocks of 64 or 128, a positive scale, 16-byte aligned pointers and strides.
-bool supports_attention(const BlockSparseAttentionParams& params);
+inline bool runs_on(int major) { return major >= 8; }
 
-size_t attention_workspace(const BlockSparseAttentionParams& params);
+// True for any head dim that is a multiple of 8 up to kHeadDim (the channels between are zeros) and what every
+// attention kernel asks for.
+template <int kHeadDim>
+bool supports_attention(const BlockSparseAttentionParams& params) {
+  return params.head_dim >= 8 && params.head_dim % 8 == 0 && params.head_dim <= kHeadDim && has_kernel_layout(params);
+}
 
-// Instantiated for __nv_bfloat16 and __half, kHeadDim 32, 64, 96, 128, 192 and 256: the smallest that is at least
-// params.head_dim serves it, the channels between are zeros.
+// The order of the tiles.
+inline size_t attention_workspace(const BlockSparseAttentionParams& params) {
+  return sizeof(int32_t) * params.batch * params.heads * ceil_div(params.num_video, kQueryBlockRows);
+}
+
+// Instantiated for __nv_bfloat16 and __half, kHeadDim 32, 64, 96, 128, 192 and 256.
 template <class T, int kHeadDim>
 cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream);
 

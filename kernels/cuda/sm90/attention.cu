@@ -2,7 +2,6 @@
 #include <cudaTypedefs.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/cuda/common/layout.h"
 #include "kernels/cuda/common/tile_order.h"
@@ -11,8 +10,6 @@
 
 namespace jenga::cuda::sm90 {
 namespace {
-
-constexpr size_t kTicketBytes = 16;
 
 // Found through the runtime, so that nothing links against the driver library.
 PFN_cuTensorMapEncodeTiled_v12000 find_encode() {
@@ -47,65 +44,36 @@ cudaError_t encode_map(CUtensorMap* map, const BlockSparseAttentionParams& param
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-int64_t num_tail_cells(const BlockSparseAttentionParams& params) {
-  return params.k_tail == nullptr || params.tail_block_size == 0 ? 0
-                                                                 : ceil_div(params.num_video, params.tail_block_size);
-}
-
-int64_t num_q_blocks(const BlockSparseAttentionParams& params) { return ceil_div(params.num_video, kTileRows); }
-
 // So many heads come after the context tiles that their work lasts as long as the context tiles of one processor.
-int32_t first_context_ticket(const AttentionArguments& args, int64_t batch_heads, int64_t processors) {
-  const int64_t stages_after = ceil_div(batch_heads * args.context_tiles, processors) * processors * args.num_kv_blocks;
-  const int64_t stages_of_a_head = std::max<int64_t>(1, args.num_q_blocks * args.params.max_kv);
-  const int64_t heads_after = std::min(batch_heads, ceil_div(stages_after, stages_of_a_head));
-  return static_cast<int32_t>((batch_heads - heads_after) * args.num_q_blocks);
+int32_t first_context_ticket(const TileWalk& walk, int64_t processors) {
+  const int64_t batch_heads = walk.params.batch * walk.params.heads;
+  const int64_t blocks_after =
+      ceil_div(batch_heads * walk.context_blocks, processors) * processors * walk.num_kv_blocks;
+  const int64_t blocks_of_a_head = std::max<int64_t>(1, walk.num_q_blocks * walk.params.max_kv);
+  const int64_t heads_after = std::min(batch_heads, ceil_div(blocks_after, blocks_of_a_head));
+  return static_cast<int32_t>((batch_heads - heads_after) * walk.num_q_blocks);
 }
 
 }  // namespace
 
-bool supports_attention(const BlockSparseAttentionParams& params) {
-  return (params.head_dim == 64 || params.head_dim == 128) && num_tail_cells(params) <= kMaxTailCells &&
-         has_kernel_layout(params);
-}
-
-size_t attention_workspace(const BlockSparseAttentionParams& params) {
-  return kTicketBytes + sizeof(int32_t) * params.batch * params.heads * num_q_blocks(params);
-}
-
 template <class T, int kHeadDim>
 cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream) {
+  const int64_t tickets = num_tickets(params);
+  if (tickets == 0) return cudaSuccess;
+  if (tickets > INT32_MAX) return cudaErrorInvalidConfiguration;
+  int32_t* const tile_order = reinterpret_cast<int32_t*>(static_cast<uint8_t*>(workspace) + kTicketBytes);
   AttentionArguments args;
-  args.params = params;
+  args.walk = make_tile_walk(params, tile_order);
   args.next_ticket = static_cast<int32_t*>(workspace);
-  int32_t* tile_order = reinterpret_cast<int32_t*>(static_cast<uint8_t*>(workspace) + kTicketBytes);
-  args.tile_order = tile_order;
-  args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kTileRows));
-  args.num_q_blocks = static_cast<int32_t>(num_q_blocks(params));
-  args.num_kv_blocks = static_cast<int32_t>(ceil_div(params.num_video, params.kv_block_size));
-  args.num_tail_cells = static_cast<int32_t>(num_tail_cells(params));
-  const int64_t batch_heads = params.batch * params.heads;
-  const int64_t num_tickets = batch_heads * (args.context_tiles + args.num_q_blocks);
-  if (num_tickets == 0) return cudaSuccess;
-  if (num_tickets > INT32_MAX) return cudaErrorInvalidConfiguration;
-  args.num_tickets = static_cast<int32_t>(num_tickets);
-  args.inverse_scale = 1.f / params.softmax_scale;
-  args.block_cells_log2 = 0;
-  args.cell_bias = args.last_cell_bias = 0.f;
-  if (args.num_tail_cells > 0) {
-    while (params.tail_block_size << args.block_cells_log2 < params.kv_block_size) ++args.block_cells_log2;
-    const int64_t last_rows = params.num_video - (args.num_tail_cells - 1) * params.tail_block_size;
-    args.cell_bias = static_cast<float>(std::log(static_cast<double>(params.tail_block_size)) / params.softmax_scale);
-    args.last_cell_bias = static_cast<float>(std::log(static_cast<double>(last_rows)) / params.softmax_scale);
-  }
+  args.num_tickets = static_cast<int32_t>(tickets);
 
-  const int64_t rows = int64_t{args.context_tiles} * kTileRows + params.num_video;
+  const int64_t rows = args.walk.context_blocks * kContextAlignment + params.num_video;
   if (cudaError_t error = encode_map(&args.k_map, params, params.k_carved, params.k_strides, rows)) return error;
   if (cudaError_t error = encode_map(&args.v_map, params, params.v_carved, params.v_strides, rows)) return error;
   args.k_tail_map = args.k_map;
   args.v_tail_map = args.v_map;
-  if (args.num_tail_cells > 0) {
-    const int64_t cells = args.num_tail_cells;
+  if (args.walk.num_tail_cells > 0) {
+    const int64_t cells = args.walk.num_tail_cells;
     const Strides strides{params.heads * cells * kHeadDim, cells * kHeadDim, kHeadDim};
     if (cudaError_t error = encode_map(&args.k_tail_map, params, params.k_tail, strides, cells)) return error;
     if (cudaError_t error = encode_map(&args.v_tail_map, params, params.v_tail, strides, cells)) return error;
@@ -119,9 +87,10 @@ cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* wor
   if (cudaError_t error =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedBytes)))
     return error;
-  args.first_context_ticket = first_context_ticket(args, batch_heads, processors);
+  args.walk.first_context_ticket = first_context_ticket(args.walk, processors);
 
-  if (cudaError_t error = order_tiles(params.kv_block_count, batch_heads, args.num_q_blocks, tile_order, stream))
+  if (cudaError_t error =
+          order_tiles(params.kv_block_count, params.batch * params.heads, args.walk.num_q_blocks, tile_order, stream))
     return error;
   if (cudaError_t error = cudaMemsetAsync(args.next_ticket, 0, sizeof(int32_t), stream)) return error;
   kernel<<<std::min(processors, args.num_tickets), kAttentionThreads, kSharedBytes, stream>>>(args);

@@ -1,20 +1,32 @@
-// Host side of the sm_90a attention kernels. kernels/cuda/dispatch.cu lists and chooses the instantiations.
+// Host side of the sm_90a attention kernels: what the rows of kernels/cuda/dispatch.cu are made of.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 
-#include "kernels/params.h"
+#include "kernels/cuda/common/layout.h"
 
 namespace jenga::cuda::sm90 {
 
-// True where the kernel can serve the call: bf16 or fp16, head dim 64 or 128, 128-row query blocks, key blocks of 64 or
-// 128, a positive scale, at most 8192 tail cells, 16-byte aligned pointers and strides.
-bool supports_attention(const BlockSparseAttentionParams& params);
+inline constexpr int kMaxTailCells = 8192;  // bounds the bitset of kept key blocks and the mask of tail units
 
-size_t attention_workspace(const BlockSparseAttentionParams& params);
+// Machine code for 9.0a runs on no other generation.
+inline bool runs_on(int major) { return major == 9; }
 
+// True for a head dim of kHeadDim, at most 8192 tail cells, and what every attention kernel asks for.
+template <int kHeadDim>
+bool supports_attention(const BlockSparseAttentionParams& params) {
+  return params.head_dim == kHeadDim && num_tail_cells(params) <= kMaxTailCells && has_kernel_layout(params);
+}
+
+// The next ticket, padded to 16 bytes, and the order of the tiles.
+inline constexpr size_t kTicketBytes = 16;
+inline size_t attention_workspace(const BlockSparseAttentionParams& params) {
+  return kTicketBytes + sizeof(int32_t) * params.batch * params.heads * ceil_div(params.num_video, kQueryBlockRows);
+}
+
+// Instantiated for __nv_bfloat16 and __half, kHeadDim 64 and 128.
 template <class T, int kHeadDim>
 cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream);
 

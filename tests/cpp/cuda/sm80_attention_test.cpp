@@ -67,7 +67,7 @@ TEST_P(Sm80Attention, MatchesFp64AndRepeatsBitwise) {
   params.kv_block_size = shape.kv_block_size;
   params.tail_block_size = shape.tail_block_size;
   params.softmax_scale = data.softmax_scale();
-  ASSERT_TRUE(cuda::sm80::supports_attention(params));
+  ASSERT_TRUE(cuda::sm80::supports_attention<256>(params));
 
   const DeviceArray<uint8_t> workspace(cuda::sm80::attention_workspace(params));
   std::vector<uint16_t> outs[2];

@@ -212,7 +212,7 @@ TEST_P(Sm90Attention, MatchesFp64AndRepeatsBitwise) {
   const AttentionCase& shape = GetParam();
   const AttentionData data(shape, 1);
   DeviceCase device(shape, data);
-  ASSERT_TRUE(cuda::sm90::supports_attention(device.params));
+  ASSERT_TRUE(cuda::sm90::supports_attention<128>(device.params));
   ASSERT_CUDA(device.launch());
   ASSERT_CUDA(cudaDeviceSynchronize());
   const std::vector<uint16_t> first = device.out();
@@ -253,7 +253,7 @@ INSTANTIATE_TEST_SUITE_P(
         AttentionCase{.name = "Tail128Blocks128", .num_video = 900, .kv_block_size = 128, .tail_block_size = 128},
         AttentionCase{.name = "TailNothingDropped", .tail_block_size = 64, .lists = Lists::kFull},
         AttentionCase{.name = "TailEverythingDropped", .tail_block_size = 64, .lists = Lists::kEmpty},
-        AttentionCase{.name = "TailManyStages", .num_video = 4500, .tail_block_size = 32, .heads = 1},
+        AttentionCase{.name = "TailManyUnits", .num_video = 4500, .tail_block_size = 32, .heads = 1},
         AttentionCase{.name = "Batch3", .num_context = 33, .tail_block_size = 64, .bias = Bias::kMasked, .batch = 3},
         AttentionCase{.name = "TokensFirst", .num_context = 40, .memory = Memory::kTokensFirst, .heads = 3},
         AttentionCase{.name = "ManyHeads", .num_context = 10, .num_video = 200, .heads = 9},
@@ -320,14 +320,15 @@ TEST(Sm90AttentionSupport, RefusesWhatItsCopiesCannotRead) {
   params.kv_block_size = 64;
   params.softmax_scale = 0.1f;
   params.q_strides = params.k_strides = params.v_strides = params.out_strides = {0, 128000, 128};
-  EXPECT_TRUE(cuda::sm90::supports_attention(params));
+  EXPECT_TRUE(cuda::sm90::supports_attention<128>(params));
   auto refuses = [&](auto change) {
     BlockSparseAttentionParams changed = params;
     change(changed);
-    return !cuda::sm90::supports_attention(changed);
+    return !cuda::sm90::supports_attention<128>(changed);
   };
   EXPECT_TRUE(refuses([](auto& p) { p.dtype = DataType::kFloat32; }));
   EXPECT_TRUE(refuses([](auto& p) { p.head_dim = 96; }));
+  EXPECT_TRUE(refuses([](auto& p) { p.head_dim = 64; }));
   EXPECT_TRUE(refuses([](auto& p) { p.q_block_size = 64; }));
   EXPECT_TRUE(refuses([](auto& p) { p.softmax_scale = 0.f; }));
   EXPECT_TRUE(refuses([](auto& p) { p.q_strides.token = 132; }));

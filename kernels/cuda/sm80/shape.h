@@ -1,4 +1,4 @@
-// Tile shapes by head dim, and where a 16-byte chunk of a tile stands in shared memory.
+// Sizes of tiles and units by head dim, and where a 16-byte chunk of a row stands in shared memory.
 //
 // A warp takes 32 query rows, so that every key fragment it reads serves two matrix instructions; above 128 channels
 // the accumulators leave room for 16 rows only. Rows are swizzled by chunk, so that the eight rows ldmatrix reads at a
@@ -7,22 +7,23 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/common/layout.h"
+
 namespace jenga::cuda::sm80 {
 
 inline constexpr int kThreads = 128;
 inline constexpr int kWarps = kThreads / 32;
-inline constexpr int kQueryBlock = 128;  // query rows that share a list
-inline constexpr int kUnitKeys = 64;     // keys a tile works on at a time
+inline constexpr int kUnitKeys = 64;
 
 template <int kHeadDim>
-struct Tile {
+struct TileShape {
   static_assert(kHeadDim % 32 == 0 && kHeadDim <= 256);
   static constexpr int kRowGroups = kHeadDim <= 128 ? 2 : 1;  // of 16 rows, per warp
-  static constexpr int kQueryRows = kWarps * kRowGroups * 16;
-  static constexpr int kTilesPerBlock = kQueryBlock / kQueryRows;
+  static constexpr int kTileRows = kWarps * kRowGroups * 16;
+  static constexpr int kTilesPerBlock = kQueryBlockRows / kTileRows;
   static constexpr int kRowBytes = kHeadDim * 2;
   static constexpr int kChunks = kHeadDim / 8;
-  static constexpr int kQueryBytes = kQueryRows * kRowBytes;
+  static constexpr int kTileBytes = kTileRows * kRowBytes;
   static constexpr int kUnitBytes = kUnitKeys * kRowBytes;
   static constexpr bool kQueriesInRegisters = kHeadDim <= 64;
 

@@ -1,0 +1,96 @@
+// Online softmax over what one thread holds of the scores, and its running state.
+//
+// Scores and outputs lie as the accumulators of mma.m16n8k16 and wgmma do: values[4 j + 2 i + e] is of the thread's row
+// i (rows lane / 4 and lane / 4 + 8 of 16), column 8 j + 2 (lane % 4) + e. Packed in pairs, the scores of 16 keys are
+// the first operand of the next product in place. Scores stay in natural units before softmax_scale; probabilities are
+// exp2((s - max) * scale_log2).
+#pragma once
+
+#include <cmath>
+
+#include "kernels/cuda/common/element.h"
+
+namespace jenga::cuda {
+
+inline constexpr float kLog2E = 1.44269504088896340736f;
+
+struct RowState {
+  float max[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {0.f, 0.f};  // this thread's columns only; reduced over the quad at the end
+};
+
+__device__ __forceinline__ float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Over the four threads that share a row.
+__device__ __forceinline__ float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 2));
+}
+
+__device__ __forceinline__ float quad_sum(float x) {
+  x += __shfl_xor_sync(0xFFFFFFFFu, x, 1);
+  return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
+}
+
+// bias: one value per key in units of the raw scores, -inf for a key that is not attended.
+template <int kCount>
+__device__ __forceinline__ void add_bias(float (&scores)[kCount], const float* bias, int lane) {
+#pragma unroll
+  for (int j = 0; j < kCount / 4; ++j) {
+    const float2 pair = *reinterpret_cast<const float2*>(bias + 8 * j + 2 * (lane % 4));
+    scores[4 * j] += pair.x;
+    scores[4 * j + 1] += pair.y;
+    scores[4 * j + 2] += pair.x;
+    scores[4 * j + 3] += pair.y;
+  }
+}
+
+// Scores to probabilities, in place. rescale[i] is what earlier outputs and sums of row i must be multiplied by.
+template <int kCount>
+__device__ __forceinline__ void update_softmax(float (&scores)[kCount], RowState& state, float (&rescale)[2],
+                                               float scale_log2) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    float row_max = state.max[i];
+#pragma unroll
+    for (int j = 0; j < kCount / 4; ++j)
+      row_max = fmaxf(row_max, fmaxf(scores[4 * j + 2 * i], scores[4 * j + 2 * i + 1]));
+    row_max = quad_max(row_max);
+    // A row that has met only -inf so far keeps max = -inf; 0 in its place gives probabilities 0 instead of NaN.
+    const float offset = row_max == -INFINITY ? 0.f : row_max * scale_log2;
+    rescale[i] = fast_exp2(fmaf(state.max[i], scale_log2, -offset));
+    state.max[i] = row_max;
+    float sum = 0.f;
+#pragma unroll
+    for (int j = 0; j < kCount / 4; ++j) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float& value = scores[4 * j + 2 * i + e];
+        value = fast_exp2(fmaf(value, scale_log2, -offset));
+        sum += value;
+      }
+    }
+    state.sum[i] = fmaf(state.sum[i], rescale[i], sum);
+  }
+}
+
+template <int kCount>
+__device__ __forceinline__ void rescale_rows(float (&outputs)[kCount], const float (&rescale)[2]) {
+#pragma unroll
+  for (int j = 0; j < kCount / 4; ++j) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) outputs[4 * j + e] *= rescale[e / 2];
+  }
+}
+
+template <class T, int kCount>
+__device__ __forceinline__ void pack_probabilities(uint32_t (&packed)[kCount / 2], const float (&scores)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount / 2; ++i) packed[i] = pack_pair<T>(scores[2 * i], scores[2 * i + 1]);
+}
+
+}  // namespace jenga::cuda

@@ -1,0 +1,109 @@
+// Copies from global to shared memory: the queries of a tile, then K and V of its units, which pass in turn through one
+// ring of 2 or 3 slots that cp.async fills ahead.
+#pragma once
+
+#include "kernels/cuda/common/element.h"
+#include "kernels/cuda/sm80/mma.h"
+#include "kernels/cuda/sm80/tile_plan.h"
+
+namespace jenga::cuda::sm80 {
+
+// The rows of a unit into a slot; rows from num_valid on and channels past head_dim are zeros.
+template <int kHeadDim>
+__device__ __forceinline__ void copy_unit(uint32_t target, const uint16_t* source, int64_t stride, int num_valid,
+                                          int head_dim) {
+  using Shape = TileShape<kHeadDim>;
+  constexpr int kCopies = kUnitKeys * Shape::kChunks / kThreads;
+  if constexpr (kThreads % Shape::kChunks == 0) {
+    constexpr int kRowStep = kThreads / Shape::kChunks;
+    static_assert(kRowStep % 8 == 0 || kRowStep == 4, "the swizzle must repeat");
+    const int row = threadIdx.x / Shape::kChunks, chunk = threadIdx.x % Shape::kChunks;
+    const bool in_row = chunk * kVectorElements < head_dim;
+    source += row * stride + chunk * kVectorElements;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      copy_async(target + Shape::offset(row + i * kRowStep, chunk), source, in_row && row + i * kRowStep < num_valid);
+      source += kRowStep * stride;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const int index = threadIdx.x + i * kThreads;
+      const int row = index / Shape::kChunks, chunk = index % Shape::kChunks;
+      copy_async(target + Shape::offset(row, chunk), source + row * stride + chunk * kVectorElements,
+                 chunk * kVectorElements < head_dim && row < num_valid);
+    }
+  }
+}
+
+// The copies of one tile.
+template <int kHeadDim>
+struct CopyQueue {
+  using Shape = TileShape<kHeadDim>;
+  const AttentionArguments& args;
+  const TilePlan& plan;
+  const uint32_t* kept;
+  uint32_t ring;
+  float* bias;  // [2][kUnitKeys], of even and odd units
+  UnitReader reader;
+  int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
+  int slot = 0;   // the next to fill
+
+  __device__ void copy_queries(uint32_t target) const {
+    const BlockSparseAttentionParams& p = args.walk.params;
+    const uint16_t* q =
+        static_cast<const uint16_t*>(p.q) + plan.block.batch * p.q_strides.batch + plan.block.head * p.q_strides.head;
+    const int32_t* tokens = p.token_index + (plan.block.is_context ? 0 : p.num_context);
+    const int num_rows = static_cast<int>(plan.block.is_context ? p.num_context : p.num_video) - plan.first_row;
+#pragma unroll
+    for (int i = 0; i < Shape::kTileRows * Shape::kChunks / kThreads; ++i) {
+      const int index = threadIdx.x + i * kThreads;
+      const int row = index / Shape::kChunks, chunk = index % Shape::kChunks;
+      const int64_t token = row < num_rows ? tokens[plan.first_row + row] : 0;
+      copy_async(target + Shape::offset(row, chunk), q + token * p.q_strides.token + chunk * kVectorElements,
+                 row < num_rows && chunk * kVectorElements < p.head_dim);
+    }
+  }
+
+  // Asks for the next K or V; a group of copies is closed even where there is none, so that groups count slots.
+  __device__ void fill_next_slot() {
+    if (remaining > 0) {
+      const BlockSparseAttentionParams& p = args.walk.params;
+      const bool is_key = remaining % 2 == 0;
+      if (is_key) {
+        const bool biased = reader.unit < plan.units.biased();
+        reader.advance(args.walk, plan, kept);
+        if (biased && threadIdx.x < kUnitKeys)
+          bias[(reader.unit - 1) % 2 * kUnitKeys + threadIdx.x] = reader.bias(args.walk, plan, kept, threadIdx.x);
+      }
+      const void* rows = is_key ? p.k_carved : p.v_carved;
+      const Strides& strides = is_key ? p.k_strides : p.v_strides;
+      int64_t stride = strides.token;
+      int64_t start = plan.block.batch * strides.batch + plan.block.head * strides.head;
+      if (reader.is_tail) {
+        rows = is_key ? p.k_tail : p.v_tail;
+        stride = p.head_dim;
+        start = (plan.block.batch * p.heads + plan.block.head) * args.walk.num_tail_cells * p.head_dim;
+      }
+      copy_unit<kHeadDim>(ring + slot * Shape::kUnitBytes,
+                          static_cast<const uint16_t*>(rows) + start + reader.first * stride, stride, reader.num_valid,
+                          static_cast<int>(p.head_dim));
+      --remaining;
+    }
+    commit_copies();
+    slot = slot + 1 == args.slots ? 0 : slot + 1;
+  }
+
+  // Waits for the oldest copy asked for, then asks for one more: after the barrier nobody reads its slot.
+  __device__ void next_slot() {
+    if (args.slots == 2) {
+      wait_copies<0>();
+    } else {
+      wait_copies<1>();
+    }
+    __syncthreads();
+    fill_next_slot();
+  }
+};
+
+}  // namespace jenga::cuda::sm80
