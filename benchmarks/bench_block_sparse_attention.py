@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import cases
+from jenga import JengaConfig
 from jenga.carving import flex, ops
 
 TAIL = 64
@@ -17,10 +18,10 @@ ROWS = 1024  # at most so many video rows, the last along the curve, are compare
 
 
 def prepared(case: cases.Case, q, k, v, kv_block_size: int) -> tuple[torch.Tensor, ops.PreparedBlocks]:
-    """The token index of a case, and its carved keys and values, pools and tails."""
+    """The token index of a case, and its carved keys and values, means and tails."""
     token_index = cases.token_index(case).to(q.device)
-    tail = min(TAIL, kv_block_size)
-    return token_index, ops.prepare_blocks(q, k, v, token_index, case.num_context, common.Q_BLOCK, kv_block_size, tail)
+    sizes = (*JengaConfig(kv_block_size=kv_block_size).score_cell_sizes, min(TAIL, kv_block_size))
+    return token_index, ops.prepare_blocks(q, k, v, token_index, case.num_context, *sizes)
 
 
 def context_bias(case: cases.Case, device) -> torch.Tensor | None:
@@ -64,8 +65,10 @@ def main() -> None:
         lists = {}
         for share in arguments.kept or common.KEPT_SHARES:
             lists["random", share] = common.random_lists(case, share, size, arguments.device)
-            number = common.kept_blocks(share, blocks.k_pool.shape[2])
-            lists["selected", share] = ops.select_blocks(blocks.q_pool, blocks.k_pool, None, number, 0.0, scale)
+            number = common.kept_blocks(share, case.blocks(size))
+            sizes = (case.num_video, common.Q_BLOCK, size, *JengaConfig().score_cells)
+            means = (blocks.q_means, blocks.k_means)
+            lists["selected", share] = ops.select_blocks(*means, None, *sizes, number, 0.0, scale)
 
         dense = common.dense_calls(q, k, v)
         statements = dict(dense)

@@ -7,7 +7,9 @@
 //
 // Sizes: B batch, H heads, D head dim, S = C + N tokens, C context tokens, N video tokens,
 // nq = ceil(N / q_block_size), nkv = ceil(N / kv_block_size), nc = ceil(N / tail_block_size).
-// Blocks and cells are runs of video tokens in curve order; only the last one may be ragged.
+// Blocks and cells are runs of video tokens in curve order; only the last one may be ragged. A query block is cut into
+// q_cells query cells, a key block into k_cells key cells: q_cell_size = q_block_size / q_cells tokens,
+// k_cell_size = kv_block_size / k_cells; nqc = ceil(N / q_cell_size), nkc = ceil(N / k_cell_size).
 #pragma once
 
 #include <cstdint>
@@ -47,28 +49,49 @@ struct PrepareBlocksParams {
   const float* context_bias;   // [B, P] as block_sparse_attention gets it, or null: nothing is masked
   void* k_carved;              // [B, H, P + N, D] contiguous
   void* v_carved;              // [B, H, P + N, D] contiguous
-  float* q_pool;               // [B, H, nq, D] means of q blocks
-  float* k_pool;               // [B, H, nkv, D] means of key blocks
-  void* k_tail;                // [B, H, nc, D] means of tail cells, in dtype
+  void* q_means;               // [B, H, nqc, D] means of query cells, in dtype
+  void* k_means;               // [B, H, nkc, D] means of key cells
+  void* k_tail;                // [B, H, nc, D] means of tail cells
   void* v_tail;                // [B, H, nc, D]
   int64_t batch, heads, head_dim, num_context, num_video;
-  int64_t q_block_size, kv_block_size, tail_block_size;
+  int64_t q_cell_size, k_cell_size, tail_block_size;
 };
 
 // select_blocks: for every query block the key blocks to keep.
-// score = softmax_scale * <q_pool, k_pool>, p = softmax(score) over the nkv blocks. Sorted by descending p, ties by
-// ascending index: kept are the first max(min_blocks, 1 + #{prefixes whose mass <= top_p}) blocks, at most nkv,
-// and every block that adjacency forces.
+// Query cell a gives key cell c the mass n_c exp(softmax_scale <q_means[a], k_means[c]>) / z_a, n_c the tokens of c.
+// z_a stands for what it gives to all keys, taken from coarse cells of up to four key cells of a block, which tell it
+// as well: z_a = sum over coarse cells j of n_j exp(softmax_scale <q_means[a], m_j>), m_j the mean of the cells in it,
+// each weighing its tokens, in dtype. A key block's mass for a query block sums over the cells of both, query cells
+// weighing their tokens; p = that over the sum of all key blocks. Sorted by descending p, ties by ascending index: kept
+// are the first max(min_blocks, 1 + #{prefixes whose mass <= top_p}) blocks, at most nkv, and every block that
+// adjacency forces. A p below 2^-100 may count as 0.
 struct SelectBlocksParams {
-  const float* q_pool;       // [B, H, nq, D] contiguous
-  const float* k_pool;       // [B, H, nkv, D] contiguous
+  DataType dtype;
+  const void* q_means;       // [B, H, nqc, D] contiguous
+  const void* k_means;       // [B, H, nkc, D] contiguous
   const uint8_t* adjacency;  // [nq, nkv] 0/1 or null
   int32_t* kv_block_index;   // [B, H, nq, max_kv] ascending; entries past the count are -1
   int32_t* kv_block_count;   // [B, H, nq]
-  int64_t batch, heads, head_dim, num_q_blocks, num_kv_blocks, max_kv;
+  int64_t batch, heads, head_dim, num_video, max_kv;
+  int64_t q_block_size, kv_block_size, q_cells, k_cells;
   int64_t min_blocks;
   float top_p;
   float softmax_scale;
+
+  constexpr int64_t q_cell_size() const { return q_block_size / q_cells; }
+  constexpr int64_t k_cell_size() const { return kv_block_size / k_cells; }
+  constexpr int64_t num_q_blocks() const { return ceil_div(num_video, q_block_size); }
+  constexpr int64_t num_kv_blocks() const { return ceil_div(num_video, kv_block_size); }
+  constexpr int64_t num_q_cells() const { return ceil_div(num_video, q_cell_size()); }
+  constexpr int64_t num_k_cells() const { return ceil_div(num_video, k_cell_size()); }
+  // Tokens of the last cell: all others are whole.
+  constexpr int64_t last_q_cell() const { return num_video - (num_q_cells() - 1) * q_cell_size(); }
+  constexpr int64_t last_k_cell() const { return num_video - (num_k_cells() - 1) * k_cell_size(); }
+  // Coarse cells, and the key cells in one.
+  constexpr int64_t cells_per_coarse() const { return k_cells < 4 ? k_cells : 4; }
+  constexpr int64_t coarse_size() const { return k_cell_size() * cells_per_coarse(); }
+  constexpr int64_t num_coarse() const { return ceil_div(num_video, coarse_size()); }
+  constexpr int64_t last_coarse() const { return num_video - (num_coarse() - 1) * coarse_size(); }
 };
 
 // block_sparse_attention. Video query row: logits are softmax_scale * <q, k> over the context rows (plus

@@ -12,16 +12,16 @@ struct PrepareBlocksCall {
   PrepareBlocksParams params;
   Tensor q, k, v, token_index;  // keep alive what params points to
   std::optional<Tensor> context_bias;
-  Tensor k_carved, v_carved, q_pool, k_pool, k_tail, v_tail;
+  Tensor k_carved, v_carved, q_means, k_means, k_tail, v_tail;
 
   std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> outputs() const {
-    return {k_carved, v_carved, q_pool, k_pool, k_tail, v_tail};
+    return {k_carved, v_carved, q_means, k_means, k_tail, v_tail};
   }
 };
 
 inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
-                                             const Tensor& token_index, int64_t num_context, int64_t q_block_size,
-                                             int64_t kv_block_size, int64_t tail_block_size,
+                                             const Tensor& token_index, int64_t num_context, int64_t q_cell_size,
+                                             int64_t k_cell_size, int64_t tail_block_size,
                                              const std::optional<Tensor>& context_bias) {
   constexpr const char* kOp = "prepare_blocks";
   check_attention_tensor(kOp, "q", q);
@@ -29,9 +29,11 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
   check_like(kOp, "k", k, "q", q, {batch, heads, tokens, head_dim});
   check_like(kOp, "v", v, "q", q, {batch, heads, tokens, head_dim});
   check_num_context(kOp, num_context, tokens);
-  check_q_block_size(kOp, q_block_size, q.is_cuda());
-  check_kv_block_size(kOp, kv_block_size);
-  check_tail_block_size(kOp, tail_block_size, kv_block_size);
+  check_cell_size(kOp, "q_cell_size", q_cell_size);
+  check_cell_size(kOp, "k_cell_size", k_cell_size);
+  const bool known_tail =
+      tail_block_size == 0 || tail_block_size == 32 || tail_block_size == 64 || tail_block_size == 128;
+  JENGA_REQUIRE(known_tail, kOp, ": tail_block_size must be 0, 32, 64 or 128, got ", tail_block_size);
   check_token_index(kOp, token_index, q, tokens);
   check_context_bias(kOp, context_bias, q, num_context);
 
@@ -48,8 +50,8 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .context_bias = as_array(context_bias),
       .k_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
       .v_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
-      .q_pool = new_tensor(q, {batch, heads, ceil_div(video, q_block_size), head_dim}, ScalarType::Float),
-      .k_pool = new_tensor(q, {batch, heads, ceil_div(video, kv_block_size), head_dim}, ScalarType::Float),
+      .q_means = new_tensor(q, {batch, heads, ceil_div(video, q_cell_size), head_dim}, type),
+      .k_means = new_tensor(q, {batch, heads, ceil_div(video, k_cell_size), head_dim}, type),
       .k_tail = new_tensor(q, {batch, heads, cells, head_dim}, type),
       .v_tail = new_tensor(q, {batch, heads, cells, head_dim}, type),
   };
@@ -65,8 +67,8 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .context_bias = data_or_null<float>(call.context_bias),
       .k_carved = call.k_carved.mutable_data_ptr(),
       .v_carved = call.v_carved.mutable_data_ptr(),
-      .q_pool = mutable_data<float>(call.q_pool),
-      .k_pool = mutable_data<float>(call.k_pool),
+      .q_means = call.q_means.mutable_data_ptr(),
+      .k_means = call.k_means.mutable_data_ptr(),
       .k_tail = cells ? call.k_tail.mutable_data_ptr() : nullptr,
       .v_tail = cells ? call.v_tail.mutable_data_ptr() : nullptr,
       .batch = batch,
@@ -74,8 +76,8 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .head_dim = head_dim,
       .num_context = num_context,
       .num_video = video,
-      .q_block_size = q_block_size,
-      .kv_block_size = kv_block_size,
+      .q_cell_size = q_cell_size,
+      .k_cell_size = k_cell_size,
       .tail_block_size = tail_block_size,
   };
   return call;

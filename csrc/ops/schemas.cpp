@@ -7,12 +7,13 @@ STABLE_TORCH_LIBRARY(jenga, m) {
   m.def("curve_order(int t, int h, int w, str curve) -> Tensor");
   m.def("block_adjacency(int t, int h, int w, str curve, int block_size) -> Tensor");
   m.def(
-      "prepare_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_block_size, "
-      "int kv_block_size, int tail_block_size, Tensor? context_bias=None) "
+      "prepare_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_cell_size, "
+      "int k_cell_size, int tail_block_size, Tensor? context_bias=None) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "select_blocks(Tensor q_pool, Tensor k_pool, Tensor? adjacency, int min_blocks, float top_p, "
-      "float softmax_scale) -> (Tensor, Tensor)");
+      "select_blocks(Tensor q_means, Tensor k_means, Tensor? adjacency, int num_video, int q_block_size, "
+      "int kv_block_size, int q_cells, int k_cells, int min_blocks, float top_p, float softmax_scale) "
+      "-> (Tensor, Tensor)");
   m.def(
       "block_sparse_attention(Tensor q, Tensor k_carved, Tensor v_carved, Tensor kv_block_index, "
       "Tensor kv_block_count, Tensor token_index, int num_context, int q_block_size, int kv_block_size, "

@@ -13,60 +13,78 @@ namespace jenga::ops {
 
 struct SelectBlocksCall {
   SelectBlocksParams params;
-  Tensor q_pool, k_pool;  // keep alive what params points to
+  Tensor q_means, k_means;  // keep alive what params points to
   std::optional<Tensor> adjacency;
   Tensor kv_block_index, kv_block_count;
 
   std::tuple<Tensor, Tensor> outputs() const { return {kv_block_index, kv_block_count}; }
 };
 
-inline SelectBlocksCall make_select_blocks(const Tensor& q_pool, const Tensor& k_pool,
-                                           const std::optional<Tensor>& adjacency, int64_t min_blocks, double top_p,
-                                           double softmax_scale) {
-  constexpr const char* kOp = "select_blocks";
-  JENGA_REQUIRE(q_pool.dim() == 4, kOp, ": q_pool must have 4 dimensions [B, H, nq, D], got shape ", Shape(q_pool));
-  JENGA_REQUIRE(k_pool.dim() == 4, kOp, ": k_pool must have 4 dimensions [B, H, nkv, D], got shape ", Shape(k_pool));
-  JENGA_REQUIRE(q_pool.numel() > 0, kOp, ": q_pool must not be empty, got shape ", Shape(q_pool));
-  JENGA_REQUIRE(k_pool.numel() > 0, kOp, ": k_pool must not be empty, got shape ", Shape(k_pool));
-  check_dtype(kOp, "q_pool", q_pool, ScalarType::Float);
-  const int64_t batch = q_pool.size(0), heads = q_pool.size(1), num_q = q_pool.size(2), head_dim = q_pool.size(3);
-  const int64_t num_kv = k_pool.size(2);
-  check_head_dim(kOp, "q_pool", head_dim);
-  check_no_grad(kOp, "q_pool", q_pool);
-  check_like(kOp, "k_pool", k_pool, "q_pool", q_pool, {batch, heads, num_kv, head_dim});
-  if (adjacency) {
-    check_device(kOp, "adjacency", *adjacency, "q_pool", q_pool);
-    check_dtype(kOp, "adjacency", *adjacency, ScalarType::Bool);
-    check_shape(kOp, "adjacency", *adjacency, {num_q, num_kv});
-  }
-  JENGA_REQUIRE(min_blocks >= 1, kOp, ": min_blocks must be at least 1, got ", min_blocks);
-  JENGA_REQUIRE(top_p >= 0 && top_p <= 1, kOp, ": top_p must be from 0 to 1, got ", top_p);
-  check_softmax_scale(kOp, softmax_scale);
+// The numbers of the schema, in its order.
+struct SelectBlocksNumbers {
+  int64_t num_video, q_block_size, kv_block_size, q_cells, k_cells, min_blocks;
+  double top_p, softmax_scale;
+};
 
-  const int64_t max_kv = top_p > 0 || adjacency ? num_kv : std::min(min_blocks, num_kv);
+inline void check_select_blocks(const Tensor& q_means, const Tensor& k_means, const std::optional<Tensor>& adjacency,
+                                const SelectBlocksNumbers& n) {
+  constexpr const char* kOp = "select_blocks";
+  JENGA_REQUIRE(q_means.dim() == 4, kOp, ": q_means must have 4 dimensions [B, H, nqc, D], got shape ", Shape(q_means));
+  JENGA_REQUIRE(k_means.dim() == 4, kOp, ": k_means must have 4 dimensions [B, H, nkc, D], got shape ", Shape(k_means));
+  JENGA_REQUIRE(n.num_video >= 1, kOp, ": num_video must be at least 1, got ", n.num_video);
+  check_q_block_size(kOp, n.q_block_size, q_means.is_cuda());
+  check_kv_block_size(kOp, n.kv_block_size);
+  check_score_cells(kOp, "q_cells", n.q_cells);
+  check_score_cells(kOp, "k_cells", n.k_cells);
+  check_attention_tensor(kOp, "q_means", q_means);
+  const int64_t batch = q_means.size(0), heads = q_means.size(1), head_dim = q_means.size(3);
+  check_shape(kOp, "q_means", q_means, {batch, heads, ceil_div(n.num_video, n.q_block_size / n.q_cells), head_dim});
+  check_like(kOp, "k_means", k_means, "q_means", q_means,
+             {batch, heads, ceil_div(n.num_video, n.kv_block_size / n.k_cells), head_dim});
+  if (adjacency) {
+    check_device(kOp, "adjacency", *adjacency, "q_means", q_means);
+    check_dtype(kOp, "adjacency", *adjacency, ScalarType::Bool);
+    check_shape(kOp, "adjacency", *adjacency,
+                {ceil_div(n.num_video, n.q_block_size), ceil_div(n.num_video, n.kv_block_size)});
+  }
+  JENGA_REQUIRE(n.min_blocks >= 1, kOp, ": min_blocks must be at least 1, got ", n.min_blocks);
+  JENGA_REQUIRE(n.top_p >= 0 && n.top_p <= 1, kOp, ": top_p must be from 0 to 1, got ", n.top_p);
+  check_softmax_scale(kOp, n.softmax_scale);
+}
+
+inline SelectBlocksCall make_select_blocks(const Tensor& q_means, const Tensor& k_means,
+                                           const std::optional<Tensor>& adjacency, const SelectBlocksNumbers& n) {
+  check_select_blocks(q_means, k_means, adjacency, n);
+  const int64_t batch = q_means.size(0), heads = q_means.size(1);
+  const int64_t num_q = ceil_div(n.num_video, n.q_block_size), num_kv = ceil_div(n.num_video, n.kv_block_size);
+  const int64_t max_kv = n.top_p > 0 || adjacency ? num_kv : std::min(n.min_blocks, num_kv);
   SelectBlocksCall call{
       .params = {},
-      .q_pool = as_array(q_pool),
-      .k_pool = as_array(k_pool),
+      .q_means = as_array(q_means),
+      .k_means = as_array(k_means),
       .adjacency = as_array(adjacency),
-      .kv_block_index = new_tensor(q_pool, {batch, heads, num_q, max_kv}, ScalarType::Int),
-      .kv_block_count = new_tensor(q_pool, {batch, heads, num_q}, ScalarType::Int),
+      .kv_block_index = new_tensor(q_means, {batch, heads, num_q, max_kv}, ScalarType::Int),
+      .kv_block_count = new_tensor(q_means, {batch, heads, num_q}, ScalarType::Int),
   };
   call.params = {
-      .q_pool = data<float>(call.q_pool),
-      .k_pool = data<float>(call.k_pool),
+      .dtype = data_type(q_means.scalar_type()),
+      .q_means = call.q_means.const_data_ptr(),
+      .k_means = call.k_means.const_data_ptr(),
       .adjacency = data_or_null<uint8_t>(call.adjacency),
       .kv_block_index = mutable_data<int32_t>(call.kv_block_index),
       .kv_block_count = mutable_data<int32_t>(call.kv_block_count),
       .batch = batch,
       .heads = heads,
-      .head_dim = head_dim,
-      .num_q_blocks = num_q,
-      .num_kv_blocks = num_kv,
+      .head_dim = q_means.size(3),
+      .num_video = n.num_video,
       .max_kv = max_kv,
-      .min_blocks = std::min(min_blocks, num_kv),
-      .top_p = static_cast<float>(top_p),
-      .softmax_scale = static_cast<float>(softmax_scale),
+      .q_block_size = n.q_block_size,
+      .kv_block_size = n.kv_block_size,
+      .q_cells = n.q_cells,
+      .k_cells = n.k_cells,
+      .min_blocks = std::min(n.min_blocks, num_kv),
+      .top_p = static_cast<float>(n.top_p),
+      .softmax_scale = static_cast<float>(n.softmax_scale),
   };
   return call;
 }

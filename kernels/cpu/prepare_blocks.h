@@ -59,27 +59,35 @@ inline void sum_rows(const RunSource& s, int64_t first, int64_t last, float* sum
   }
 }
 
-// Means of the run's cells of cell_size and of its blocks of block_size; either output may be null.
+// Means of one size over a run, gathered from sums of smaller pieces in their order.
+struct RunCells {
+  int64_t size;
+  void* out;  // the run's first cell, or null: not wanted
+  alignas(64) float sums[kMaxHeadDim];
+
+  // sums of tokens first .. last - 1 of a run of `count`.
+  template <DataType kType>
+  void add(const float* piece, int64_t first, int64_t last, int64_t count, int64_t head_dim) {
+    if (!out) return;
+    const int64_t cell = first / size * size;
+    for (int64_t d = 0; d < head_dim; ++d) sums[d] = first == cell ? piece[d] : sums[d] + piece[d];
+    if (last != count && last != cell + size) return;
+    const float share = 1.0f / static_cast<float>(last - cell);
+    for (int64_t d = 0; d < head_dim; ++d) sums[d] *= share;
+    store_row_as<kType>(at(out, cell / size * head_dim, kType), sums, head_dim);
+  }
+};
+
 template <DataType kType>
-void run_means(const RunSource& s, int64_t cell_size, void* cells, int64_t block_size, float* blocks) {
-  alignas(64) float sums[kMaxHeadDim], block_sums[kMaxHeadDim], mean[kMaxHeadDim];
-  const int64_t step = cells ? cell_size : block_size;
+void run_means(const RunSource& s, RunCells one, RunCells other) {
+  alignas(64) float sums[kMaxHeadDim];
+  int64_t step = kRunTokens;
+  for (const RunCells* cells : {&one, &other}) step = cells->out && cells->size < step ? cells->size : step;
   for (int64_t first = 0; first < s.count; first += step) {
     const int64_t last = first + step < s.count ? first + step : s.count;
     sum_rows<kType>(s, first, last, sums);
-    if (cells) {
-      const float share = 1.0f / static_cast<float>(last - first);
-      for (int64_t d = 0; d < s.head_dim; ++d) mean[d] = sums[d] * share;
-      store_row_as<kType>(at(cells, first / step * s.head_dim, kType), mean, s.head_dim);
-    }
-    if (!blocks) continue;
-    const int64_t block = first / block_size * block_size;
-    for (int64_t d = 0; d < s.head_dim; ++d) block_sums[d] = first == block ? sums[d] : block_sums[d] + sums[d];
-    if (last == s.count || last == block + block_size) {
-      const float share = 1.0f / static_cast<float>(last - block);
-      float* out = blocks + first / block_size * s.head_dim;
-      for (int64_t d = 0; d < s.head_dim; ++d) out[d] = block_sums[d] * share;
-    }
+    one.add<kType>(sums, first, last, s.count, s.head_dim);
+    other.add<kType>(sums, first, last, s.count, s.head_dim);
   }
 }
 
@@ -113,21 +121,19 @@ void prepare_run(const PrepareBlocksParams& p, int64_t head, int64_t run) {
                      count,
                      carved ? at(carved, carved_head + (context_rows + first) * p.head_dim, kType) : nullptr};
   };
-  auto tail = [&](void* out) {
-    const int64_t cells = out ? ceil_div(p.num_video, p.tail_block_size) : 0;
-    return out ? at(out, (head * cells + first / p.tail_block_size) * p.head_dim, kType) : nullptr;
+  auto cells = [&](void* out, int64_t size) {
+    const int64_t per_head = out ? ceil_div(p.num_video, size) : 0;
+    return RunCells{size, out ? at(out, (head * per_head + first / size) * p.head_dim, kType) : nullptr, {}};
   };
-  auto pool = [&](float* out, int64_t block_size) {
-    return out ? out + (head * ceil_div(p.num_video, block_size) + first / block_size) * p.head_dim : nullptr;
-  };
-  if (p.q_pool)
-    run_means<kType>(source(p.q, p.q_strides, nullptr), 0, nullptr, p.q_block_size, pool(p.q_pool, p.q_block_size));
-  if (p.k_carved || p.k_pool || p.k_tail) {
-    run_means<kType>(source(p.k, p.k_strides, p.k_carved), p.tail_block_size, tail(p.k_tail), p.kv_block_size,
-                     pool(p.k_pool, p.kv_block_size));
+  if (p.q_means) {
+    run_means<kType>(source(p.q, p.q_strides, nullptr), cells(p.q_means, p.q_cell_size), cells(nullptr, 1));
+  }
+  if (p.k_carved || p.k_means || p.k_tail) {
+    run_means<kType>(source(p.k, p.k_strides, p.k_carved), cells(p.k_means, p.k_cell_size),
+                     cells(p.k_tail, p.tail_block_size));
   }
   if (p.v_carved || p.v_tail) {
-    run_means<kType>(source(p.v, p.v_strides, p.v_carved), p.tail_block_size, tail(p.v_tail), p.kv_block_size, nullptr);
+    run_means<kType>(source(p.v, p.v_strides, p.v_carved), cells(nullptr, 1), cells(p.v_tail, p.tail_block_size));
   }
 }
 

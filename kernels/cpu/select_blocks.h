@@ -1,4 +1,4 @@
-// Scores and weights of select_blocks, for any tier (include after simd.h and vector_math.h).
+// Masses of select_blocks, for any tier (include after attention.h, whose tiles and score panels it shares).
 #pragma once
 
 #include "kernels/cpu/selection_plan.h"
@@ -6,41 +6,80 @@
 namespace jenga::cpu {
 namespace {
 
-void score_blocks(const float* q, const float* k, int64_t num_blocks, int64_t head_dim, float scale, float* scores) {
-  constexpr int kKeys = 4;
-  for (int64_t j = 0; j < num_blocks; j += kKeys) {
-    const float* rows[kKeys];
-    for (int i = 0; i < kKeys; ++i) rows[i] = k + (j + i < num_blocks ? j + i : num_blocks - 1) * head_dim;
-    Vec acc[kKeys] = {};
-    float rest[kKeys] = {};
-    int64_t d = 0;
-    for (; d + kWidth <= head_dim; d += kWidth) {
-      const Vec a = load(q + d);
-#pragma GCC unroll 4
-      for (int i = 0; i < kKeys; ++i) acc[i] = madd(a, load(rows[i] + d), acc[i]);
+static_assert(kGroupCells % kRows == 0);
+
+// logits[kGroupCells][stride] in base 2: scale * <q, k>, plus the last column's own tokens; -infinity past the end.
+template <class Math>
+inline void group_logits(const MassJob& job, const KeyPanel& keys) {
+  alignas(64) float panel[kRows * kTileKeys];
+  const int64_t tiles = ceil_div(keys.size, kTileKeys);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    for (int64_t first = 0; first < kGroupCells; first += kRows) {
+      score_panel<Math, kRows>(panel, job.q_units + first * job.units, keys.tiles + tile * job.units * kTileKeys,
+                               job.units);
+      for (int r = 0; r < kRows; ++r) {
+        float* const out = job.logits + (first + r) * tiles * kTileKeys + tile * kTileKeys;
+        for (int c = 0; c < kTileKeys; c += kWidth) {
+          store(out + c, load(panel + r * kTileKeys + c) * set1(job.scale));
+        }
+      }
     }
-    for (; d < head_dim; ++d) {
-      for (int i = 0; i < kKeys; ++i) rest[i] += q[d] * rows[i][d];
-    }
-    for (int i = 0; i < kKeys && j + i < num_blocks; ++i) scores[j + i] = scale * (sum(acc[i]) + rest[i]);
+  }
+  for (int64_t r = 0; r < kGroupCells; ++r) {
+    float* const row = job.logits + r * tiles * kTileKeys;
+    row[keys.size - 1] += keys.last_log2;
+    for (int64_t c = keys.size; c < tiles * kTileKeys; ++c) row[c] = kNoMaximum;
   }
 }
 
-void weigh_blocks(const float* scores, int64_t num_blocks, float* weights) {
-  constexpr float kLog2OfE = 1.44269504088896340736f;
-  float best = scores[0];
-  for (int64_t j = 1; j < num_blocks; ++j) best = scores[j] > best ? scores[j] : best;
-  alignas(64) float last[kWidth] = {};
-  for (int64_t j = 0; j < num_blocks; j += kWidth) {
-    const int64_t count = num_blocks - j < kWidth ? num_blocks - j : kWidth;
-    std::memcpy(last, scores + j, count * sizeof(float));
-    store(last, exp2_precise((load(last) - set1(best)) * set1(kLog2OfE)));
-    std::memcpy(weights + j, last, count * sizeof(float));
+template <class Math>
+void pack_queries(const SelectBlocksParams& p, const void* rows, int64_t count, float* units) {
+  const int64_t size = p.head_dim / Math::kPerUnit;
+  std::memset(units, 0, kGroupCells * size * sizeof(float));
+  for (int64_t r = 0; r < count; ++r) {
+    Math::pack_query(units + r * size, at(rows, r * p.head_dim, p.dtype), p.dtype, p.head_dim);
   }
 }
 
-void select_blocks(const SelectBlocksParams& params, ParallelFor parallel_for) {
-  run_selection(params, parallel_for, {score_blocks, weigh_blocks});
+// log2 of the sum of exp2 over a row of logits.
+inline float log2_total(const float* row, int64_t size) {
+  Vec best = set1(kNoMaximum);
+  for (int64_t c = 0; c < size; c += kWidth) best = vmax(best, load(row + c));
+  const float shift = top(best);
+  Vec total = {};
+  for (int64_t c = 0; c < size; c += kWidth) total = total + exp2_precise(load(row + c) - set1(shift));
+  return shift + std::log2(sum(total));
+}
+
+template <class Math>
+void block_masses(const MassJob& job) {
+  float shifts[kGroupCells];
+  group_logits<Math>(job, job.coarse);
+  const int64_t coarse = round_up(job.coarse.size, kTileKeys), cells = round_up(job.cells.size, kTileKeys);
+  for (int64_t r = 0; r < kGroupCells; ++r) shifts[r] = log2_total(job.logits + r * coarse, coarse);
+  group_logits<Math>(job, job.cells);
+  for (int64_t first = 0, block = 0; first < kGroupCells; first += job.q_cells, ++block) {
+    std::memset(job.cell_masses, 0, cells * sizeof(float));
+    for (int64_t r = first; r < first + job.q_cells; ++r) {
+      const float* const row = job.logits + r * cells;
+      const Vec weight = set1(job.weights[r]), shift = set1(shifts[r]);
+      for (int64_t c = 0; c < cells; c += kWidth) {
+        const Vec mass = exp2_precise(load(row + c) - shift);
+        store(job.cell_masses + c, madd(mass, weight, load(job.cell_masses + c)));
+      }
+    }
+    float* const out = job.block_masses + block * job.num_kv_blocks;
+    for (int64_t j = 0; j < job.num_kv_blocks; ++j) {
+      float mass = 0;
+      for (int64_t c = j * job.k_cells; c < (j + 1) * job.k_cells; ++c) mass += job.cell_masses[c];
+      out[j] = mass;
+    }
+  }
+}
+
+void fp32_selection(const SelectBlocksParams& params, ParallelFor parallel_for) {
+  run_selection(params, parallel_for,
+                {FloatMath::kPerUnit, pack_tile<FloatMath>, pack_queries<FloatMath>, block_masses<FloatMath>});
 }
 
 }  // namespace

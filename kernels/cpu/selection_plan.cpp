@@ -1,35 +1,32 @@
-// The rank of a score is found by a radix descent: scores as ordered 32-bit keys, one byte at a time from the top, with
-// a histogram of counts and of mass; each step keeps the one bucket in which the sought rank lies.
+// The rank of a mass is found by a radix descent: masses as 32-bit keys (the bits of what is not negative are in
+// order), one byte at a time from the top, with a histogram of counts and of mass; each step keeps the one bucket in
+// which the sought rank lies.
 #include "kernels/cpu/selection_plan.h"
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "kernels/cpu/share.h"
+#include "kernels/numeric.h"
 
 namespace jenga::cpu {
 namespace {
 
-// Larger scores have larger keys; -0 counts as 0.
-uint32_t ordered_key(float score) {
-  const uint32_t bits = std::bit_cast<uint32_t>(score + 0.0f);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
 // What the choice of one row works on, `size` entries each.
 struct Row {
-  float *scores, *weights;
+  const float* masses;
   uint32_t* keys;
   int64_t size;
 };
 
-// Where a descending walk over the scores stops: all scores above `key`, and the first `ties` (by index) that equal it.
+// Where a descending walk over the masses stops: all above `key`, and the first `ties` (by index) that equal it.
 struct Threshold {
   uint32_t key;
   int64_t above, ties;
 };
 
-// stops(count, mass, size, weight): does a group of `size` scores, after `count` better ones of mass `mass`, hold the
+// stops(count, mass, size, weight): does a group of `size` masses, after `count` better ones of mass `mass`, hold the
 // last one to keep? weight is the group's mass.
 template <typename Stops>
 Threshold descend(const Row& row, bool with_mass, Stops stops) {
@@ -43,7 +40,7 @@ Threshold descend(const Row& row, bool with_mass, Stops stops) {
       if ((row.keys[i] & prefix_mask) != prefix) continue;
       const uint32_t bucket = (row.keys[i] >> shift) & 255u;
       ++sizes[bucket];
-      if (with_mass) weights[bucket] += row.weights[i];
+      if (with_mass) weights[bucket] += row.masses[i];
     }
     int bucket = 255, last_filled = -1;
     for (; bucket >= 0; --bucket) {
@@ -66,7 +63,7 @@ Threshold descend(const Row& row, bool with_mass, Stops stops) {
 int64_t count_for_mass(const Row& row, float top_p) {
   if (top_p >= 1.0f) return row.size;
   double total = 0;
-  for (int64_t i = 0; i < row.size; ++i) total += row.weights[i];
+  for (int64_t i = 0; i < row.size; ++i) total += row.masses[i];
   const double wanted = top_p * total;
   double mass_above = 0;
   const Threshold t = descend(row, true, [&](int64_t, double mass, int64_t, double weight) {
@@ -77,7 +74,7 @@ int64_t count_for_mass(const Row& row, float top_p) {
   int64_t need = t.above;
   for (int64_t i = 0; i < row.size && mass <= wanted; ++i) {
     if (row.keys[i] != t.key) continue;
-    mass += row.weights[i];
+    mass += row.masses[i];
     ++need;
   }
   return std::min(row.size, need);
@@ -86,23 +83,123 @@ int64_t count_for_mass(const Row& row, float top_p) {
 struct Selection {
   const SelectBlocksParams& p;
   const SelectionTier& tier;
+  Scratch panels;  // [B * H][coarse tiles, cell tiles][units][kTileKeys]
 
-  void run_row(const Row& row, int64_t index) const {
-    const int64_t head = index / p.num_q_blocks, size = p.num_kv_blocks;
-    tier.score(p.q_pool + index * p.head_dim, p.k_pool + head * size * p.head_dim, size, p.head_dim, p.softmax_scale,
-               row.scores);
-    for (int64_t j = 0; j < size; ++j) row.keys[j] = ordered_key(row.scores[j]);
-    int64_t need = p.min_blocks;
-    if (p.top_p > 0) {
-      tier.weigh(row.scores, size, row.weights);
-      need = std::max(need, count_for_mass(row, p.top_p));
+  int64_t units() const { return p.head_dim / tier.per_unit; }
+  int64_t coarse_tiles() const { return ceil_div(p.num_coarse(), kTileKeys); }
+  int64_t cell_tiles() const { return ceil_div(p.num_k_cells(), kTileKeys); }
+  int64_t tiles() const { return coarse_tiles() + cell_tiles(); }
+  int64_t groups() const { return ceil_div(p.num_q_blocks(), kGroupCells / p.q_cells); }
+  int64_t tile_bytes() const { return units() * kTileKeys * 4; }
+  int64_t pack_bytes() const { return kTileKeys * p.head_dim * element_size(p.dtype); }
+  float* panel(int64_t head, int64_t tile) const {
+    return reinterpret_cast<float*>(panels.get() + (head * tiles() + tile) * tile_bytes());
+  }
+
+  // Scratch of a thread, in bytes: where each part begins, and the size of all.
+  struct Layout {
+    int64_t q_units = 0, logits, cell_masses, block_masses, keys, bytes;
+  };
+  Layout layout() const {
+    const int64_t row = cell_tiles() * kTileKeys * 4, blocks = round_up(p.num_kv_blocks() * 4, 64);
+    Layout at;
+    at.logits = round_up(kGroupCells * units() * 4, 64);
+    at.cell_masses = at.logits + kGroupCells * row;
+    at.block_masses = at.cell_masses + row;
+    at.keys = at.block_masses + kGroupCells * blocks;
+    at.bytes = at.keys + blocks;
+    return at;
+  }
+
+  const char* k_rows(int64_t head, int64_t cell) const {
+    const int64_t row = head * p.num_k_cells() + cell;
+    return static_cast<const char*>(p.k_means) + row * p.head_dim * element_size(p.dtype);
+  }
+
+  // Means of `count` coarse cells from `first` on: of their key cells, each weighing its tokens, in dtype.
+  void average_cells(int64_t head, int64_t first, int64_t count, void* means) const {
+    for (int64_t j = first; j < first + count; ++j) {
+      const int64_t first_cell = j * p.cells_per_coarse();
+      const int64_t last_cell = std::min(first_cell + p.cells_per_coarse(), p.num_k_cells());
+      float sums[kMaxHeadDim] = {};
+      for (int64_t c = first_cell; c < last_cell; ++c) {
+        const auto tokens = static_cast<float>(c + 1 == p.num_k_cells() ? p.last_k_cell() : p.k_cell_size());
+        const char* const row = k_rows(head, c);
+        for (int64_t d = 0; d < p.head_dim; ++d) sums[d] += tokens * load_element(row, d, p.dtype);
+      }
+      const auto tokens = static_cast<float>(j + 1 == p.num_coarse() ? p.last_coarse() : p.coarse_size());
+      for (int64_t d = 0; d < p.head_dim; ++d) {
+        store_element(means, (j - first) * p.head_dim + d, p.dtype, sums[d] / tokens);
+      }
     }
+  }
+
+  void pack(int64_t index, std::byte* scratch) const {
+    const int64_t head = index / tiles(), tile = index % tiles();
+    const bool is_coarse = tile < coarse_tiles();
+    const int64_t first = (is_coarse ? tile : tile - coarse_tiles()) * kTileKeys;
+    const int64_t rows = std::min(kTileKeys, (is_coarse ? p.num_coarse() : p.num_k_cells()) - first);
+    if (is_coarse) average_cells(head, first, rows, scratch);
+    tier.pack({.dtype = p.dtype,
+               .k = is_coarse ? static_cast<const void*>(scratch) : k_rows(head, first),
+               .v = nullptr,
+               .k_stride = p.head_dim,
+               .v_stride = 0,
+               .rows = rows,
+               .head_dim = p.head_dim,
+               .bias = nullptr,
+               .k_tile = panel(head, tile),
+               .v_tile = nullptr});
+  }
+
+  static float log2_share(int64_t part, int64_t whole) {
+    return std::log2(static_cast<float>(part) / static_cast<float>(whole));
+  }
+
+  // The query blocks of one group, one list after the other.
+  void run_group(int64_t index, std::byte* scratch) const {
+    const int64_t head = index / groups(), blocks = kGroupCells / p.q_cells, first_block = index % groups() * blocks;
+    const int64_t q_cells = p.num_q_cells(), first = first_block * p.q_cells;
+    const int64_t count = std::min(blocks * p.q_cells, q_cells - first);
+    float weights[kGroupCells] = {};
+    for (int64_t r = 0; r < count; ++r) {
+      weights[r] = static_cast<float>(first + r + 1 == q_cells ? p.last_q_cell() : p.q_cell_size());
+    }
+    const Layout at = layout();
+    const auto part = [&](int64_t offset) { return reinterpret_cast<float*>(scratch + offset); };
+    float* const block_masses = part(at.block_masses);
+    const auto* q = static_cast<const char*>(p.q_means) + (head * q_cells + first) * p.head_dim * element_size(p.dtype);
+    tier.pack_queries(p, q, count, part(at.q_units));
+    tier.masses({.q_units = part(at.q_units),
+                 .weights = weights,
+                 .coarse = {panel(head, 0), p.num_coarse(), log2_share(p.last_coarse(), p.coarse_size())},
+                 .cells = {panel(head, coarse_tiles()), p.num_k_cells(), log2_share(p.last_k_cell(), p.k_cell_size())},
+                 .num_kv_blocks = p.num_kv_blocks(),
+                 .units = units(),
+                 .q_cells = p.q_cells,
+                 .k_cells = p.k_cells,
+                 .scale = p.softmax_scale * 1.44269504088896340736f,
+                 .logits = part(at.logits),
+                 .cell_masses = part(at.cell_masses),
+                 .block_masses = block_masses});
+    for (int64_t i = 0; i < blocks && first_block + i < p.num_q_blocks(); ++i) {
+      const Row row{block_masses + i * p.num_kv_blocks(), reinterpret_cast<uint32_t*>(scratch + at.keys),
+                    p.num_kv_blocks()};
+      list_blocks(row, head * p.num_q_blocks() + first_block + i);
+    }
+  }
+
+  void list_blocks(const Row& row, int64_t index) const {
+    const int64_t size = p.num_kv_blocks();
+    for (int64_t j = 0; j < size; ++j) row.keys[j] = std::bit_cast<uint32_t>(row.masses[j]);
+    int64_t need = p.min_blocks;
+    if (p.top_p > 0) need = std::max(need, count_for_mass(row, p.top_p));
     need = std::min(std::max<int64_t>(need, 1), size);
     Threshold t = descend(row, false,
                           [&](int64_t above, double, int64_t in_bucket, double) { return above + in_bucket >= need; });
     t.ties = need - t.above;
 
-    const uint8_t* forced = p.adjacency ? p.adjacency + index % p.num_q_blocks * size : nullptr;
+    const uint8_t* forced = p.adjacency ? p.adjacency + index % p.num_q_blocks() * size : nullptr;
     int32_t* out = p.kv_block_index + index * p.max_kv;
     int64_t count = 0;
     for (int64_t j = 0; j < size; ++j) {
@@ -121,16 +218,13 @@ struct Selection {
 }  // namespace
 
 void run_selection(const SelectBlocksParams& params, ParallelFor parallel_for, const SelectionTier& tier) {
-  const Selection selection{params, tier};
-  const int64_t size = params.num_kv_blocks, row_bytes = round_up(size * 4, 64);
-  share(parallel_for, params.batch * params.heads * params.num_q_blocks, 3 * row_bytes,
-        [&](std::byte* scratch, int64_t index) {
-          selection.run_row({.scores = reinterpret_cast<float*>(scratch),
-                             .weights = reinterpret_cast<float*>(scratch + row_bytes),
-                             .keys = reinterpret_cast<uint32_t*>(scratch + 2 * row_bytes),
-                             .size = size},
-                            index);
-        });
+  Selection selection{params, tier, nullptr};
+  const int64_t heads = params.batch * params.heads, tiles = heads * selection.tiles();
+  selection.panels = make_scratch(tiles * selection.tile_bytes());
+  share(parallel_for, tiles, selection.pack_bytes(),
+        [&](std::byte* scratch, int64_t i) { selection.pack(i, scratch); });
+  share(parallel_for, heads * selection.groups(), selection.layout().bytes,
+        [&](std::byte* scratch, int64_t i) { selection.run_group(i, scratch); });
 }
 
 }  // namespace jenga::cpu

@@ -1,15 +1,39 @@
-// What all tiers share of select_blocks: the rule, without a sort. A tier brings the scores and the weights.
+// What all tiers share of select_blocks: packing, groups of query blocks, and the rule, without a sort. A tier brings
+// the masses of key blocks.
 #pragma once
 
-#include "kernels/params.h"
+#include "kernels/cpu/attention_plan.h"
 
 namespace jenga::cpu {
 
+// Query cells that pass over a packed head together: whole blocks, and a multiple of every tier's rows.
+inline constexpr int64_t kGroupCells = 24;
+
+// Packed means of one head (attention_plan.h has the layout) and log2 of the last one's tokens over a whole one's.
+struct KeyPanel {
+  const float* tiles;
+  int64_t size;
+  float last_log2;
+};
+
+// Some query blocks of one head.
+struct MassJob {
+  const float* q_units;    // [kGroupCells][units], zeros past what exists
+  const float* weights;    // [kGroupCells] tokens of each query cell, 0 where there is none
+  KeyPanel coarse, cells;  // means of coarse cells and of key cells
+  int64_t num_kv_blocks, units, q_cells, k_cells;
+  float scale;          // softmax_scale * log2(e)
+  float* logits;        // scratch [kGroupCells][tiles of cells * kTileKeys]
+  float* cell_masses;   // scratch [tiles of cells * kTileKeys]
+  float* block_masses;  // out [kGroupCells / q_cells][nkv], up to a factor for each row
+};
+
 struct SelectionTier {
-  // scores[j] = scale * <q, k[j]> for j < num_blocks; k has rows of head_dim.
-  void (*score)(const float* q, const float* k, int64_t num_blocks, int64_t head_dim, float scale, float* scores);
-  // weights[j] = exp(scores[j] - max(scores)).
-  void (*weigh)(const float* scores, int64_t num_blocks, float* weights);
+  int64_t per_unit;
+  void (*pack)(const PackJob&);
+  // `count` rows of query cells as units.
+  void (*pack_queries)(const SelectBlocksParams&, const void* rows, int64_t count, float* units);
+  void (*masses)(const MassJob&);
 };
 
 void run_selection(const SelectBlocksParams& params, ParallelFor parallel_for, const SelectionTier& tier);

@@ -16,8 +16,10 @@ namespace jenga::cuda {
 cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t stream);
 
 // *most: the key blocks of one head that select_blocks takes on the current device.
-cudaError_t most_selectable_blocks(int64_t head_dim, int64_t* most);
-cudaError_t select_blocks(const SelectBlocksParams& params, cudaStream_t stream);
+cudaError_t most_selectable_blocks(int64_t* most);
+// workspace: select_blocks_workspace(params) bytes of device memory, as below.
+size_t select_blocks_workspace(const SelectBlocksParams& params);
+cudaError_t select_blocks(const SelectBlocksParams& params, void* workspace, cudaStream_t stream);
 
 // workspace: block_sparse_attention_workspace(params) bytes of device memory, 16-byte aligned, contents irrelevant.
 // It must stay untouched until the launch has finished. May be null when that size is 0.

@@ -53,21 +53,16 @@ void prepare_blocks(const PrepareBlocksParams& p) {
       const float* bias = p.context_bias ? p.context_bias + b * round_up(p.num_context, kContextAlignment) : nullptr;
       if (p.k_carved) carve(p, p.k, k, p.k_strides.token, bias, p.k_carved, head * carved_rows * p.head_dim);
       if (p.v_carved) carve(p, p.v, v, p.v_strides.token, bias, p.v_carved, head * carved_rows * p.head_dim);
-      auto pool = [&](float* out, const void* x, int64_t offset, int64_t token_stride, int64_t block_size) {
+      auto pool = [&](void* out, const void* x, int64_t offset, int64_t token_stride, int64_t cell_size) {
         if (!out) return;
-        out += head * ceil_div(p.num_video, block_size) * p.head_dim;
-        means(p, x, offset, token_stride, block_size, [&](int64_t i, float mean) { out[i] = mean; });
-      };
-      auto tail = [&](void* out, const void* x, int64_t offset, int64_t token_stride) {
-        if (!out) return;
-        const int64_t base = head * ceil_div(p.num_video, p.tail_block_size) * p.head_dim;
-        means(p, x, offset, token_stride, p.tail_block_size,
+        const int64_t base = head * ceil_div(p.num_video, cell_size) * p.head_dim;
+        means(p, x, offset, token_stride, cell_size,
               [&](int64_t i, float mean) { store_element(out, base + i, p.dtype, mean); });
       };
-      pool(p.q_pool, p.q, q, p.q_strides.token, p.q_block_size);
-      pool(p.k_pool, p.k, k, p.k_strides.token, p.kv_block_size);
-      tail(p.k_tail, p.k, k, p.k_strides.token);
-      tail(p.v_tail, p.v, v, p.v_strides.token);
+      pool(p.q_means, p.q, q, p.q_strides.token, p.q_cell_size);
+      pool(p.k_means, p.k, k, p.k_strides.token, p.k_cell_size);
+      pool(p.k_tail, p.k, k, p.k_strides.token, p.tail_block_size);
+      pool(p.v_tail, p.v, v, p.v_strides.token, p.tail_block_size);
     }
   }
 }

@@ -32,6 +32,8 @@ class Case:
     q_block_size: int = 128
     kv_block_size: int = 64
     tail_block_size: int = 64
+    q_cells: int = 8
+    k_cells: int = 8
     lists: str = "selected"  # selected | random | empty | full
     density: float = 0.3
     layout: str = "bhsd"  # bhsd | bshd | packed | unaligned | offset | expanded
@@ -54,6 +56,16 @@ class Case:
     @property
     def padded_context(self) -> int:
         return -(-self.num_context // CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT
+
+    @property
+    def cell_sizes(self) -> tuple[int, int, int]:
+        """Tokens of a query cell, of a key cell and of a tail cell, as prepare_blocks takes them."""
+        return self.q_block_size // self.q_cells, self.kv_block_size // self.k_cells, self.tail_block_size
+
+    @property
+    def score_sizes(self) -> tuple[int, int, int, int, int]:
+        """num_video to k_cells, as select_blocks takes them."""
+        return self.num_video, self.q_block_size, self.kv_block_size, self.q_cells, self.k_cells
 
     def blocks(self, block_size: int) -> int:
         return -(-self.num_video // block_size)
@@ -95,6 +107,8 @@ CASES = (
     Case("key block 128, tail 32", kv_block_size=128, tail_block_size=32, head_dim=128),
     Case("key block 128, no tail", kv_block_size=128, tail_block_size=0),
     Case("query block 64", q_block_size=64, before=20),
+    Case("one cell a block", q_cells=1, k_cells=1, before=10),
+    Case("cells 4 and 2, key block 128", q_cells=4, k_cells=2, kv_block_size=128, tail_block_size=32),
     Case("random lists", lists="random", before=20),
     Case("random lists, no tail", lists="random", tail_block_size=0),
     Case("empty lists", lists="empty", before=20),
@@ -211,14 +225,14 @@ def _offset(x: Tensor) -> Tensor:
 
 
 def select_lists(
-    case: Case, q_pool: Tensor, k_pool: Tensor, softmax_scale: float, seed: int = 1
+    case: Case, q_means: Tensor, k_means: Tensor, softmax_scale: float, seed: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """kv_block_index, kv_block_count of a case, on the device of the pools."""
+    """kv_block_index, kv_block_count of a case, on the device of the means."""
+    num_q, num_kv = case.blocks(case.q_block_size), case.blocks(case.kv_block_size)
     if case.lists == "selected":
-        min_blocks = max(1, math.ceil(case.density * k_pool.shape[2]))
-        return ops.select_blocks(q_pool, k_pool, None, min_blocks, 0.0, softmax_scale)
-    batch, heads, num_q, _ = q_pool.shape
-    num_kv = k_pool.shape[2]
+        min_blocks = max(1, math.ceil(case.density * num_kv))
+        return ops.select_blocks(q_means, k_means, None, *case.score_sizes, min_blocks, 0.0, softmax_scale)
+    batch, heads = q_means.shape[:2]
     generator = torch.Generator().manual_seed(seed)
     if case.lists == "full":
         counts = torch.full((batch, heads, num_q), num_kv)
@@ -230,7 +244,7 @@ def select_lists(
     listed = torch.arange(num_kv) < counts[..., None]
     index = torch.where(listed, order, num_kv).sort(-1).values
     index = torch.where(listed, index, -1).to(torch.int32)
-    return index.to(q_pool.device), counts.to(torch.int32).to(q_pool.device)
+    return index.to(q_means.device), counts.to(torch.int32).to(q_means.device)
 
 
 def run(case: Case, inputs: Inputs, lists: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
@@ -241,13 +255,11 @@ def run(case: Case, inputs: Inputs, lists: tuple[Tensor, Tensor] | None = None) 
         inputs.v,
         inputs.token_index,
         case.num_context,
-        case.q_block_size,
-        case.kv_block_size,
-        case.tail_block_size,
+        *case.cell_sizes,
         inputs.context_bias,
     )
     if lists is None:
-        lists = select_lists(case, prepared.q_pool, prepared.k_pool, inputs.softmax_scale)
+        lists = select_lists(case, prepared.q_means, prepared.k_means, inputs.softmax_scale)
     tails = (prepared.k_tail, prepared.v_tail) if case.tail_block_size else (None, None)
     out, lse = ops.block_sparse_attention(
         inputs.q,

@@ -33,8 +33,8 @@ def prepare_blocks(
     v,
     token_index,
     num_context,
-    q_block_size,
-    kv_block_size,
+    q_cell_size,
+    k_cell_size,
     tail_block_size,
     context_bias=None,
     compute=torch.float64,
@@ -55,16 +55,34 @@ def prepare_blocks(
     return {
         "k_carved": carve(k),
         "v_carved": carve(v),
-        "q_pool": cell_means(video_q, q_block_size),
-        "k_pool": cell_means(video_k, kv_block_size),
+        "q_means": cell_means(video_q, q_cell_size),
+        "k_means": cell_means(video_k, k_cell_size),
         "k_tail": cell_means(video_k, tail_block_size) if tail_block_size else no_cells,
         "v_tail": cell_means(video_v, tail_block_size) if tail_block_size else no_cells,
     }
 
 
-def select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, softmax_scale):
-    """bool [B, H, nq, nkv]: which key blocks each query block keeps."""
-    p = (softmax_scale * q_pool.double() @ k_pool.double().mT).softmax(-1)
+def block_shares(q_means, k_means, num_video, q_block_size, kv_block_size, q_cells, k_cells, softmax_scale):
+    """float64 [B, H, nq, nkv]: the share of its attention that a query block gives to a key block; rows sum to 1.
+
+    Every cell is repeated for each of its tokens. A query token's weights are divided by their sum over all keys, in
+    which every key is replaced by the mean of the up to four cells of its block that it lies in.
+    """
+    video = torch.arange(num_video)
+    q = q_means.double()[:, :, video // (q_block_size // q_cells)]
+    k = k_means.double()[:, :, video // (kv_block_size // k_cells)]
+    coarse_size = kv_block_size // max(1, k_cells // 4)
+    means = torch.stack([x.mean(-2) for x in k.split(coarse_size, -2)], -2).to(k_means.dtype).double()
+    coarse = softmax_scale * q @ means.mT[..., video // coarse_size]
+    attention = (softmax_scale * q @ k.mT - coarse.logsumexp(-1, keepdim=True)).exp()
+    by_key = torch.stack([x.sum(-1) for x in attention.split(kv_block_size, -1)], -1)
+    masses = torch.stack([x.sum(-2) for x in by_key.split(q_block_size, -2)], -2)
+    return masses / masses.sum(-1, keepdim=True)
+
+
+def select_blocks(q_means, k_means, adjacency, *sizes, min_blocks, top_p, softmax_scale):
+    """bool [B, H, nq, nkv]: which key blocks each query block keeps. sizes: num_video to k_cells."""
+    p = block_shares(q_means, k_means, *sizes, softmax_scale)
     mass, order = p.sort(dim=-1, descending=True, stable=True)
     num_kept = 1 + (mass.cumsum(-1) <= top_p).sum(-1, keepdim=True)
     num_kept = num_kept.clamp(min=min_blocks, max=p.shape[-1])

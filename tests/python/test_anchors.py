@@ -169,10 +169,10 @@ def test_flex_adds_the_residual_like_the_reference():
     q, k, v = draw(heads=1, head_dim=16)
     carved = CarvedAttention(JengaConfig(backend="reference"))
     plan = carved._plan(GRID, q.shape[2], 0, CPU)
-    k_carved, v_carved, q_pool, k_pool, *tail = reference.prepare_blocks(q, k, v, plan.token_index, 0, 128, 64, 64)
-    lists = reference.select_blocks(q_pool, k_pool, None, 3, 0.0, 0.25)
+    k_carved, v_carved, *means, k_tail, v_tail = reference.prepare_blocks(q, k, v, plan.token_index, 0, 16, 8, 64)
+    lists = reference.select_blocks(*means, None, plan.num_video, 128, 64, 8, 8, 3, 0.0, 0.25)
     residual = reference.pack_residual(v, q, 4)
-    arguments = (q, k_carved, v_carved, *lists, plan.token_index, 0, 128, 64, 0.25, None, *tail, 64)
+    arguments = (q, k_carved, v_carved, *lists, plan.token_index, 0, 128, 64, 0.25, None, k_tail, v_tail, 64)
     plain, added = flex.block_sparse_attention(*arguments)[0], flex.block_sparse_attention(*arguments, *residual)[0]
     torch.testing.assert_close(added, reference.block_sparse_attention(*arguments, *residual)[0], rtol=0, atol=1e-5)
     assert not torch.allclose(added, plain, atol=0.1)

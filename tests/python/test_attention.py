@@ -46,10 +46,10 @@ def sdpa(q, k, v, mask=None, scale=None):
     return exact, max(plain, key=lambda out: (out - exact).nan_to_num().abs().max())
 
 
-def formula(q, k, v, grid, config, video_start=0, context_bias=None, forced=None, scale=None, pool_share=1.0):
+def formula(q, k, v, grid, config, video_start=0, context_bias=None, forced=None, scale=None, last_share=1.0):
     """The whole method from float64 formulas: out and lse exact, and out by plain torch in the dtype of q.
 
-    pool_share: factor on the last pooled block (the published method pads it with zeros).
+    last_share: factor on the last means (the published method pads the last block with zeros and counts it as whole).
     """
     num_video, tokens = grid.num_tokens, q.shape[2]
     num_context = tokens - num_video
@@ -59,12 +59,14 @@ def formula(q, k, v, grid, config, video_start=0, context_bias=None, forced=None
     scale = q.shape[3] ** -0.5 if scale is None else scale
     tail = config.tail_block_size if config.compensation == "mean" else 0
     blocks = (128, config.kv_block_size, tail)
-    exact = oracles.prepare_blocks(q, k, v, token_index, num_context, *blocks)
-    for pool in (exact["q_pool"], exact["k_pool"]):
-        pool[:, :, -1] *= pool_share
-    kept = oracles.select_blocks(
-        exact["q_pool"], exact["k_pool"], forced, config.min_blocks(num_video), config.top_p, scale
-    )
+    exact = oracles.prepare_blocks(q, k, v, token_index, num_context, *config.score_cell_sizes, tail)
+    means = [exact[name].to(q.dtype) for name in ("q_means", "k_means")]
+    for x in means:
+        x[:, :, -1] *= last_share
+    counted = num_video if last_share == 1 else num_video + -num_video % 128
+    sizes = (counted, 128, config.kv_block_size, *config.score_cells)
+    rule = {"min_blocks": config.min_blocks(num_video), "top_p": config.top_p, "softmax_scale": scale}
+    kept = oracles.select_blocks(*means, forced, *sizes, **rule)
     index = torch.where(kept, torch.arange(kept.shape[-1]), kept.shape[-1]).sort(-1).values.int()
     index = torch.where(index < kept.shape[-1], index, -1)
     results = []
@@ -160,7 +162,7 @@ def test_published_semantics(backend, curve):
     if curve == "gilbert2d_sliced":
         forced[:3, :3] = True
     q, k, v = draw(grid.num_tokens)
-    exact, plain, kept = formula(q, k, v, grid, config, forced=forced, pool_share=1080 % 128 / 128)
+    exact, plain, kept = formula(q, k, v, grid, config, forced=forced, last_share=1080 % 128 / 128)
     assert not kept.all()
     oracles.assert_as_exact_as_torch(carved_attention(q, k, v, grid, config), exact[0], plain[0])
 

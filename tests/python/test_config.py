@@ -42,6 +42,9 @@ def test_grid_counts_tokens():
         ("kv_block_size", 32, "kv_block_size must be one of 64, 128, got 32"),
         ("tail_block_size", 16, "tail_block_size must be one of 32, 64, 128, got 16"),
         ("tail_block_size", 128, "tail_block_size must divide kv_block_size 64, got 128"),
+        ("score_cells", 8, "score_cells must be two of 1, 2, 4, 8, got 8"),
+        ("score_cells", (8, 3), "score_cells must be two of 1, 2, 4, 8, got (8, 3)"),
+        ("score_cells", (True, 8), "score_cells must be two of 1, 2, 4, 8, got (True, 8)"),
         ("curve", "hilbert", "curve must be one of gilbert3d, gilbert2d_sliced, raster, got 'hilbert'"),
         ("adjacency", 1, "adjacency must be one of False, True, got 1"),
         ("compensation", "sum", "compensation must be one of mean, none, got 'sum'"),
@@ -104,6 +107,7 @@ def test_published_is_the_paper():
     config = JengaConfig.published(0.8, 0.3, strict=True)
     assert (config.kv_block_size, config.adjacency, config.compensation) == (128, True, "none")
     assert config.semantics == "published" and config.strict and config.density == 1 - 0.8
+    assert config.score_cells == (1, 1) and config.score_cell_sizes == (128, 128)
 
 
 @pytest.mark.parametrize("drop", [1.0, -0.1, NAN, "0.5"])

@@ -27,8 +27,9 @@ def captured(step):
 
 
 def whole_step(inputs, top_p=0.3):
-    prepared = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, CASE.num_context, 128, 64, 64)
-    lists = ops.select_blocks(prepared.q_pool, prepared.k_pool, None, 3, top_p, inputs.softmax_scale)
+    prepared = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, CASE.num_context, *CASE.cell_sizes)
+    means = (prepared.q_means, prepared.k_means)
+    lists = ops.select_blocks(*means, None, *CASE.score_sizes, 3, top_p, inputs.softmax_scale)
     out, lse = attend(inputs, prepared, lists)
     packed, scale = ops.pack_residual(inputs.q, out, 4)
     return (*lists, out, lse, packed, scale)
@@ -55,13 +56,13 @@ def test_whole_step_replays_with_new_inputs():
 
 def test_attention_replays_with_changed_lists():
     inputs = cases.make_inputs(CASE, torch.float16, "cuda")
-    prepared = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, CASE.num_context, 128, 64, 64)
+    prepared = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, CASE.num_context, *CASE.cell_sizes)
     random = cases.dataclasses.replace(CASE, lists="random")
-    lists = cases.select_lists(random, prepared.q_pool, prepared.k_pool, inputs.softmax_scale)
+    lists = cases.select_lists(random, prepared.q_means, prepared.k_means, inputs.softmax_scale)
     graph, outputs = captured(lambda: attend(inputs, prepared, lists))
     for kind, seed in (("random", 5), ("empty", 0), ("full", 0)):
         changed = cases.dataclasses.replace(CASE, lists=kind)
-        fresh = cases.select_lists(changed, prepared.q_pool, prepared.k_pool, inputs.softmax_scale, seed)
+        fresh = cases.select_lists(changed, prepared.q_means, prepared.k_means, inputs.softmax_scale, seed)
         for static, new in zip(lists, fresh, strict=True):
             static.copy_(new)
         graph.replay()

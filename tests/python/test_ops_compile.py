@@ -35,17 +35,19 @@ def test_opcheck_prepare_blocks(tail_block_size, layout, device):
     case = cases.dataclasses.replace(CASE, layout=layout)
     inputs = cases.make_inputs(case, dtype_for(device), device)
     tensors = (inputs.q, inputs.k, inputs.v, inputs.token_index)
-    opcheck("prepare_blocks", *tensors, case.num_context, 128, 64, tail_block_size)
-    opcheck("prepare_blocks", *tensors, case.num_context, 128, 64, tail_block_size, inputs.context_bias)
+    sizes = (16, 8, tail_block_size)
+    opcheck("prepare_blocks", *tensors, case.num_context, *sizes)
+    opcheck("prepare_blocks", *tensors, case.num_context, *sizes, inputs.context_bias)
 
 
 @pytest.mark.parametrize("top_p", [0.0, 0.5])
 @pytest.mark.parametrize("with_adjacency", [False, True])
 def test_opcheck_select_blocks(top_p, with_adjacency, device):
     _, inputs, run = prepared(device)
-    shape = (run["q_pool"].shape[2], run["k_pool"].shape[2])
+    shape = (CASE.blocks(128), CASE.blocks(64))
     adjacency = torch.ones(shape, dtype=torch.bool, device=device) if with_adjacency else None
-    opcheck("select_blocks", run["q_pool"], run["k_pool"], adjacency, 2, top_p, inputs.softmax_scale)
+    means = (run["q_means"], run["k_means"])
+    opcheck("select_blocks", *means, adjacency, *CASE.score_sizes, 2, top_p, inputs.softmax_scale)
 
 
 @pytest.mark.parametrize("residual", RESIDUALS)
@@ -69,7 +71,8 @@ def test_opcheck_pack_residual(bits, device):
 def test_compiled_step_equals_eager(dynamic, device):
     def step(q, k, v, token_index, num_context):
         blocks = ops.prepare_blocks(q, k, v, token_index, num_context)
-        lists = ops.select_blocks(blocks.q_pool, blocks.k_pool, None, 2, 0.5, 0.125)
+        sizes = (q.shape[2] - num_context, 128, 64, 8, 8)
+        lists = ops.select_blocks(blocks.q_means, blocks.k_means, None, *sizes, 2, 0.5, 0.125)
         out, lse = ops.block_sparse_attention(
             *(q, blocks.k_carved, blocks.v_carved, *lists, token_index, num_context, 128, 64, 0.125),
             *(None, blocks.k_tail, blocks.v_tail, 64),

@@ -53,9 +53,10 @@ def test_nothing_waits_for_the_device(inputs):
 
 
 def test_too_many_blocks_are_refused_with_the_limit(inputs):
-    q_pool, k_pool = (torch.zeros(1, 1, blocks, 8, device="cuda") for blocks in (1, 100_000))
-    with pytest.raises(RuntimeError, match=r"select_blocks: k_pool must have at most \d+ blocks .*, got 100000;"):
-        ops.select_blocks(q_pool, k_pool, None, 1, 0.0, 1.0)
+    sizes = (100_000 * 64, 128, 64, 1, 1)
+    means = (torch.zeros(1, 1, n, 8, device="cuda", dtype=torch.bfloat16) for n in (50_000, 100_000))
+    with pytest.raises(RuntimeError, match=r"select_blocks: num_video must be at most \d+ key blocks .*, got 100000;"):
+        ops.select_blocks(*means, None, *sizes, 1, 0.0, 1.0)
 
 
 def test_the_kernels_of_a_generation_can_be_forced(inputs, monkeypatch):

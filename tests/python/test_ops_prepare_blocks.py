@@ -7,7 +7,7 @@ import torch
 
 from jenga.carving import ops
 
-MEANS = ("q_pool", "k_pool", "k_tail", "v_tail")
+MEANS = ("q_means", "k_means", "k_tail", "v_tail")
 
 
 def prepare(case, inputs):
@@ -17,9 +17,7 @@ def prepare(case, inputs):
         inputs.v,
         inputs.token_index,
         case.num_context,
-        case.q_block_size,
-        case.kv_block_size,
-        case.tail_block_size,
+        *case.cell_sizes,
         inputs.context_bias,
     )
 
@@ -27,8 +25,7 @@ def prepare(case, inputs):
 def oracle(case, inputs, compute):
     tensors = (x.cpu() for x in (inputs.q, inputs.k, inputs.v, inputs.token_index))
     bias = None if inputs.context_bias is None else inputs.context_bias.cpu()
-    sizes = (case.q_block_size, case.kv_block_size, case.tail_block_size)
-    return oracles.prepare_blocks(*tensors, case.num_context, *sizes, bias, compute)
+    return oracles.prepare_blocks(*tensors, case.num_context, *case.cell_sizes, bias, compute)
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)

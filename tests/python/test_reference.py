@@ -69,7 +69,7 @@ def test_attention_is_the_formula(case, dtype):
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_preparation_is_the_formula(case):
     inputs = cases.make_inputs(case, torch.float32)
-    sizes = (case.num_context, case.q_block_size, case.kv_block_size, case.tail_block_size, inputs.context_bias)
+    sizes = (case.num_context, *case.cell_sizes, inputs.context_bias)
     prepared = ops.PreparedBlocks(*reference.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, *sizes))
     exact = oracles.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, *sizes)
     for name, value in prepared._asdict().items():
@@ -79,12 +79,16 @@ def test_preparation_is_the_formula(case):
 @pytest.mark.parametrize("top_p", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("forced", [False, True])
 @pytest.mark.parametrize("min_blocks", [1, 3, 99])
-def test_selection_is_the_rule(top_p, forced, min_blocks):
+@pytest.mark.parametrize("cells", [(1, 1), (8, 2), (4, 8)])
+def test_selection_is_the_rule(top_p, forced, min_blocks, cells, monkeypatch):
+    monkeypatch.setattr(reference, "CPU_PIECE", 1)  # one query block at a time
     generator = torch.Generator().manual_seed(0)
-    q_pool, k_pool = (torch.randn(2, 3, n, 16, generator=generator, dtype=torch.float64) for n in (4, 9))
-    adjacency = torch.rand(4, 9, generator=generator) < 0.2 if forced else None
-    index, count = reference.select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, 0.5)
-    expected = oracles.select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, 0.5)
+    sizes = (515, 128, 64, *cells)
+    numbers = (oracles.ceil_div(515 * cells[0], 128), oracles.ceil_div(515 * cells[1], 64))
+    means = [torch.randn(2, 3, n, 16, generator=generator, dtype=torch.float64) for n in numbers]
+    adjacency = torch.rand(5, 9, generator=generator) < 0.2 if forced else None
+    index, count = reference.select_blocks(*means, adjacency, *sizes, min_blocks, top_p, 0.5)
+    expected = oracles.select_blocks(*means, adjacency, *sizes, min_blocks=min_blocks, top_p=top_p, softmax_scale=0.5)
     assert torch.equal(oracles.lists_to_mask(index, count, 9), expected)
     assert index.shape[3] == (9 if top_p or forced else min(min_blocks, 9))
     listed = index >= 0
@@ -93,8 +97,10 @@ def test_selection_is_the_rule(top_p, forced, min_blocks):
 
 
 def test_equal_scores_keep_the_first_blocks():
-    index, count = reference.select_blocks(torch.zeros(1, 1, 2, 8), torch.zeros(1, 1, 5, 8), None, 2, 0.0, 1.0)
-    assert index.tolist() == [[[[0, 1], [0, 1]]]] and count.tolist() == [[[2, 2]]]
+    index, count = reference.select_blocks(
+        torch.zeros(1, 1, 6, 8), torch.zeros(1, 1, 20, 8), None, 320, 128, 64, 2, 4, 2, 0.0, 1.0
+    )
+    assert index.tolist() == [[[[0, 1]] * 3]] and count.tolist() == [[[2] * 3]]
 
 
 @pytest.mark.parametrize("block_size", [1, 32, 128, 1000])

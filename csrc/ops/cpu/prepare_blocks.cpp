@@ -8,11 +8,13 @@
 namespace jenga::ops {
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> prepare_blocks(
-    const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& token_index, int64_t num_context,
-    int64_t q_block_size, int64_t kv_block_size, int64_t tail_block_size, std::optional<Tensor> context_bias) {
-  const auto call = make_prepare_blocks(q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size,
-                                        context_bias);
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> prepare_blocks(const Tensor& q, const Tensor& k,
+                                                                          const Tensor& v, const Tensor& token_index,
+                                                                          int64_t num_context, int64_t q_cell_size,
+                                                                          int64_t k_cell_size, int64_t tail_block_size,
+                                                                          std::optional<Tensor> context_bias) {
+  const auto call =
+      make_prepare_blocks(q, k, v, token_index, num_context, q_cell_size, k_cell_size, tail_block_size, context_bias);
   cpu::live_table().prepare_blocks(call.params, parallel_for);
   return call.outputs();
 }

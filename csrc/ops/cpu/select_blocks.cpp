@@ -8,9 +8,13 @@
 namespace jenga::ops {
 namespace {
 
-std::tuple<Tensor, Tensor> select_blocks(const Tensor& q_pool, const Tensor& k_pool, std::optional<Tensor> adjacency,
-                                         int64_t min_blocks, double top_p, double softmax_scale) {
-  const auto call = make_select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, softmax_scale);
+std::tuple<Tensor, Tensor> select_blocks(const Tensor& q_means, const Tensor& k_means, std::optional<Tensor> adjacency,
+                                         int64_t num_video, int64_t q_block_size, int64_t kv_block_size,
+                                         int64_t q_cells, int64_t k_cells, int64_t min_blocks, double top_p,
+                                         double softmax_scale) {
+  const auto call =
+      make_select_blocks(q_means, k_means, adjacency,
+                         {num_video, q_block_size, kv_block_size, q_cells, k_cells, min_blocks, top_p, softmax_scale});
   cpu::live_table().select_blocks(call.params, parallel_for);
   return call.outputs();
 }

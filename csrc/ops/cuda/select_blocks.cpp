@@ -10,16 +10,22 @@ namespace {
 
 constexpr const char* kOp = "select_blocks";
 
-std::tuple<Tensor, Tensor> select_blocks(const Tensor& q_pool, const Tensor& k_pool, std::optional<Tensor> adjacency,
-                                         int64_t min_blocks, double top_p, double softmax_scale) {
-  const auto call = make_select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, softmax_scale);
-  const LaunchScope scope(q_pool);
+std::tuple<Tensor, Tensor> select_blocks(const Tensor& q_means, const Tensor& k_means, std::optional<Tensor> adjacency,
+                                         int64_t num_video, int64_t q_block_size, int64_t kv_block_size,
+                                         int64_t q_cells, int64_t k_cells, int64_t min_blocks, double top_p,
+                                         double softmax_scale) {
+  const auto call =
+      make_select_blocks(q_means, k_means, adjacency,
+                         {num_video, q_block_size, kv_block_size, q_cells, k_cells, min_blocks, top_p, softmax_scale});
+  const LaunchScope scope(q_means);
   int64_t most = 0;
-  check_launch(kOp, cuda::most_selectable_blocks(call.params.head_dim, &most));
-  JENGA_REQUIRE(call.params.num_kv_blocks <= most, kOp, ": k_pool must have at most ", most,
-                " blocks a head on this GPU (their scores stay in shared memory), got ", call.params.num_kv_blocks,
+  check_launch(kOp, cuda::most_selectable_blocks(&most));
+  JENGA_REQUIRE(call.params.num_kv_blocks() <= most, kOp, ": num_video must be at most ", most,
+                " key blocks on this GPU (their scores stay in shared memory), got ", call.params.num_kv_blocks(),
                 "; take key blocks of 128 tokens or the torch backend");
-  check_launch(kOp, cuda::select_blocks(call.params, scope.stream()));
+  const auto bytes = static_cast<int64_t>(cuda::select_blocks_workspace(call.params));
+  const Tensor workspace = new_tensor(q_means, {bytes}, ScalarType::Byte);  // caching allocator: safe in a CUDA graph
+  check_launch(kOp, cuda::select_blocks(call.params, workspace.mutable_data_ptr(), scope.stream()));
   return call.outputs();
 }
 

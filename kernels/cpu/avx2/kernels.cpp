@@ -11,6 +11,6 @@
 
 namespace jenga::cpu {
 
-const KernelTable avx2_table = {"avx2", avx2_supported, prepare_blocks, select_blocks, fp32_attention, pack_residual};
+const KernelTable avx2_table = {"avx2", avx2_supported, prepare_blocks, fp32_selection, fp32_attention, pack_residual};
 
 }  // namespace jenga::cpu

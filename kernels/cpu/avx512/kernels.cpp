@@ -12,6 +12,6 @@
 namespace jenga::cpu {
 
 const KernelTable avx512_table = {"avx512",      avx512_supported, prepare_blocks,
-                                  select_blocks, fp32_attention,   pack_residual};
+                                  fp32_selection, fp32_attention,   pack_residual};
 
 }  // namespace jenga::cpu

@@ -21,6 +21,15 @@ void block_sparse_attention(const BlockSparseAttentionParams& params, ParallelFo
   }
 }
 
+void select_blocks(const SelectBlocksParams& params, ParallelFor parallel_for) {
+  if (params.dtype == DataType::kBFloat16) {
+    run_selection(params, parallel_for,
+                  {DotMath::kPerUnit, pack_tile<DotMath>, pack_queries<DotMath>, block_masses<DotMath>});
+  } else {
+    fp32_selection(params, parallel_for);
+  }
+}
+
 }  // namespace
 
 const KernelTable avx512_bf16_table = {"avx512_bf16", avx512_bf16_supported,  prepare_blocks,

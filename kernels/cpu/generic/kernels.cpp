@@ -12,6 +12,6 @@
 namespace jenga::cpu {
 
 const KernelTable generic_table = {"generic",     generic_supported, prepare_blocks,
-                                   select_blocks, fp32_attention,    pack_residual};
+                                   fp32_selection, fp32_attention,    pack_residual};
 
 }  // namespace jenga::cpu

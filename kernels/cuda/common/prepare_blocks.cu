@@ -1,9 +1,9 @@
 // prepare_blocks: k and v gathered into carved layout, means of q, k and v (formula and layout: kernels/params.h).
 //
 // One thread block takes 128 carved rows of one tensor of one head; a warp takes 16 of them, all loads in flight before
-// the first use. Rows are written as they came and summed in fp32: over the lanes that hold the same channels, then
-// over the warps of a cell, in a fixed order. Heads run fastest over the grid: in token-major memory neighbours share
-// pages.
+// the first use. Rows are written as they came and summed in fp32: eight of them over the lanes that hold the same
+// channels, then the eights of a cell, in a fixed order. Heads run fastest over the grid: in token-major memory
+// neighbours share pages.
 //
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
@@ -16,6 +16,8 @@ namespace {
 constexpr int kTileRows = 128;
 constexpr int kWarps = 8;
 constexpr int kRowsPerWarp = kTileRows / kWarps;
+constexpr int kPieceRows = 8;  // the smallest cell
+constexpr int kPieces = kTileRows / kPieceRows;
 static_assert(kTileRows == kContextAlignment, "a tile is all context or all video");
 
 struct PrepareArguments {
@@ -25,20 +27,25 @@ struct PrepareArguments {
 
 enum Operand { kQuery, kKey, kValue, kOperands };
 
-// Means of `cell_size` rows out of the sums over 16: out[cell][channel] of cells that begin in this tile.
-template <class Out>
-__device__ __forceinline__ void write_means(Out* out, int64_t cell_size, const float* sums, int64_t first_row,
+// Means of `cell_size` rows out of the sums over 8: out[cell][channel] of cells that begin in this tile.
+template <class T>
+__device__ __forceinline__ void write_means(T* out, int64_t cell_size, const float* sums, int64_t first_row,
                                             int64_t num_rows, int head_dim) {
-  const int warps_per_cell = static_cast<int>(cell_size) / kRowsPerWarp;
+  const int pieces = static_cast<int>(cell_size) / kPieceRows;
   const int cells = kTileRows / static_cast<int>(cell_size);
-  for (int i = threadIdx.x; i < cells * head_dim; i += kWarps * 32) {
-    const int cell = i / head_dim, channel = i - cell * head_dim;
+  for (int i = threadIdx.x; i < cells * head_dim / 2; i += kWarps * 32) {
+    const int cell = 2 * i / head_dim, channel = 2 * i - cell * head_dim;
     const int64_t row = first_row + cell * cell_size;
     if (row >= num_rows) return;
-    float sum = 0.f;
-    for (int w = 0; w < warps_per_cell; ++w) sum += sums[(cell * warps_per_cell + w) * head_dim + channel];
-    const int64_t count = num_rows - row < cell_size ? num_rows - row : cell_size;
-    out[row / cell_size * head_dim + channel] = static_cast<Out>(sum / static_cast<float>(count));
+    float2 sum = make_float2(0.f, 0.f);
+    for (int piece = cell * pieces; piece < (cell + 1) * pieces; ++piece) {
+      const float2 part = *reinterpret_cast<const float2*>(sums + piece * head_dim + channel);
+      sum.x += part.x;
+      sum.y += part.y;
+    }
+    const float count = static_cast<float>(num_rows - row < cell_size ? num_rows - row : cell_size);
+    *reinterpret_cast<uint32_t*>(out + row / cell_size * head_dim + channel) =
+        pack_pair<T>(sum.x / count, sum.y / count);
   }
 }
 
@@ -46,7 +53,11 @@ template <class T, int kLanes>
 __global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __grid_constant__ PrepareArguments args) {
   constexpr int kRowsPerPass = 32 / kLanes;
   constexpr int kPasses = kRowsPerWarp / kRowsPerPass;
-  __shared__ float sums[kWarps * kLanes * kVectorElements];
+  constexpr int kPiecesPerWarp = kRowsPerWarp / kPieceRows;
+  // A piece is half of the passes, or where one pass has all rows of a warp half of the lanes.
+  constexpr int kPassesPerPiece = kPasses >= kPiecesPerWarp ? kPasses / kPiecesPerWarp : 1;
+  constexpr int kLanesPerPiece = kPasses >= kPiecesPerWarp ? 32 : 32 / kPiecesPerWarp;
+  __shared__ __align__(16) float sums[kPieces * kLanes * kVectorElements];
 
   const PrepareBlocksParams& p = args.params;
   const int heads = static_cast<int>(p.heads), head_dim = static_cast<int>(p.head_dim);
@@ -104,36 +115,41 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __gri
   }
   if (is_context) return;
 
-  float sum[kVectorElements] = {};
 #pragma unroll
-  for (int pass = 0; pass < kPasses; ++pass) {
-    float values[kVectorElements];
-    unpack_vector<T>(vectors[pass], values);
+  for (int first = 0; first < kPasses; first += kPassesPerPiece) {
+    float sum[kVectorElements] = {};
 #pragma unroll
-    for (int i = 0; i < kVectorElements; ++i) sum[i] += values[i];
-  }
+    for (int pass = first; pass < first + kPassesPerPiece; ++pass) {
+      float values[kVectorElements];
+      unpack_vector<T>(vectors[pass], values);
 #pragma unroll
-  for (int step = kLanes; step < 32; step *= 2) {
+      for (int i = 0; i < kVectorElements; ++i) sum[i] += values[i];
+    }
 #pragma unroll
-    for (int i = 0; i < kVectorElements; ++i) sum[i] += __shfl_xor_sync(0xFFFFFFFFu, sum[i], step);
-  }
-  if (lane < kLanes && channel < head_dim) {
-    float4* target = reinterpret_cast<float4*>(sums + warp * head_dim + channel);
-    target[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
-    target[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+    for (int step = kLanes; step < kLanesPerPiece; step *= 2) {
+#pragma unroll
+      for (int i = 0; i < kVectorElements; ++i) sum[i] += __shfl_xor_sync(0xFFFFFFFFu, sum[i], step);
+    }
+    if (lane % kLanesPerPiece < kLanes && channel < head_dim) {
+      const int piece = warp * kPiecesPerWarp + first / kPassesPerPiece + lane / kLanesPerPiece;
+      float4* target = reinterpret_cast<float4*>(sums + piece * head_dim + channel);
+      target[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+      target[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+    }
   }
   __syncthreads();
 
-  float* pool = operand == kQuery ? p.q_pool : operand == kKey ? p.k_pool : nullptr;
-  if (pool != nullptr) {
-    const int64_t size = operand == kQuery ? p.q_block_size : p.kv_block_size;
-    write_means(pool + batch_head * ceil_div(p.num_video, size) * head_dim, size, sums, first_row, num_rows, head_dim);
+  const auto write = [&](void* out, int64_t cell_size) {
+    if (out == nullptr) return;
+    T* const means = static_cast<T*>(out) + batch_head * ceil_div(p.num_video, cell_size) * head_dim;
+    write_means(means, cell_size, sums, first_row, num_rows, head_dim);
+  };
+  if (operand == kQuery) write(p.q_means, p.q_cell_size);
+  if (operand == kKey) {
+    write(p.k_means, p.k_cell_size);
+    write(p.k_tail, p.tail_block_size);
   }
-  void* tail = operand == kKey ? p.k_tail : operand == kValue ? p.v_tail : nullptr;
-  if (tail != nullptr) {
-    T* cells = static_cast<T*>(tail) + batch_head * ceil_div(p.num_video, p.tail_block_size) * head_dim;
-    write_means(cells, p.tail_block_size, sums, first_row, num_rows, head_dim);
-  }
+  if (operand == kValue) write(p.v_tail, p.tail_block_size);
 }
 
 template <class T>
@@ -161,13 +177,13 @@ cudaError_t launch(const PrepareArguments& args, unsigned grid, cudaStream_t str
   return cudaGetLastError();
 }
 
-bool cell_size_fits(int64_t size) { return size == 32 || size == 64 || size == 128; }
+bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kTileRows && kTileRows % size == 0; }
 
 }  // namespace
 
 cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t stream) {
   if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return cudaErrorNotSupported;
-  if (!cell_size_fits(params.q_block_size) || !cell_size_fits(params.kv_block_size)) return cudaErrorNotSupported;
+  if (!cell_size_fits(params.q_cell_size) || !cell_size_fits(params.k_cell_size)) return cudaErrorNotSupported;
   if ((params.k_tail != nullptr || params.v_tail != nullptr) && !cell_size_fits(params.tail_block_size))
     return cudaErrorNotSupported;
   if (!is_aligned(params.q, params.q_strides, params.batch, params.heads) ||

@@ -139,11 +139,11 @@ class CarvedAttention:
         config = self.config
         kv_block = config.kv_block_size
         tail = config.tail_block_size if config.compensation == "mean" else 0
-        k_carved, v_carved, q_pool, k_pool, k_tail, v_tail = operators.prepare_blocks(
-            q, k, v, plan.token_index, plan.num_context, Q_BLOCK_SIZE, kv_block, tail, context_bias
+        k_carved, v_carved, q_means, k_means, k_tail, v_tail = operators.prepare_blocks(
+            q, k, v, plan.token_index, plan.num_context, *config.score_cell_sizes, tail, context_bias
         )
         if lists is None:
-            lists = self._select(operators, plan, q_pool, k_pool, scale)
+            lists = self._select(operators, plan, q_means, k_means, scale)
         out, lse = operators.block_sparse_attention(
             q,
             k_carved,
@@ -162,15 +162,16 @@ class CarvedAttention:
         )
         return out, lse, lists
 
-    def _select(self, operators: Implementation, plan: Plan, q_pool, k_pool, scale) -> BlockLists:
-        config = self.config
-        if config.semantics == "published" and plan.num_video % Q_BLOCK_SIZE:
-            # The paper pads the last block with zeros that take part in its mean.
-            share = plan.num_video % Q_BLOCK_SIZE / Q_BLOCK_SIZE
-            q_pool, k_pool = (torch.cat([x[:, :, :-1], x[:, :, -1:] * share], 2) for x in (q_pool, k_pool))
-        return BlockLists(
-            *operators.select_blocks(q_pool, k_pool, plan.forced_blocks, plan.min_blocks, config.top_p, scale)
-        )
+    def _select(self, operators: Implementation, plan: Plan, q_means, k_means, scale) -> BlockLists:
+        config, num_video = self.config, plan.num_video
+        if config.semantics == "published" and num_video % Q_BLOCK_SIZE:
+            # The paper pads the last block with zeros that take part in its mean, and then counts it like any other.
+            share = num_video % Q_BLOCK_SIZE / Q_BLOCK_SIZE
+            q_means, k_means = (torch.cat([x[:, :, :-1], x[:, :, -1:] * share], 2) for x in (q_means, k_means))
+            num_video += -num_video % Q_BLOCK_SIZE
+        sizes = (num_video, Q_BLOCK_SIZE, config.kv_block_size, *config.score_cells)
+        rule = (plan.min_blocks, config.top_p, scale)
+        return BlockLists(*operators.select_blocks(q_means, k_means, plan.forced_blocks, *sizes, *rule))
 
     def _plan(self, grid: TokenGrid, tokens: int, video_start: int, device: torch.device) -> Plan:
         key = (grid, tokens, video_start, device)

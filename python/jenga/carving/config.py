@@ -9,6 +9,7 @@ Q_BLOCK_SIZE = 128  # query rows that share one list of kept key blocks
 CURVES = ("gilbert3d", "gilbert2d_sliced", "raster")
 KV_BLOCK_SIZES = (64, 128)
 TAIL_BLOCK_SIZES = (32, 64, 128)
+SCORE_CELLS = (1, 2, 4, 8)
 COMPENSATIONS = ("mean", "none")
 BACKENDS = ("auto", "native", "flex", "reference")
 SEMANTICS = ("corrected", "published")
@@ -45,6 +46,8 @@ class JengaConfig:
     top_p            in [0, 1]: keep more blocks until their pooled softmax mass exceeds this; 0 adds none
     kv_block_size    64 or 128 tokens: the unit that is kept or dropped
     tail_block_size  32, 64 or 128 tokens, divides kv_block_size: the unit that stands for dropped tokens
+    score_cells      (query cells, key cells), each 1, 2, 4 or 8: the parts of a block whose means are compared to
+                     choose what is kept; more see more of what is inside a block
     curve            gilbert3d | gilbert2d_sliced | raster: the order in which tokens form blocks
     adjacency        also keep blocks that touch the query block in the 3-D grid (with gilbert2d_sliced: and the whole
                      first frame for queries of the first frame)
@@ -59,6 +62,7 @@ class JengaConfig:
     top_p: float = 0.0
     kv_block_size: int = 64
     tail_block_size: int = 64
+    score_cells: tuple[int, int] = (8, 8)
     curve: str = "gilbert3d"
     adjacency: bool = False
     compensation: str = "mean"
@@ -91,9 +95,13 @@ class JengaConfig:
             self.kv_block_size % self.tail_block_size == 0,
             f"divide kv_block_size {self.kv_block_size}",
         )
+        cells = self.score_cells
+        pair = isinstance(cells, tuple) and len(cells) == 2 and all(_is_count(x) and x in SCORE_CELLS for x in cells)
+        self._require("score_cells", pair, f"be two of {', '.join(map(str, SCORE_CELLS))}")
         if self.semantics == "published":
             remedy = "with semantics 'published'; use JengaConfig.published(drop, top_p)"
             self._require("kv_block_size", self.kv_block_size == 128, f"be 128 {remedy}")
+            self._require("score_cells", cells == (1, 1), f"be (1, 1) {remedy}")
             self._require("adjacency", self.adjacency, f"be True {remedy}")
             self._require("compensation", self.compensation == "none", f"be none {remedy}")
 
@@ -112,12 +120,18 @@ class JengaConfig:
             top_p=top_p,
             kv_block_size=128,
             tail_block_size=128,
+            score_cells=(1, 1),
             curve=curve,
             adjacency=True,
             compensation="none",
             semantics="published",
             **other,
         )
+
+    @property
+    def score_cell_sizes(self) -> tuple[int, int]:
+        """Tokens of a query cell and of a key cell."""
+        return Q_BLOCK_SIZE // self.score_cells[0], self.kv_block_size // self.score_cells[1]
 
     def num_kv_blocks(self, num_video: int) -> int:
         """Video key blocks of `num_video` tokens; the last one may be ragged."""

@@ -5,9 +5,10 @@ functions below raise; the pure-torch path (`jenga.reference`) needs neither.
 
 Symbols in the docstrings: B batch, H heads, S tokens, D head dim; C context tokens (attended by all, attending to
 all: text, reference frames), N = S - C video tokens, P = C rounded up to 128, nq = ceil(N / q_block_size),
-nkv = ceil(N / kv_block_size), nc = ceil(N / tail_block_size). *Carved layout*: context first, padded to P rows, then
-the video in curve order. Every operator raises RuntimeError with `<op>: <argument> must <condition>, got <value>`, and
-refuses tensors that require grad while grad mode is on: there is no backward.
+nkv = ceil(N / kv_block_size), nc = ceil(N / tail_block_size), nqc = ceil(N / q_cell_size),
+nkc = ceil(N / k_cell_size). *Carved layout*: context first, padded to P rows, then the video in curve order. Every
+operator raises RuntimeError with `<op>: <argument> must <condition>, got <value>`, and refuses tensors that require
+grad while grad mode is on: there is no backward.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class PreparedBlocks(NamedTuple):
 
     k_carved: Tensor  # [B, H, P + N, D]
     v_carved: Tensor  # [B, H, P + N, D]
-    q_pool: Tensor  # [B, H, nq, D] float32
-    k_pool: Tensor  # [B, H, nkv, D] float32
+    q_means: Tensor  # [B, H, nqc, D]
+    k_means: Tensor  # [B, H, nkc, D]
     k_tail: Tensor  # [B, H, nc, D]
     v_tail: Tensor  # [B, H, nc, D]
 
@@ -67,8 +68,8 @@ def prepare_blocks(
     v: Tensor,
     token_index: Tensor,
     num_context: int,
-    q_block_size: int = 128,
-    kv_block_size: int = 64,
+    q_cell_size: int = 16,
+    k_cell_size: int = 8,
     tail_block_size: int = 64,
     context_bias: Tensor | None = None,
 ) -> PreparedBlocks:
@@ -76,32 +77,51 @@ def prepare_blocks(
 
     q, k, v `[B, H, S, D]` in raster order, bfloat16, float16 or (CPU) float32, any strides with a contiguous last dim;
     D a multiple of 8, at most 256. token_index int32 `[S]`: raster row of each carved row, the C = `num_context`
-    context tokens first. q_block_size 128 (CPU: or 64), kv_block_size 64 or 128, tail_block_size 32, 64, 128 and at
-    most kv_block_size, or 0 for tails of no cells. context_bias as in `block_sparse_attention`: rows that it masks are
-    written as zeros, whatever they hold.
+    context tokens first. q_cell_size, k_cell_size: tokens of a query cell and of a key cell, 8, 16, 32, 64 or 128.
+    tail_block_size 32, 64, 128, or 0 for tails of no cells. context_bias as in `block_sparse_attention`: rows that it
+    masks are written as zeros, whatever they hold. All outputs have the dtype of q.
     """
     return PreparedBlocks(
         *torch.ops.jenga.prepare_blocks(
-            q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size, context_bias
+            q, k, v, token_index, num_context, q_cell_size, k_cell_size, tail_block_size, context_bias
         )
     )
 
 
 def select_blocks(
-    q_pool: Tensor,
-    k_pool: Tensor,
+    q_means: Tensor,
+    k_means: Tensor,
     adjacency: Tensor | None,
+    num_video: int,
+    q_block_size: int,
+    kv_block_size: int,
+    q_cells: int,
+    k_cells: int,
     min_blocks: int,
     top_p: float,
     softmax_scale: float,
 ) -> tuple[Tensor, Tensor]:
     """The key blocks that each query block keeps (paper section 3.1; the rule is in `kernels/params.h`).
 
-    q_pool float32 `[B, H, nq, D]`, k_pool float32 `[B, H, nkv, D]`, adjacency bool `[nq, nkv]` (True: always kept),
-    min_blocks >= 1, top_p in [0, 1] -> kv_block_index int32 `[B, H, nq, max_kv]`, ascending, -1 past the count;
-    kv_block_count int32 `[B, H, nq]`. max_kv = nkv where top_p > 0 or adjacency is given, else min(min_blocks, nkv).
+    q_means `[B, H, nqc, D]`, k_means `[B, H, nkc, D]` of one dtype, as `prepare_blocks` makes them of N = num_video
+    tokens: q_cells query cells to a query block of q_block_size tokens, k_cells key cells to a key block of
+    kv_block_size, 1, 2, 4 or 8 each. adjacency bool `[nq, nkv]` (True: always kept), min_blocks >= 1, top_p in [0, 1]
+    -> kv_block_index int32 `[B, H, nq, max_kv]`, ascending, -1 past the count; kv_block_count int32 `[B, H, nq]`.
+    max_kv = nkv where top_p > 0 or adjacency is given, else min(min_blocks, nkv).
     """
-    return torch.ops.jenga.select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, softmax_scale)
+    return torch.ops.jenga.select_blocks(
+        q_means,
+        k_means,
+        adjacency,
+        num_video,
+        q_block_size,
+        kv_block_size,
+        q_cells,
+        k_cells,
+        min_blocks,
+        top_p,
+        softmax_scale,
+    )
 
 
 def block_sparse_attention(
@@ -187,7 +207,7 @@ def _fake_block_adjacency(t, h, w, curve, block_size):
 
 
 def _fake_prepare_blocks(
-    q, k, v, token_index, num_context, q_block_size, kv_block_size, tail_block_size, context_bias=None
+    q, k, v, token_index, num_context, q_cell_size, k_cell_size, tail_block_size, context_bias=None
 ):
     _refuse_grad("prepare_blocks", q=q, k=k, v=v, context_bias=context_bias)
     batch, heads, tokens, head_dim = q.shape
@@ -195,26 +215,29 @@ def _fake_prepare_blocks(
     carved = _ceil_div(num_context, CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT + video
     cells = _ceil_div(video, tail_block_size) if tail_block_size else 0
 
-    def empty(rows, dtype):
-        return q.new_empty(batch, heads, rows, head_dim, dtype=dtype)
-
-    return (
-        empty(carved, q.dtype),
-        empty(carved, q.dtype),
-        empty(_ceil_div(video, q_block_size), torch.float32),
-        empty(_ceil_div(video, kv_block_size), torch.float32),
-        empty(cells, q.dtype),
-        empty(cells, q.dtype),
-    )
+    rows = (carved, carved, _ceil_div(video, q_cell_size), _ceil_div(video, k_cell_size), cells, cells)
+    return tuple(q.new_empty(batch, heads, number, head_dim) for number in rows)
 
 
-def _fake_select_blocks(q_pool, k_pool, adjacency, min_blocks, top_p, softmax_scale):
-    _refuse_grad("select_blocks", q_pool=q_pool, k_pool=k_pool)
-    batch, heads, num_q, _ = q_pool.shape
-    num_kv = k_pool.shape[2]
+def _fake_select_blocks(
+    q_means,
+    k_means,
+    adjacency,
+    num_video,
+    q_block_size,
+    kv_block_size,
+    q_cells,
+    k_cells,
+    min_blocks,
+    top_p,
+    softmax_scale,
+):
+    _refuse_grad("select_blocks", q_means=q_means, k_means=k_means)
+    batch, heads = q_means.shape[:2]
+    num_q, num_kv = _ceil_div(num_video, q_block_size), _ceil_div(num_video, kv_block_size)
     max_kv = num_kv if top_p > 0 or adjacency is not None else torch.sym_min(min_blocks, num_kv)
-    index = q_pool.new_empty(batch, heads, num_q, max_kv, dtype=torch.int32)
-    return index, q_pool.new_empty(batch, heads, num_q, dtype=torch.int32)
+    index = q_means.new_empty(batch, heads, num_q, max_kv, dtype=torch.int32)
+    return index, q_means.new_empty(batch, heads, num_q, dtype=torch.int32)
 
 
 def _fake_block_sparse_attention(

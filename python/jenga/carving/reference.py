@@ -5,16 +5,17 @@ mass sits on few keys, and tokens that are close in the video want the same ones
 
 1. Order.  Sort the video tokens along a space-filling curve (curves.py): a run of 64 or 128 of them, a *block*, is then
            a small piece of the video. What is not video is *context* and goes in front.         (prepare_blocks)
-2. Pool.   Take the mean of every query block, key block and *tail cell* (a key block or a part of one).    (same)
-3. Select. Compare the means: every head keeps, per query block, the key blocks that matter.      (select_blocks)
+2. Pool.   Cut every block into a few *cells* and take their means; those of keys and values over *tail cells* (a key
+           block or a part of one) as well.                                                                 (same)
+3. Select. Compare the means: every head keeps, per query block, the key blocks that its cells want.  (select_blocks)
 4. Attend. One softmax over the context, the kept keys, and (compensation) for every dropped cell one mean token that
            counts as n_c tokens, so that nothing is forgotten.                           (block_sparse_attention)
 
 Names and signatures are those of the operators torch.ops.jenga.*; this file is their oracle, and the last resort where
 they cannot run. Any device, any floating dtype, computed in fp32 (float64: fp64), in pieces, so no [S, S] matrix is
 made. No gradients. B batch, H heads, S tokens, D head dim, C context tokens, N video tokens, P = C rounded up to
-128; nq, nkv, nc: query blocks, key blocks, tail cells, the last of each maybe ragged. Carved key rows: context
-0 .. C-1, zeros C .. P-1, then the video token at curve position r in row P + r.
+128; nq, nkv: query and key blocks; nqc, nkc, nc: query cells, key cells, tail cells; the last of each maybe ragged.
+Carved key rows: context 0 .. C-1, zeros C .. P-1, then the video token at curve position r in row P + r.
 """
 
 import torch
@@ -49,17 +50,18 @@ def prepare_blocks(
     v: torch.Tensor,
     token_index: torch.Tensor,
     num_context: int,
-    q_block_size: int,
-    kv_block_size: int,
+    q_cell_size: int,
+    k_cell_size: int,
     tail_block_size: int,
     context_bias: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Steps 1 and 2: keys and values in carved order, and every mean that the next steps need.
 
     q k v [B, H, S, D] in raster order; token_index int32 [S]: raster row of every carved token, context first.
-    Returns k_carved, v_carved [B, H, P + N, D]; q_pool [B, H, nq, D], k_pool [B, H, nkv, D] in fp32; k_tail, v_tail
-    [B, H, nc, D] in the dtype of k (tail_block_size 0: no cells). Context rows that context_bias fp32 [B, P] masks with
-    -inf are written as zeros, so that whatever a masked token holds, NaN included, stays out of the arithmetic.
+    Returns k_carved, v_carved [B, H, P + N, D] and the means of cells, in the dtype of q: q_means [B, H, nqc, D],
+    k_means [B, H, nkc, D], k_tail and v_tail [B, H, nc, D] (tail_block_size 0: no cells). Context rows that
+    context_bias fp32 [B, P] masks with -inf are written as zeros, so that whatever a masked token holds, NaN included,
+    stays out of the arithmetic.
     """
     gap = -num_context % CONTEXT_ALIGNMENT
 
@@ -72,37 +74,52 @@ def prepare_blocks(
 
     k_carved, k_video = carve(k)
     v_carved, v_video = carve(v)
-    q_pool = block_means(reorder_tokens(q, token_index[num_context:]), q_block_size)
-    k_pool = block_means(k_video, kv_block_size)
-    if tail_block_size:
-        k_tail, v_tail = (block_means(x, tail_block_size).to(x.dtype) for x in (k_video, v_video))
-    else:
-        k_tail, v_tail = k_video[:, :, :0], v_video[:, :, :0]
-    return k_carved, v_carved, q_pool, k_pool, k_tail, v_tail
+
+    def means(x, cell_size):
+        return block_means(x, cell_size).to(x.dtype) if cell_size else x[:, :, :0]
+
+    q_means = means(reorder_tokens(q, token_index[num_context:]), q_cell_size)
+    tails = (means(x, tail_block_size) for x in (k_video, v_video))
+    return k_carved, v_carved, q_means, means(k_video, k_cell_size), *tails
 
 
 def select_blocks(
-    q_pool: torch.Tensor,
-    k_pool: torch.Tensor,
+    q_means: torch.Tensor,
+    k_means: torch.Tensor,
     adjacency: torch.Tensor | None,
+    num_video: int,
+    q_block_size: int,
+    kv_block_size: int,
+    q_cells: int,
+    k_cells: int,
     min_blocks: int,
     top_p: float,
     softmax_scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Step 3: the key blocks that every (head, query block) keeps.
 
-    p = softmax(softmax_scale * q_pool k_pool^T) over the key blocks, sorted downwards, ties by index. Kept are the
-    first max(min_blocks, 1 + number of prefixes whose mass is <= top_p) blocks, and every block that adjacency forces.
-    q_pool [B, H, nq, D], k_pool [B, H, nkv, D] fp32; adjacency bool [nq, nkv] or None.
+    p = the share of its attention that a query block gives to a key block, as far as their cells tell (`block_scores`),
+    sorted downwards, ties by index. Kept are the first max(min_blocks, 1 + number of prefixes whose mass is <= top_p)
+    blocks, and every block that adjacency forces.
+    q_means [B, H, nqc, D], k_means [B, H, nkc, D]: q_cells and k_cells to a block of q_block_size and kv_block_size
+    tokens, of num_video in all; adjacency bool [nq, nkv] or None.
     Returns kv_block_index int32 [B, H, nq, max_kv], ascending, -1 past the count, and kv_block_count int32 [B, H, nq];
-    max_kv = nkv with top_p or adjacency, else min(min_blocks, nkv). Source: paper; the order of ties is ours.
+    max_kv = nkv with top_p or adjacency, else min(min_blocks, nkv). Source: paper with one cell; the order of ties and
+    finer cells are ours.
     """
-    num_blocks = k_pool.shape[2]
-    mass = torch.softmax(softmax_scale * (q_pool @ k_pool.transpose(-1, -2)), dim=-1)
-    mass, by_rank = mass.sort(dim=-1, descending=True, stable=True)
-    need = (1 + (mass.cumsum(-1) <= top_p).sum(-1, keepdim=True)).clamp_min(min_blocks)
-    rank = torch.arange(num_blocks, device=mass.device)
-    kept = torch.zeros_like(mass, dtype=torch.bool).scatter_(-1, by_rank, rank < need)
+    scores = block_scores(
+        q_means,
+        k_means,
+        num_video,
+        (q_block_size // q_cells, kv_block_size // k_cells),
+        (q_cells, k_cells),
+        softmax_scale,
+    )
+    num_blocks = scores.shape[-1]
+    scores, by_rank = scores.sort(dim=-1, descending=True, stable=True)
+    need = (1 + (scores.softmax(-1).cumsum(-1) <= top_p).sum(-1, keepdim=True)).clamp_min(min_blocks)
+    rank = torch.arange(num_blocks, device=scores.device)
+    kept = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, by_rank, rank < need)
     if adjacency is not None:
         kept |= adjacency
     max_kv = num_blocks if top_p > 0 or adjacency is not None else min(min_blocks, num_blocks)
@@ -110,6 +127,47 @@ def select_blocks(
     count = kept.sum(-1, dtype=torch.int32)
     ascending = torch.where(kept, rank, num_blocks).sort(dim=-1).values[..., :max_kv]
     return torch.where(ascending < num_blocks, ascending, -1).int(), count
+
+
+def block_scores(q_means, k_means, num_video: int, cell_sizes, cells, softmax_scale: float) -> torch.Tensor:
+    """[B, H, nq, nkv]: the logarithm of the attention that each query block gives to each key block, up to a constant
+    for each query block. Source: ours.
+
+    A query cell attends the key cells, each standing for the n_c tokens it has: logits softmax_scale q.k + log n_c. A
+    block's score sums their weights over its key cells and its query cells (by log-sum-exp), query cells weighing their
+    tokens over what they give to all keys. That total takes one mean for every four key cells of a block: finer ones
+    tell it no better.
+    """
+    (q_size, k_size), (q_cells, k_cells) = cell_sizes, cells
+    compute = _compute_dtype(q_means)
+
+    def tokens(number, size):
+        first = torch.arange(number, device=q_means.device) * size
+        return (num_video - first).clamp_max(size).to(compute)
+
+    def blocks(x, size, dim, fill):  # the last block filled up, and cut into blocks
+        padding = (0, 0) * (-1 - dim) + (0, -x.shape[dim] % size)
+        return F.pad(x, padding, value=fill).unflatten(dim, (-1, size))
+
+    q, k = q_means.to(compute), k_means.to(compute)
+    q_tokens, k_tokens = tokens(q.shape[2], q_size), tokens(k.shape[2], k_size)
+    coarse_tokens = blocks(k_tokens, min(k_cells, 4), -1, 0.0).sum(-1)
+    coarse_means = blocks(k * k_tokens[:, None], min(k_cells, 4), -2, 0.0).sum(-2) / coarse_tokens[:, None]
+    coarse_means = coarse_means.to(k_means.dtype).to(compute)
+    batch, heads, num_q_cells, _ = q.shape
+    step = max(1, _piece(q) // (k.shape[2] * q_cells)) * q_cells
+    out = q.new_empty(batch, heads, -(-num_q_cells // q_cells), -(-k.shape[2] // k_cells))
+    for row in range(batch * heads):
+        b, h = divmod(row, heads)
+        for first in range(0, num_q_cells, step):
+            piece = slice(first, first + step)
+            logits = torch.addmm(k_tokens.log(), q[b, h, piece], k[b, h].mT, alpha=softmax_scale)
+            coarse = torch.addmm(coarse_tokens.log(), q[b, h, piece], coarse_means[b, h].mT, alpha=softmax_scale)
+            weight = q_tokens[piece].log() - coarse.logsumexp(-1)
+            score = blocks(logits, k_cells, -1, -torch.inf).logsumexp(-1) + weight[:, None]
+            score = blocks(score, q_cells, -2, -torch.inf).logsumexp(-2)
+            out[b, h, first // q_cells : first // q_cells + len(score)] = score
+    return out
 
 
 def block_sparse_attention(

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/reference/reference.h"
+#include "tests/cpp/cuda/attention_case.h"
 #include "tests/cpp/cuda/device_array.h"
 
 namespace jenga::testing {
@@ -14,10 +15,12 @@ namespace {
 
 struct SelectCase {
   const char* name;
-  int64_t num_q, num_kv, head_dim, min_blocks;
-  float top_p;
+  int64_t num_video, head_dim, q_cells, k_cells, min_blocks;
+  float top_p = 0.f;
   bool adjacency = false;
   bool tied = false;  // all keys alike: ties go by index
+  int64_t kv_block_size = 64;
+  DataType dtype = DataType::kBFloat16;
 };
 
 class SelectBlocks : public ::testing::TestWithParam<SelectCase> {};
@@ -25,46 +28,51 @@ class SelectBlocks : public ::testing::TestWithParam<SelectCase> {};
 TEST_P(SelectBlocks, MatchesTheReference) {
   JENGA_SKIP_WITHOUT_DEVICE();
   const SelectCase& shape = GetParam();
-  constexpr int64_t kBatch = 2, kHeads = 2;
-  std::mt19937 random(5);
-  std::normal_distribution<float> normal;
-  std::vector<float> q_pool(kBatch * kHeads * shape.num_q * shape.head_dim);
-  std::vector<float> k_pool(kBatch * kHeads * shape.num_kv * shape.head_dim, 1.f);
-  for (float& value : q_pool) value = normal(random);
-  if (!shape.tied) {
-    for (float& value : k_pool) value = normal(random);
-  }
-  std::vector<uint8_t> adjacency(shape.adjacency ? shape.num_q * shape.num_kv : 0);
-  for (uint8_t& bit : adjacency) bit = random() % 8 == 0;
-
   SelectBlocksParams params{};
-  params.batch = kBatch;
-  params.heads = kHeads;
+  params.dtype = shape.dtype;
+  params.batch = params.heads = 2;
   params.head_dim = shape.head_dim;
-  params.num_q_blocks = shape.num_q;
-  params.num_kv_blocks = shape.num_kv;
+  params.num_video = shape.num_video;
+  params.q_block_size = 128;
+  params.kv_block_size = shape.kv_block_size;
+  params.q_cells = shape.q_cells;
+  params.k_cells = shape.k_cells;
   params.min_blocks = shape.min_blocks;
   params.top_p = shape.top_p;
-  params.max_kv = shape.top_p > 0 || shape.adjacency ? shape.num_kv : std::min(shape.min_blocks, shape.num_kv);
   params.softmax_scale = 1.5f / std::sqrt(static_cast<float>(shape.head_dim));
-  std::vector<int32_t> count(kBatch * kHeads * shape.num_q), index(count.size() * params.max_kv);
+  const int64_t heads = params.batch * params.heads, num_kv = params.num_kv_blocks();
+  params.max_kv = shape.top_p > 0 || shape.adjacency ? num_kv : std::min(shape.min_blocks, num_kv);
+
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  const auto draw = [&](int64_t cells, bool ones) {
+    std::vector<uint16_t> values(heads * cells * shape.head_dim);
+    for (uint16_t& value : values) value = encode(shape.dtype, ones ? 1.f : normal(random));
+    return values;
+  };
+  const std::vector<uint16_t> q_means = draw(params.num_q_cells(), false);
+  const std::vector<uint16_t> k_means = draw(params.num_k_cells(), shape.tied);
+  std::vector<uint8_t> adjacency(shape.adjacency ? params.num_q_blocks() * num_kv : 0);
+  for (uint8_t& bit : adjacency) bit = random() % 8 == 0;
+  std::vector<int32_t> count(heads * params.num_q_blocks()), index(count.size() * params.max_kv);
   SelectBlocksParams host = params;
-  host.q_pool = q_pool.data();
-  host.k_pool = k_pool.data();
+  host.q_means = q_means.data();
+  host.k_means = k_means.data();
   host.adjacency = shape.adjacency ? adjacency.data() : nullptr;
   host.kv_block_index = index.data();
   host.kv_block_count = count.data();
   reference::select_blocks(host);
 
-  const DeviceArray device_q(q_pool), device_k(k_pool);
+  const DeviceArray device_q(q_means), device_k(k_means);
   const DeviceArray device_adjacency(adjacency);
   const DeviceArray<int32_t> device_index(index.size()), device_count(count.size());
-  params.q_pool = device_q.get();
-  params.k_pool = device_k.get();
+  const DeviceArray<uint8_t> workspace(cuda::select_blocks_workspace(params));
+  params.q_means = device_q.get();
+  params.k_means = device_k.get();
   params.adjacency = device_adjacency.get();
   params.kv_block_index = device_index.get();
   params.kv_block_count = device_count.get();
-  ASSERT_EQ(cuda::select_blocks(params, nullptr), cudaSuccess);
+  ASSERT_EQ(cuda::select_blocks(params, workspace.get(), nullptr), cudaSuccess);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   EXPECT_EQ(device_count.download(), count);
   EXPECT_EQ(device_index.download(), index);
@@ -72,35 +80,37 @@ TEST_P(SelectBlocks, MatchesTheReference) {
 
 TEST(SelectBlocksLimit, IsWhatFits) {
   JENGA_SKIP_WITHOUT_DEVICE();
+  int64_t most = 0;
+  ASSERT_EQ(cuda::most_selectable_blocks(&most), cudaSuccess);
+  ASSERT_GT(most, 20000);
   SelectBlocksParams params{};
-  params.batch = params.heads = params.num_q_blocks = params.min_blocks = params.max_kv = 1;
+  params.dtype = DataType::kBFloat16;
+  params.batch = params.heads = params.q_cells = params.k_cells = params.min_blocks = params.max_kv = 1;
   params.head_dim = 8;
   params.softmax_scale = 1.f;
-  ASSERT_EQ(cuda::most_selectable_blocks(params.head_dim, &params.num_kv_blocks), cudaSuccess);
-  ASSERT_GT(params.num_kv_blocks, 20000);
-  const DeviceArray device_q(std::vector<float>(8, 1.f));
-  const DeviceArray device_k(std::vector<float>((params.num_kv_blocks + 1) * 8, 1.f));
-  const DeviceArray<int32_t> device_index(1), device_count(1);
-  params.q_pool = device_q.get();
-  params.k_pool = device_k.get();
-  params.kv_block_index = device_index.get();
-  params.kv_block_count = device_count.get();
-  EXPECT_EQ(cuda::select_blocks(params, nullptr), cudaSuccess);
-  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-  ++params.num_kv_blocks;
-  EXPECT_EQ(cuda::select_blocks(params, nullptr), cudaErrorNotSupported);
+  params.q_block_size = params.kv_block_size = 64;
+  const DeviceArray means(std::vector<uint16_t>((most + 1) * 8, 0));
+  params.q_means = params.k_means = means.get();
+  params.num_video = (most + 1) * 64;
+  EXPECT_EQ(cuda::select_blocks(params, nullptr, nullptr), cudaErrorNotSupported);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, SelectBlocks,
-    ::testing::Values(SelectCase{"Fixed", 40, 130, 128, 13, 0.f}, SelectCase{"Mass", 40, 130, 128, 3, 0.5f},
-                      SelectCase{"MassAndAdjacency", 21, 130, 64, 5, 0.3f, true},
-                      SelectCase{"Adjacency", 7, 61, 64, 4, 0.f, true}, SelectCase{"Everything", 5, 70, 64, 90, 0.f},
-                      SelectCase{"WholeMass", 5, 70, 64, 1, 1.f}, SelectCase{"OneBlock", 1, 1, 8, 1, 0.f},
-                      SelectCase{"Ties", 9, 40, 8, 6, 0.f, false, true},
-                      SelectCase{"TiesByMass", 9, 40, 8, 1, 0.33f, false, true},
-                      SelectCase{"HeadDim40", 17, 33, 40, 5, 0.4f}, SelectCase{"HeadDim256", 3, 1025, 256, 200, 0.2f},
-                      SelectCase{"LongRows", 3, 16384, 64, 1000, 0.f}),
+    ::testing::Values(SelectCase{"Fixed", 5000, 128, 8, 8, 13}, SelectCase{"Mass", 5000, 128, 8, 8, 3, 0.5f},
+                      SelectCase{"MassAndAdjacency", 2600, 64, 4, 4, 5, 0.3f, true},
+                      SelectCase{"Adjacency", 900, 64, 8, 8, 4, 0.f, true}, SelectCase{"Everything", 640, 64, 8, 8, 90},
+                      SelectCase{"WholeMass", 640, 64, 8, 8, 1, 1.f}, SelectCase{"OneToken", 1, 8, 8, 8, 1},
+                      SelectCase{"Ties", 2560, 8, 8, 8, 6, 0.f, false, true},
+                      SelectCase{"TiesByMass", 2560, 8, 4, 8, 1, 0.33f, false, true},
+                      SelectCase{"OneCell", 5000, 128, 1, 1, 13}, SelectCase{"OneCellByMass", 2177, 40, 1, 1, 5, 0.4f},
+                      SelectCase{"Cells2x4", 2177, 40, 2, 4, 5, 0.4f}, SelectCase{"Cells1x8", 2177, 96, 1, 8, 5},
+                      SelectCase{"Cells8x1", 2177, 128, 8, 1, 5}, SelectCase{"Cells4x2", 2177, 256, 4, 2, 5},
+                      SelectCase{"Cells8x8HeadDim192", 1300, 192, 8, 8, 5},
+                      SelectCase{"Cells2x8HeadDim256", 1300, 256, 2, 8, 5},
+                      SelectCase{"Blocks128", 3001, 128, 8, 8, 4, 0.f, false, false, 128},
+                      SelectCase{"Fp16", 1501, 128, 4, 4, 4, 0.2f, false, false, 64, DataType::kFloat16},
+                      SelectCase{"LongRows", 100000, 8, 1, 1, 1000}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -67,25 +67,32 @@ void expect_bad_alloc_outside(Run run) {
   }
 }
 
+// The means of tail cells serve as those of query and key cells.
 SelectBlocksParams select_params(const Inputs& inputs, Selected& out) {
   const Case& c = inputs.c;
-  const int64_t nq = ceil_div(c.video, c.q_block_size), nkv = ceil_div(c.video, c.kv_block_size);
-  out.index.assign(c.batch * c.heads * nq * nkv, -2);
-  out.count.assign(c.batch * c.heads * nq, -2);
-  return {.q_pool = inputs.q_pool.data(),
-          .k_pool = inputs.k_pool.data(),
-          .adjacency = nullptr,
-          .kv_block_index = out.index.data(),
-          .kv_block_count = out.count.data(),
-          .batch = c.batch,
-          .heads = c.heads,
-          .head_dim = c.head_dim,
-          .num_q_blocks = nq,
-          .num_kv_blocks = nkv,
-          .max_kv = nkv,
-          .min_blocks = 2,
-          .top_p = 0.5f,
-          .softmax_scale = 0.1f};
+  SelectBlocksParams p{.dtype = inputs.type,
+                       .q_means = inputs.k_tail.data(),
+                       .k_means = inputs.k_tail.data(),
+                       .adjacency = nullptr,
+                       .kv_block_index = nullptr,
+                       .kv_block_count = nullptr,
+                       .batch = c.batch,
+                       .heads = c.heads,
+                       .head_dim = c.head_dim,
+                       .num_video = c.video,
+                       .max_kv = ceil_div(c.video, c.tail_block_size),
+                       .q_block_size = c.tail_block_size * 2,
+                       .kv_block_size = c.tail_block_size,
+                       .q_cells = 2,
+                       .k_cells = 1,
+                       .min_blocks = 2,
+                       .top_p = 0.5f,
+                       .softmax_scale = 0.1f};
+  out.index.assign(c.batch * c.heads * p.num_q_blocks() * p.max_kv, -2);
+  out.count.assign(c.batch * c.heads * p.num_q_blocks(), -2);
+  p.kv_block_index = out.index.data();
+  p.kv_block_count = out.count.data();
+  return p;
 }
 
 TEST(CpuAllocation, AttentionThrowsOutsideOfParallelFor) {

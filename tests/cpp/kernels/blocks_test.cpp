@@ -14,21 +14,20 @@ std::string test_name(const testing::TestParamInfo<CaseAndType>& info) {
 }
 
 struct Prepared {
-  std::vector<uint8_t> k_carved, v_carved, k_tail, v_tail;
-  std::vector<float> q_pool, k_pool;
+  std::vector<uint8_t> k_carved, v_carved, q_means, k_means, k_tail, v_tail;
 
   PrepareBlocksParams params(Inputs& inputs) {
     const Case& c = inputs.c;
     const int64_t heads = c.batch * c.heads, rows = round_up(c.context(), kContextAlignment) + c.video;
     const int64_t size = element_size(inputs.type);
     for (auto* x : {&k_carved, &v_carved}) x->assign(heads * rows * c.head_dim * size, 0xff);
-    q_pool.assign(heads * ceil_div(c.video, c.q_block_size) * c.head_dim, NAN);
-    k_pool.assign(heads * ceil_div(c.video, c.kv_block_size) * c.head_dim, NAN);
+    q_means.assign(heads * ceil_div(c.video, c.q_cell_size) * c.head_dim * size, 0xff);
+    k_means.assign(heads * ceil_div(c.video, c.k_cell_size) * c.head_dim * size, 0xff);
     PrepareBlocksParams p = inputs.prepare_params();
     p.k_carved = k_carved.data();
     p.v_carved = v_carved.data();
-    p.q_pool = q_pool.data();
-    p.k_pool = k_pool.data();
+    p.q_means = q_means.data();
+    p.k_means = k_means.data();
     if (c.tail_block_size) {
       for (auto* x : {&k_tail, &v_tail}) {
         x->assign(heads * ceil_div(c.video, c.tail_block_size) * c.head_dim * size, 0xff);
@@ -41,10 +40,10 @@ struct Prepared {
 };
 
 // Means of standard normal values: a sum of 128 in fp32 is good to a few of its steps, then one rounding to the dtype.
-void expect_close(const void* got, const void* want, DataType type, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    const double b = load_element(want, i, type);
-    ASSERT_NEAR(load_element(got, i, type), b, 2 * epsilon(type) * std::abs(b) + 2e-7) << i;
+void expect_close(const std::vector<uint8_t>& got, const std::vector<uint8_t>& want, DataType type) {
+  for (int64_t i = 0; i < static_cast<int64_t>(want.size()) / element_size(type); ++i) {
+    const double b = load_element(want.data(), i, type);
+    ASSERT_NEAR(load_element(got.data(), i, type), b, 2 * epsilon(type) * std::abs(b) + 2e-7) << i;
   }
 }
 
@@ -62,11 +61,10 @@ TEST_P(CpuBlocks, PrepareMatchesReference) {
     table->prepare_blocks(got.params(inputs), parallel_for);
     EXPECT_EQ(got.k_carved, want.k_carved);
     EXPECT_EQ(got.v_carved, want.v_carved);
-    expect_close(got.q_pool.data(), want.q_pool.data(), DataType::kFloat32, static_cast<int64_t>(want.q_pool.size()));
-    expect_close(got.k_pool.data(), want.k_pool.data(), DataType::kFloat32, static_cast<int64_t>(want.k_pool.size()));
-    const int64_t cells = static_cast<int64_t>(want.k_tail.size()) / element_size(type);
-    expect_close(got.k_tail.data(), want.k_tail.data(), type, cells);
-    expect_close(got.v_tail.data(), want.v_tail.data(), type, cells);
+    expect_close(got.q_means, want.q_means, type);
+    expect_close(got.k_means, want.k_means, type);
+    expect_close(got.k_tail, want.k_tail, type);
+    expect_close(got.v_tail, want.v_tail, type);
   }
 }
 
@@ -81,10 +79,10 @@ TEST_P(CpuBlocks, PrepareWritesOnlyWhatIsAskedFor) {
     Prepared got;
     PrepareBlocksParams p = got.params(inputs);
     p.k_carved = p.v_carved = p.k_tail = p.v_tail = nullptr;
-    p.q_pool = nullptr;
+    p.q_means = nullptr;
     table->prepare_blocks(p, serial_for);
-    expect_close(got.k_pool.data(), want.k_pool.data(), DataType::kFloat32, static_cast<int64_t>(want.k_pool.size()));
-    EXPECT_TRUE(std::isnan(got.q_pool[0]));
+    expect_close(got.k_means, want.k_means, type);
+    EXPECT_TRUE(std::isnan(load_element(got.q_means.data(), 0, type)));
   }
 }
 
@@ -134,10 +132,12 @@ INSTANTIATE_TEST_SUITE_P(Cases, CpuBlocks,
 
 struct SelectionCase {
   const char* name;
-  int64_t num_q = 5, num_kv = 37, head_dim = 40, min_blocks = 7;
+  int64_t num_video = 37 * 64, head_dim = 40, min_blocks = 7;
   float top_p = 0;
   bool adjacency = false;
-  enum { kRandom, kAllEqual, kPairs } pools = kRandom;
+  enum { kRandom, kAllEqual, kPairs } means = kRandom;
+  int64_t q_cells = 1, k_cells = 1, kv_block_size = 64;
+  DataType dtype = DataType::kFloat32;
 };
 
 void PrintTo(const SelectionCase& c, std::ostream* out) { *out << c.name; }
@@ -146,37 +146,56 @@ class CpuSelection : public testing::TestWithParam<SelectionCase> {};
 
 TEST_P(CpuSelection, MatchesReference) {
   const SelectionCase& c = GetParam();
-  constexpr int64_t kBatch = 2, kHeads = 3;
-  std::mt19937 random(11);
-  std::normal_distribution<float> normal;
-  std::vector<float> q(kBatch * kHeads * c.num_q * c.head_dim), k(kBatch * kHeads * c.num_kv * c.head_dim);
-  for (auto& x : q) x = normal(random);
-  for (auto& x : k) x = normal(random);
-  if (c.pools == SelectionCase::kAllEqual) std::fill(q.begin(), q.end(), 0.0f);
-  if (c.pools == SelectionCase::kPairs) {  // every second block repeats the one before: ties everywhere
-    for (int64_t row = 1; row < kBatch * kHeads * c.num_kv; row += 2) {
-      std::copy_n(k.begin() + (row - 1) * c.head_dim, c.head_dim, k.begin() + row * c.head_dim);
-    }
-  }
-  std::vector<uint8_t> adjacency(c.num_q * c.num_kv);
-  for (auto& x : adjacency) x = random() % 5 == 0;
-  const int64_t max_kv = c.top_p > 0 || c.adjacency ? c.num_kv : std::min(c.min_blocks, c.num_kv);
-  const int64_t lists = kBatch * kHeads * c.num_q;
-  std::vector<int32_t> index(lists * max_kv, -7), count(lists, -7);
-  SelectBlocksParams p{.q_pool = q.data(),
-                       .k_pool = k.data(),
-                       .adjacency = c.adjacency ? adjacency.data() : nullptr,
-                       .kv_block_index = index.data(),
-                       .kv_block_count = count.data(),
-                       .batch = kBatch,
+  constexpr int64_t kHeads = 3;
+  SelectBlocksParams p{.dtype = c.dtype,
+                       .q_means = nullptr,
+                       .k_means = nullptr,
+                       .adjacency = nullptr,
+                       .kv_block_index = nullptr,
+                       .kv_block_count = nullptr,
+                       .batch = 2,
                        .heads = kHeads,
                        .head_dim = c.head_dim,
-                       .num_q_blocks = c.num_q,
-                       .num_kv_blocks = c.num_kv,
-                       .max_kv = max_kv,
+                       .num_video = c.num_video,
+                       .max_kv = 0,
+                       .q_block_size = 128,
+                       .kv_block_size = c.kv_block_size,
+                       .q_cells = c.q_cells,
+                       .k_cells = c.k_cells,
                        .min_blocks = c.min_blocks,
                        .top_p = c.top_p,
                        .softmax_scale = 0.2f};
+  const int64_t heads = p.batch * p.heads, num_kv = p.num_kv_blocks(), per_block = c.k_cells * c.head_dim;
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  const auto draw = [&](int64_t cells) {
+    std::vector<float> values(heads * cells * c.head_dim);
+    for (auto& x : values) x = normal(random);
+    return values;
+  };
+  std::vector<float> q = draw(p.num_q_cells()), k = draw(p.num_k_cells());
+  if (c.means == SelectionCase::kAllEqual) std::fill(q.begin(), q.end(), 0.0f);
+  if (c.means == SelectionCase::kPairs) {  // every second block repeats the one before: ties everywhere
+    for (int64_t block = 1; block < heads * num_kv; block += 2) {
+      std::copy_n(k.begin() + (block - 1) * per_block, per_block, k.begin() + block * per_block);
+    }
+  }
+  const auto stored = [&](const std::vector<float>& values) {
+    std::vector<uint8_t> bytes(values.size() * element_size(c.dtype));
+    for (size_t i = 0; i < values.size(); ++i) store_element(bytes.data(), static_cast<int64_t>(i), c.dtype, values[i]);
+    return bytes;
+  };
+  const std::vector<uint8_t> q_means = stored(q), k_means = stored(k);
+  std::vector<uint8_t> adjacency(p.num_q_blocks() * num_kv);
+  for (auto& x : adjacency) x = random() % 5 == 0;
+  p.max_kv = c.top_p > 0 || c.adjacency ? num_kv : std::min(c.min_blocks, num_kv);
+  const int64_t lists = heads * p.num_q_blocks();
+  std::vector<int32_t> index(lists * p.max_kv, -7), count(lists, -7);
+  p.q_means = q_means.data();
+  p.k_means = k_means.data();
+  p.adjacency = c.adjacency ? adjacency.data() : nullptr;
+  p.kv_block_index = index.data();
+  p.kv_block_count = count.data();
   reference::select_blocks(p);
   const std::vector<int32_t> want_index = index, want_count = count;
   for (const cpu::KernelTable* table : cpu::kernel_tables()) {
@@ -189,27 +208,40 @@ TEST_P(CpuSelection, MatchesReference) {
   }
 }
 
+using Selection = SelectionCase;
+
 INSTANTIATE_TEST_SUITE_P(
     Cases, CpuSelection,
     testing::Values(
-        SelectionCase{.name = "Floor"}, SelectionCase{.name = "One", .num_kv = 1, .min_blocks = 1},
-        SelectionCase{.name = "FloorBeyondAll", .min_blocks = 99},
-        SelectionCase{.name = "Mass", .min_blocks = 1, .top_p = 0.5f},
-        SelectionCase{.name = "MassBelowFloor", .min_blocks = 20, .top_p = 0.1f},
-        SelectionCase{.name = "WholeMass", .min_blocks = 1, .top_p = 1.0f},
-        SelectionCase{.name = "Adjacency", .adjacency = true},
-        SelectionCase{.name = "AdjacencyAndMass", .min_blocks = 2, .top_p = 0.7f, .adjacency = true},
-        SelectionCase{.name = "AllEqual", .pools = SelectionCase::kAllEqual},
-        SelectionCase{.name = "AllEqualHalfTheMass",
-                      .num_kv = 32,
-                      .min_blocks = 1,
-                      .top_p = 0.5f,
-                      .pools = SelectionCase::kAllEqual},
-        SelectionCase{.name = "Pairs", .num_kv = 36, .pools = SelectionCase::kPairs},
-        SelectionCase{
-            .name = "PairsByMass", .num_kv = 36, .min_blocks = 1, .top_p = 0.6f, .pools = SelectionCase::kPairs},
-        SelectionCase{
-            .name = "ManyBlocks", .num_q = 3, .num_kv = 1200, .head_dim = 128, .min_blocks = 100, .top_p = 0.3f}),
+        Selection{.name = "Floor"}, Selection{.name = "One", .num_video = 64, .min_blocks = 1},
+        Selection{.name = "FloorBeyondAll", .min_blocks = 99},
+        Selection{.name = "Mass", .min_blocks = 1, .top_p = 0.5f},
+        Selection{.name = "MassBelowFloor", .min_blocks = 20, .top_p = 0.1f},
+        Selection{.name = "WholeMass", .min_blocks = 1, .top_p = 1.0f},
+        Selection{.name = "Adjacency", .adjacency = true},
+        Selection{.name = "AdjacencyAndMass", .min_blocks = 2, .top_p = 0.7f, .adjacency = true},
+        Selection{.name = "AllEqual", .means = Selection::kAllEqual},
+        Selection{.name = "AllEqualHalfTheMass",
+                  .num_video = 2048,
+                  .min_blocks = 1,
+                  .top_p = 0.5f,
+                  .means = Selection::kAllEqual},
+        Selection{.name = "Pairs", .num_video = 36 * 64, .means = Selection::kPairs},
+        Selection{.name = "PairsByMass",
+                  .num_video = 36 * 64,
+                  .min_blocks = 1,
+                  .top_p = 0.6f,
+                  .means = Selection::kPairs,
+                  .k_cells = 4},
+        Selection{.name = "ManyBlocks", .num_video = 600 * 64, .head_dim = 24, .min_blocks = 100, .top_p = 0.3f},
+        Selection{.name = "Cells8x8", .q_cells = 8, .k_cells = 8},
+        Selection{.name = "Cells8x8Ragged", .num_video = 1003, .min_blocks = 3, .q_cells = 8, .k_cells = 8},
+        Selection{.name = "Cells4x2Ragged", .num_video = 2291, .q_cells = 4, .k_cells = 2, .kv_block_size = 128},
+        Selection{.name = "Cells1x8Mass", .num_video = 777, .min_blocks = 1, .top_p = 0.6f, .k_cells = 8},
+        Selection{.name = "Cells8x1OneToken", .num_video = 129, .min_blocks = 2, .q_cells = 8},
+        Selection{
+            .name = "Cells2x4BFloat16", .head_dim = 128, .q_cells = 2, .k_cells = 4, .dtype = DataType::kBFloat16},
+        Selection{.name = "Cells8x8Float16", .head_dim = 72, .q_cells = 8, .k_cells = 8, .dtype = DataType::kFloat16}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -25,6 +25,7 @@ struct Case {
   int64_t batch = 1, heads = 2, head_dim = 64;
   int64_t context_before = 0, video = 256, context_after = 0;
   int64_t q_block_size = 128, kv_block_size = 64, tail_block_size = 0;
+  int64_t q_cell_size = 16, k_cell_size = 8;
   Lists lists = Lists::kRandom;
   bool text_bias = false;       // finite bias on every context column
   bool masked_context = false;  // -inf on every third one, whose keys and values hold NaN
@@ -55,10 +56,15 @@ inline std::vector<Case> cases() {
       {.name = "MaskedAndBiased", .context_after = 90, .text_bias = true, .masked_context = true},
       {.name = "Strided", .context_before = 9, .video = 200, .tail_block_size = 64, .strided = true},
       {.name = "QueryBlocks64", .video = 300, .q_block_size = 64, .tail_block_size = 64},
-      {.name = "KeyBlocks128", .video = 500, .kv_block_size = 128},
+      {.name = "KeyBlocks128", .video = 500, .kv_block_size = 128, .q_cell_size = 128, .k_cell_size = 128},
       {.name = "KeyBlocks128Tail32", .video = 500, .kv_block_size = 128, .tail_block_size = 32},
-      {.name = "KeyBlocks128Tail64", .video = 500, .kv_block_size = 128, .tail_block_size = 64},
-      {.name = "KeyBlocks128Tail128", .video = 500, .kv_block_size = 128, .tail_block_size = 128},
+      {.name = "KeyBlocks128Tail64",
+       .video = 500,
+       .kv_block_size = 128,
+       .tail_block_size = 64,
+       .q_cell_size = 8,
+       .k_cell_size = 64},
+      {.name = "KeyBlocks128Tail128", .video = 500, .kv_block_size = 128, .tail_block_size = 128, .q_cell_size = 32},
       {.name = "ManyTailTiles", .heads = 1, .head_dim = 16, .video = 2500, .tail_block_size = 32},
       {.name = "HeadDim8", .head_dim = 8, .context_before = 3, .tail_block_size = 64},
       {.name = "HeadDim24", .head_dim = 24, .tail_block_size = 64, .strided = true},
@@ -124,7 +130,7 @@ struct Inputs {
   Tensor q, k, v, k_carved, v_carved;
   std::vector<int32_t> token_index, kv_block_index, kv_block_count;
   std::vector<uint8_t> k_tail, v_tail, residual;
-  std::vector<float> context_bias, residual_scale, q_pool, k_pool;
+  std::vector<float> context_bias, residual_scale;
   int64_t max_kv = 0;
 
   Inputs(const Case& which, DataType dtype) : c(which), type(dtype) {
@@ -152,8 +158,8 @@ struct Inputs {
             .context_bias = context_bias.empty() ? nullptr : context_bias.data(),
             .k_carved = nullptr,
             .v_carved = nullptr,
-            .q_pool = nullptr,
-            .k_pool = nullptr,
+            .q_means = nullptr,
+            .k_means = nullptr,
             .k_tail = nullptr,
             .v_tail = nullptr,
             .batch = c.batch,
@@ -161,8 +167,8 @@ struct Inputs {
             .head_dim = c.head_dim,
             .num_context = c.context(),
             .num_video = c.video,
-            .q_block_size = c.q_block_size,
-            .kv_block_size = c.kv_block_size,
+            .q_cell_size = c.q_cell_size,
+            .k_cell_size = c.k_cell_size,
             .tail_block_size = c.tail_block_size};
   }
 
@@ -239,8 +245,6 @@ struct Inputs {
     const int64_t rows = context_rows() + c.video, heads = c.batch * c.heads;
     std::vector<uint8_t> flat[2];
     for (auto& x : flat) x.resize(heads * rows * c.head_dim * element_size(type));
-    q_pool.resize(heads * ceil_div(c.video, c.q_block_size) * c.head_dim);
-    k_pool.resize(heads * ceil_div(c.video, c.kv_block_size) * c.head_dim);
     if (c.tail_block_size) {
       for (auto* x : {&k_tail, &v_tail}) {
         x->resize(heads * ceil_div(c.video, c.tail_block_size) * c.head_dim * element_size(type));
@@ -249,8 +253,6 @@ struct Inputs {
     PrepareBlocksParams p = prepare_params();
     p.k_carved = flat[0].data();
     p.v_carved = flat[1].data();
-    p.q_pool = q_pool.data();
-    p.k_pool = k_pool.data();
     p.k_tail = c.tail_block_size ? k_tail.data() : nullptr;
     p.v_tail = c.tail_block_size ? v_tail.data() : nullptr;
     reference::prepare_blocks(p);

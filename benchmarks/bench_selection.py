@@ -1,0 +1,84 @@
+"""Open loop of selection: error of the carved call by score cells, on the demo model's own activations.
+
+`python -m benchmarks.bench_selection`: q, k, v of all layers in the middle of a dense run are the heads of one call
+(bench_matched_error.heads); figures are relative L2 errors against dense fp64 over all heads, on evenly spread query
+rows. Lists come from the shipped operators; the oracle's from the exact attention of every query to every key. The last
+columns say what rounding the means to bf16 does to the 8 × 8 lists: the share of listed blocks that differ from those
+of fp32 means, and the error with those.
+"""
+
+import argparse
+
+import torch
+
+from benchmarks import common
+from benchmarks.bench_matched_error import ROWS, heads
+from benchmarks.demo_model import SIZES, DemoModel
+from jenga import CarvedAttention, JengaConfig, TokenGrid
+from jenga.carving import ops, reference
+from jenga.carving.residuals import BlockLists
+
+CELLS = ((1, 1), (2, 2), (4, 1), (1, 4), (4, 4), (8, 4), (8, 8))
+SHARES = (0.05, 0.1, 0.2)
+Q_BLOCK, KV_BLOCK = 128, 64
+
+
+class Activations:
+    """One call's q, k, v [1, H, N, D], and dense attention in fp64 of ROWS of its rows."""
+
+    def __init__(self, grid: TokenGrid, q, k, v):
+        self.grid, self.qkv = grid, (q, k, v)
+        self._rows = torch.linspace(0, grid.num_tokens - 1, ROWS, device=q.device).round().long()
+        heads = [common.dense_fp64(*(x[:, h : h + 1] for x in self.qkv), self._rows) for h in range(q.shape[1])]
+        self._exact = torch.cat(heads, 1)
+        order = ops.curve_order(grid.t, grid.h, grid.w).to(q.device)
+        self._carved = tuple(reference.reorder_tokens(x, order).float() for x in (q, k))
+
+    def error(self, share: float, cells=(1, 1), lists: BlockLists | None = None) -> tuple[float, BlockLists]:
+        """Relative L2 error of the carved call, and its lists: `lists` where given, else selected with `cells`."""
+        result = CarvedAttention(JengaConfig(density=share, score_cells=cells))(*self.qkv, self.grid, lists=lists)
+        return common.relative_error(result.out[:, :, self._rows], self._exact), result.lists
+
+    def exact_lists(self, cell_sizes: tuple[int, int], share: float) -> BlockLists:
+        """Lists from fp32 means of cells of so many tokens; (1, 1): from the attention of every query to every key."""
+        means = (reference.block_means(x, size) for x, size in zip(self._carved, cell_sizes, strict=True))
+        num_video, scale = self.grid.num_tokens, self._carved[0].shape[-1] ** -0.5
+        cells = (Q_BLOCK // cell_sizes[0], KV_BLOCK // cell_sizes[1])
+        number = common.kept_blocks(share, -(-num_video // KV_BLOCK))
+        return BlockLists(
+            *reference.select_blocks(*means, None, num_video, Q_BLOCK, KV_BLOCK, *cells, number, 0.0, scale)
+        )
+
+
+def difference(one: BlockLists, other: BlockLists, num_blocks: int) -> float:
+    """The share of listed blocks of `one` that are not in `other`."""
+    masks = [torch.zeros(*x.index.shape[:3], num_blocks, device=x.index.device) for x in (one, other)]
+    for mask, lists in zip(masks, (one, other), strict=True):
+        mask.scatter_(-1, lists.index.long(), 1.0)
+    return float((masks[0] * (1 - masks[1])).sum() / masks[0].sum())
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--grid", type=int, nargs=3, action="append", metavar=("T", "H", "W"), help="may repeat")
+    arguments = parser.parse_args()
+    model = DemoModel("full", arguments.device)
+    cells_named = (f"{a} × {b}" for a, b in CELLS)
+    common.print_head("grid", "kept", *cells_named, "oracle", "lists changed by bf16 means", "error with fp32 means")
+    for sides in arguments.grid or (SIZES["full"],):
+        model.grid = TokenGrid(*sides)
+        call = Activations(model.grid, *heads(model))
+        for share in SHARES:
+            figures = [call.error(share, cells) for cells in CELLS]
+            oracle, _ = call.error(share, lists=call.exact_lists((1, 1), share))
+            fp32_lists = call.exact_lists((16, 8), share)
+            changed = difference(figures[-1][1], fp32_lists, -(-model.grid.num_tokens // KV_BLOCK))
+            row = [f"{error:.3f}" for error, _ in figures] + [f"{oracle:.3f}", f"{changed:.2%}"]
+            row.append(f"{call.error(share, lists=fp32_lists)[0]:.3f}")
+            common.print_row(" × ".join(map(str, sides)), f"{share:.0%}", *row)
+
+
+if __name__ == "__main__":
+    main()

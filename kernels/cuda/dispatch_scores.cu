@@ -1,0 +1,82 @@
+// The scoring kernels of select_blocks: what they get, and the choice among them by device and head dim.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <string_view>
+
+#include "kernels/cuda/common/score_cells.h"
+#include "kernels/cuda/sm80/score_cells.h"
+#include "kernels/cuda/sm90/score_cells.h"
+
+namespace jenga::cuda {
+namespace {
+
+// JENGA_FORCE_SM leaves one architecture; unset or empty leaves all.
+bool allowed(std::string_view sm) {
+  const char* const forced = std::getenv("JENGA_FORCE_SM");
+  return !forced || !*forced || sm == forced;
+}
+
+int32_t whole_log2(int64_t power_of_two) {
+  int32_t bits = 0;
+  while (int64_t{1} << bits < power_of_two) ++bits;
+  return bits;
+}
+
+float log2_share(int64_t part, int64_t whole) {
+  return std::log2(static_cast<float>(part) / static_cast<float>(whole));
+}
+
+// Of the second pass.
+ScoreArguments score_arguments(const SelectBlocksParams& p, const ScoreWorkspace& workspace) {
+  ScoreArguments args{};
+  args.q_means = p.q_means;
+  args.k_means = p.k_means;
+  args.shifts = workspace.shifts;
+  args.masses = workspace.masses;
+  args.head_dim = static_cast<int32_t>(p.head_dim);
+  args.num_q_cells = static_cast<int32_t>(p.num_q_cells());
+  args.num_k_cells = static_cast<int32_t>(p.num_k_cells());
+  args.num_q_blocks = static_cast<int32_t>(p.num_q_blocks());
+  args.num_kv_blocks = static_cast<int32_t>(p.num_kv_blocks());
+  args.q_cells = static_cast<int32_t>(p.q_cells);
+  args.k_cells = static_cast<int32_t>(p.k_cells);
+  args.q_cell_bits = whole_log2(p.q_cells);
+  args.k_cell_bits = whole_log2(p.k_cells);
+  args.scale = p.softmax_scale * 1.44269504088896340736f;
+  args.last_k_logit = log2_share(p.last_k_cell(), p.k_cell_size()) / args.scale;
+  args.last_q_weight = log2_share(p.last_q_cell(), p.q_cell_size());
+  return args;
+}
+
+template <class T>
+cudaError_t launch_scores(const SelectBlocksParams& p, const ScoreWorkspace& workspace, int major,
+                          cudaStream_t stream) {
+  const ScoreArguments cells = score_arguments(p, workspace);
+  ScoreArguments coarse = cells;
+  coarse.k_means = workspace.coarse_means;
+  coarse.num_k_cells = static_cast<int32_t>(p.num_coarse());
+  coarse.last_k_logit = log2_share(p.last_coarse(), p.coarse_size()) / coarse.scale;
+  const int64_t heads = p.batch * p.heads;
+  if (allowed("90") && sm90::runs_scores(major, p.head_dim))
+    return sm90::launch_scores<T>(coarse, cells, heads, stream);
+  if (allowed("80") && sm80::runs_scores(major, p.head_dim))
+    return sm80::launch_scores<T>(coarse, cells, heads, stream);
+  return cudaErrorNotSupported;
+}
+
+}  // namespace
+
+cudaError_t score_cells(const SelectBlocksParams& params, const ScoreWorkspace& workspace, cudaStream_t stream) {
+  if (params.head_dim % 8 != 0 || params.head_dim > kMaxHeadDim) return cudaErrorNotSupported;
+  int device = 0, major = 0;
+  if (cudaError_t error = cudaGetDevice(&device)) return error;
+  if (cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) return error;
+  if (params.dtype == DataType::kBFloat16) return launch_scores<__nv_bfloat16>(params, workspace, major, stream);
+  if (params.dtype == DataType::kFloat16) return launch_scores<__half>(params, workspace, major, stream);
+  return cudaErrorNotSupported;
+}
+
+}  // namespace jenga::cuda
