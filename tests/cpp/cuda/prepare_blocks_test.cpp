@@ -146,7 +146,7 @@ TEST(PrepareBlocksSupport, RefusesRowsOffSixteenBytes) {
   params.q_strides = params.k_strides = params.v_strides = {8, 8, 8};
   params.batch = params.heads = params.num_video = 1;
   params.head_dim = 8;
-  params.q_block_size = params.kv_block_size = 128;
+  params.q_cell_size = params.k_cell_size = 128;
   PrepareBlocksParams off = params;
   off.k = memory + 1;
   EXPECT_EQ(cuda::prepare_blocks(off, nullptr), cudaErrorMisalignedAddress);
