@@ -2,51 +2,21 @@
 
 import dataclasses
 
-from comfy.patcher_extension import WrappersMP
 from comfy_api.v0_0_2 import io
 
 import jenga
 from jenga.carving.config import RESIDUAL_BITS
-from jenga.runtime.anchors import relative_cost
-from jenga.runtime.qualities import QUALITIES
+from jenga.runtime import quality_words
+from jenga.runtime.qualities import ANCHORED_QUALITIES, QUALITIES
 from jenga.runtime.settings import CarvingSettings, parse_blocks
 
-from .host import runs, status, widgets
-from .host.families import CARVED, family_of, model_name, words
-from .host.override import CARVED_KEY, AttentionPatch
-from .host.private import OVERRIDE
-from .host.unpatch import without_carving
+from .host import inputs, runs, status, widgets
+from .host.families import words
+from .host.patching import carving_of, patch_model
 
 CUSTOM = "custom"
 NO_ANCHORS = "off"
 DISTANCES = {NO_ANCHORS: None, "first step": 0, **{str(distance): distance for distance in (2, 3, 4, 6, 8, 12, 16)}}
-
-ANCHORED = tuple(name for name, quality in QUALITIES.items() if quality.anchors)
-
-
-def quality_help() -> str:
-    """The tooltip of `quality`: what each choice computes and needs."""
-    lines = ["Attention work in a run of 30 steps, against dense."]
-    for name, quality in QUALITIES.items():
-        tail = 1 / 64
-        if not quality.anchors:
-            lines.append(
-                f"{name}: {quality.density + tail:.0%}. Keeps {quality.density:.0%} of the blocks; no anchors."
-            )
-            continue
-        long, few = quality.anchors
-        work = relative_cost(30, 40, long.distance, long.density + tail)
-        lines.append(
-            f"{name}: {work:.0%}. Keeps {long.density:.0%}, and each layer is dense on every {long.distance}th step, "
-            f"in turns; below {long.min_steps} steps at one size on the first alone, keeping {few.density:.0%}; below "
-            f"{few.min_steps} on none, keeping {quality.density:.0%}."
-        )
-    lines.append("custom: density and anchor_distance below.")
-    lines.append(
-        "Anchors need memory in proportion to tokens and width: 0.18 GB per layer and conditioning for a 720p "
-        "HunyuanVideo clip. With anchors a sampler preset's kept shares do not count."
-    )
-    return "\n".join(lines)
 
 
 class JengaAttention(io.ComfyNode):
@@ -114,12 +84,7 @@ class JengaAttention(io.ComfyNode):
                     advanced=True,
                     tooltip="The order in which tokens form blocks. gilbert3d makes the most compact blocks.",
                 ),
-                io.String.Input(
-                    "dense_blocks",
-                    default="",
-                    advanced=True,
-                    tooltip="Transformer blocks that stay dense, like 0, 1, 38-39.",
-                ),
+                inputs.dense_blocks(),
                 io.Float.Input(
                     "start_percent",
                     default=0.0,
@@ -138,27 +103,9 @@ class JengaAttention(io.ComfyNode):
                     advanced=True,
                     tooltip="Carves up to this part of the noise schedule.",
                 ),
-                io.Int.Input(
-                    "min_tokens",
-                    default=4096,
-                    min=0,
-                    max=1 << 30,
-                    advanced=True,
-                    tooltip="Clips with fewer video tokens stay dense: there is nothing to gain.",
-                ),
-                io.Combo.Input(
-                    "backend",
-                    options=["auto", "native", "flex", "reference"],
-                    default="auto",
-                    advanced=True,
-                    tooltip="auto takes the fastest that can run here. What ran, and why, is on the node.",
-                ),
-                io.Boolean.Input(
-                    "strict",
-                    default=False,
-                    advanced=True,
-                    tooltip="A fallback becomes an error instead of a line on the node.",
-                ),
+                inputs.min_tokens("Clips with fewer video tokens stay dense: there is nothing to gain."),
+                inputs.backend(),
+                inputs.strict(),
                 io.Boolean.Input(
                     "enabled",
                     default=True,
@@ -170,7 +117,7 @@ class JengaAttention(io.ComfyNode):
                     options=[*QUALITIES, CUSTOM],
                     default="balanced",
                     optional=True,
-                    tooltip=quality_help(),
+                    tooltip=quality_words.tooltip(CUSTOM),
                 ),
                 io.Combo.Input(
                     "anchor_distance",
@@ -188,7 +135,7 @@ class JengaAttention(io.ComfyNode):
                     default="4",
                     optional=True,
                     advanced=True,
-                    extra_dict=widgets.counts_with(quality=[*ANCHORED, CUSTOM]),
+                    extra_dict=widgets.counts_with(quality=[*ANCHORED_QUALITIES, CUSTOM]),
                     tooltip="How exactly anchors keep what carving missed. 8 and 16 take two and four times the memory "
                     "of 4.",
                 ),
@@ -200,7 +147,7 @@ class JengaAttention(io.ComfyNode):
                     step=0.5,
                     optional=True,
                     advanced=True,
-                    extra_dict=widgets.counts_with(quality=[*ANCHORED, CUSTOM]),
+                    extra_dict=widgets.counts_with(quality=[*ANCHORED_QUALITIES, CUSTOM]),
                     tooltip="GB that anchors may take on the GPU (on a CPU: of its memory). 0: 25 % of what is free. "
                     "Beyond that they lie in host memory; layers for which there is no room carve without anchors, "
                     "and the node says so.",
@@ -245,6 +192,8 @@ class JengaAttention(io.ComfyNode):
             residual_bits=residual_bits,
             anchor_memory=anchor_memory,
         )
+        if carving_of(model):
+            remarks.append("carves in the place of the Jenga node before this one")
         if quality != CUSTOM:
             density, anchors = QUALITIES[quality].density, QUALITIES[quality].anchors
         else:
@@ -274,29 +223,3 @@ class JengaAttention(io.ComfyNode):
             runs.report_slot(patched).notes += remarks
             status.say(cls.hidden.unique_id, "; ".join(remarks))
         return io.NodeOutput(patched)
-
-
-def patch_model(model, settings: CarvingSettings, node_id: str | None):
-    """A clone of a MODEL whose attention is carved; for a model outside the table a clone that only says so.
-
-    A Jenga patch that is there already is replaced. Raises RuntimeError for an unknown model with config.strict.
-    """
-    patched = without_carving(model)
-    slot = runs.ReportSlot()
-    patched.set_attachments(runs.ATTACHMENT, slot)
-    options = patched.model_options["transformer_options"]
-
-    family = family_of(model)
-    if family is None:
-        reason = f"{model_name(model)} runs dense: Jenga Attention knows {', '.join(CARVED)}"
-        if settings.config.strict:
-            raise RuntimeError(f"Jenga Attention: model must be one that it knows, got {reason}")
-        slot.notes.append(reason)
-        status.warn(node_id, reason)
-    else:
-        patch = AttentionPatch(settings, options.get(OVERRIDE))
-        options[OVERRIDE] = patch.override
-        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CARVED_KEY, patch.apply_model)
-    wrapper = runs.outer_sample(slot, lambda report: status.say(node_id, report.line()))
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, CARVED_KEY, wrapper)
-    return patched

@@ -4,17 +4,14 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.v0_0_2 import io
 
 import jenga
-from jenga.runtime.qualities import QUALITIES
+from jenga.runtime.qualities import ANCHORED_QUALITIES, QUALITIES
 from jenga.runtime.settings import CarvingSettings, parse_blocks
-from jenga.sampling import preset_words
-from jenga.sampling.presets import DEFAULT, PRESETS
 
-from .attention import ANCHORED, patch_model
-from .host import runs, status, widgets
+from .host import inputs, runs, status, widgets
 from .host.families import has_stages, words
-from .host.override import CARVED_KEY
+from .host.patching import carving_of, patch_model
 from .host.stages import StageSettings, outer_sample
-from .host.step_reuse import CHOICES, FROM_PRESET, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+from .host.step_reuse import FROM_PRESET
 
 OWN_CARVING = "jenga_dial"  # attachment of a MODEL: the carving that a Jenga node itself put on it
 
@@ -34,59 +31,16 @@ class Jenga(io.ComfyNode):
             search_aliases=["jenga preset", "faster video", "sparse attention", "progressive resolution", "step cache"],
             inputs=[
                 io.Model.Input("model"),
-                io.Combo.Input(
-                    "preset",
-                    options=[*PRESETS, "off"],
-                    default=DEFAULT,
-                    tooltip=preset_words.tooltip("off: the model as it came."),
-                ),
-                io.Combo.Input(
-                    "step_reuse",
-                    options=list(CHOICES),
-                    default=FROM_PRESET,
-                    advanced=True,
-                    tooltip=TOOLTIP,
-                ),
-                io.Float.Input(
-                    "reuse_threshold",
-                    default=THRESHOLD,
-                    min=0.0,
-                    max=1.0,
-                    step=0.005,
-                    advanced=True,
-                    extra_dict=widgets.shown_with(step_reuse=["adaptive"]),
-                    tooltip=THRESHOLD_TOOLTIP,
-                ),
-                io.String.Input(
-                    "dense_blocks",
-                    default="",
-                    advanced=True,
-                    tooltip="Transformer blocks that stay dense, like 0, 1, 38-39.",
-                ),
-                io.Int.Input(
-                    "min_tokens",
-                    default=4096,
-                    min=0,
-                    max=1 << 30,
-                    advanced=True,
-                    tooltip="A stage with fewer video tokens than this is not carved: there is nothing to gain.",
-                ),
-                io.Combo.Input(
-                    "backend",
-                    options=["auto", "native", "flex", "reference"],
-                    default="auto",
-                    advanced=True,
-                    tooltip="auto takes the fastest that can run here. What ran, and why, is on the node.",
-                ),
-                io.Boolean.Input(
-                    "strict",
-                    default=False,
-                    advanced=True,
-                    tooltip="A fallback to dense attention becomes an error instead of a line on the node.",
-                ),
+                inputs.preset("off", "the model as it came."),
+                inputs.step_reuse(advanced=True),
+                inputs.reuse_threshold(optional=False),
+                inputs.dense_blocks(),
+                inputs.min_tokens("A stage with fewer video tokens than this is not carved: there is nothing to gain."),
+                inputs.backend(),
+                inputs.strict(),
                 io.Combo.Input(
                     "quality",
-                    options=[FROM_PRESET, *ANCHORED],
+                    options=[FROM_PRESET, *ANCHORED_QUALITIES],
                     default=FROM_PRESET,
                     optional=True,
                     tooltip="How attention is carved. from preset: at its kept shares. The others are those of Jenga "
@@ -134,11 +88,6 @@ class Jenga(io.ComfyNode):
         if remarks:
             status.say(node_id, "; ".join(remarks))
         return io.NodeOutput(patched)
-
-
-def carving_of(model) -> list:
-    """The wrappers of the Jenga patch that carves a MODEL's attention; none where it is not carved."""
-    return model.get_wrappers(WrappersMP.APPLY_MODEL, CARVED_KEY)
 
 
 def is_carved_by_another(model) -> bool:

@@ -8,14 +8,13 @@ from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from comfy_api.v0_0_2 import io
 
-from jenga.sampling import preset_words
-from jenga.sampling.presets import DEFAULT, PRESETS, ROWS, StageRule
+from jenga.sampling.presets import ROWS, StageRule
 from jenga.sampling.resolution import RESIZE_MODES
 
-from .host import runs, widgets
+from .host import inputs, runs, widgets
 from .host.latents import fix_empty_latent
 from .host.stages import StageSettings, outer_sample
-from .host.step_reuse import CHOICES, FROM_PRESET, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+from .host.step_reuse import THRESHOLD
 
 CUSTOM = "custom"
 SMALLER = tuple(row.name for row in ROWS if any(rule.scale < 1 for rule in row.stages))  # presets with small stages
@@ -39,18 +38,8 @@ class JengaProgressiveSampler(io.ComfyNode):
                 io.Sampler.Input("sampler"),
                 io.Sigmas.Input("sigmas"),
                 io.Latent.Input("latent_image"),
-                io.Combo.Input(
-                    "preset",
-                    options=[*PRESETS, CUSTOM],
-                    default=DEFAULT,
-                    tooltip=preset_words.tooltip("custom: the fields below."),
-                ),
-                io.Combo.Input(
-                    "step_reuse",
-                    options=list(CHOICES),
-                    default=FROM_PRESET,
-                    tooltip=TOOLTIP,
-                ),
+                inputs.preset(CUSTOM, "the fields below."),
+                inputs.step_reuse(advanced=False),
                 io.String.Input(
                     "scales",
                     default="0.75, 1.0",
@@ -89,17 +78,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                     tooltip="dct: all stages share the low frequencies of one noise, so that the clip resembles the "
                     "full-size run of the same seed. independent: fresh noise for every stage.",
                 ),
-                io.Float.Input(
-                    "reuse_threshold",
-                    default=THRESHOLD,
-                    min=0.0,
-                    max=1.0,
-                    step=0.005,
-                    optional=True,
-                    advanced=True,
-                    extra_dict=widgets.shown_with(step_reuse=["adaptive"]),
-                    tooltip=THRESHOLD_TOOLTIP,
-                ),
+                inputs.reuse_threshold(optional=True),
             ],
             outputs=[io.Latent.Output(display_name="output"), io.Latent.Output(display_name="denoised_output")],
             hidden=[io.Hidden.unique_id],

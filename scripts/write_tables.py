@@ -1,6 +1,6 @@
 """Write the tables that are made from rows in the code: `python -m scripts.write_tables`.
 
-Due after a preset or a family has changed.
+Due after a preset, a quality or a family has changed.
 
 A document says where a table stands by two comments, `<!-- table: NAME -->` and `<!-- end -->`; what is between them is
 replaced. With --check nothing is written: documents that are not current are named, and the exit status is 1.
@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "python"))  # the words of this checkout, not those of an installed wheel
 
+from jenga.runtime import quality_words  # noqa: E402
 from jenga.sampling import preset_words  # noqa: E402
 
 FAMILIES = ROOT / "nodes" / "host" / "families"
@@ -33,7 +34,7 @@ def families_table() -> str:
     return importlib.import_module(f"{name}.words").table()
 
 
-TABLES = {"presets": preset_words.table, "families": families_table}
+TABLES = {"presets": preset_words.table, "qualities": quality_words.table, "families": families_table}
 DOCUMENTS = ("README.md", "web/docs/*.md", "docs/*.md")
 REGION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

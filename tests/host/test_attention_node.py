@@ -98,6 +98,7 @@ def test_the_last_of_several_jenga_nodes_counts(host):
         assert torch.equal(samples(outputs), alone)
         assert report(outputs)["backends"].keys() & {"dense"} == set()
         assert sum(report(outputs)["backends"].values()) == 6  # 2 layers, 3 steps: carved once
+        assert "carves in the place of the Jenga node before this one" in report(outputs)["notes"]
 
 
 def test_unknown_model_runs_dense_and_says_so(host):

@@ -103,6 +103,7 @@ def test_the_last_of_two_dials_counts(host):
 
 
 KEPT = "carved as the Jenga Attention node before this one says"
+REPLACED = "carves in the place of the Jenga node before this one"
 
 
 def said(host, node_id: str, words: str) -> bool:
@@ -117,6 +118,7 @@ def test_jenga_attention_beside_it_carves_and_the_stages_stay(host, order):
     assert report(outputs)["dense_by_choice"] == {"dense_blocks": 6}
     assert (KEPT in report(outputs)["notes"]) == (order == "before")
     assert said(host, "p1", KEPT) == (order == "before")
+    assert said(host, "p1", REPLACED) == (order == "behind")
     assert torch.equal(samples(outputs), samples(run(host, *patches, steps=6)))
 
 

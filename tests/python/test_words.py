@@ -1,4 +1,4 @@
-"""The words of presets and families say what the rows hold, and the documents have them."""
+"""The words of presets, qualities and families say what the rows hold, and the documents have them."""
 
 import dataclasses
 import subprocess
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jenga.runtime import quality_words
+from jenga.runtime.qualities import QUALITIES
 from jenga.sampling import preset_words
 from jenga.sampling.presets import ROWS, STAGES
 
@@ -46,6 +48,16 @@ def test_sizes_and_reuse_are_told():
 def test_the_table_has_a_row_for_each_preset():
     rows = preset_words.table().splitlines()[2:]
     assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [row.name for row in ROWS]
+
+
+def test_a_quality_tells_its_share_and_its_anchors():
+    lines = {line.split(":")[0]: line for line in quality_words.tooltip("custom").splitlines()}
+    assert set(QUALITIES) < set(lines)
+    assert "Keeps 10 % of the blocks; no anchors" in lines["fast"]
+    assert "Keeps 5 %, and each layer is dense on every 8th step" in lines["balanced"]
+    assert [row.split(" | ")[0] for row in quality_words.table().splitlines()[2:]] == [
+        f"| {name}" for name in QUALITIES
+    ]
 
 
 def test_the_table_has_a_row_for_each_family(write_tables):

@@ -25,6 +25,7 @@ QUALITIES = {
         0.4, (AnchorConfig(4, density=0.1, min_steps=8), AnchorConfig(0, density=0.2, min_steps=4))
     ),
 }
+ANCHORED_QUALITIES = tuple(name for name, quality in QUALITIES.items() if quality.anchors)
 
 
 def anchors_for(anchors: tuple[AnchorConfig, ...], steps: float) -> AnchorConfig | None:

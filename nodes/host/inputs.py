@@ -1,0 +1,64 @@
+"""Inputs that several nodes have."""
+
+from comfy_api.v0_0_2 import io
+
+from jenga.sampling import preset_words
+from jenga.sampling.presets import DEFAULT, PRESETS
+
+from .step_reuse import CHOICES, FROM_PRESET, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+from .widgets import shown_with
+
+
+def preset(last: str, words: str) -> io.Combo.Input:
+    """The presets and a last choice of the node's own, with the words for that."""
+    tooltip = preset_words.tooltip(f"{last}: {words}")
+    return io.Combo.Input("preset", options=[*PRESETS, last], default=DEFAULT, tooltip=tooltip)
+
+
+def step_reuse(advanced: bool) -> io.Combo.Input:
+    return io.Combo.Input(
+        "step_reuse", options=list(CHOICES), default=FROM_PRESET, advanced=advanced or None, tooltip=TOOLTIP
+    )
+
+
+def reuse_threshold(optional: bool) -> io.Float.Input:
+    return io.Float.Input(
+        "reuse_threshold",
+        default=THRESHOLD,
+        min=0.0,
+        max=1.0,
+        step=0.005,
+        optional=optional,
+        advanced=True,
+        extra_dict=shown_with(step_reuse=["adaptive"]),
+        tooltip=THRESHOLD_TOOLTIP,
+    )
+
+
+def dense_blocks() -> io.String.Input:
+    return io.String.Input(
+        "dense_blocks", default="", advanced=True, tooltip="Transformer blocks that stay dense, like 0, 1, 38-39."
+    )
+
+
+def min_tokens(tooltip: str) -> io.Int.Input:
+    return io.Int.Input("min_tokens", default=4096, min=0, max=1 << 30, advanced=True, tooltip=tooltip)
+
+
+def backend() -> io.Combo.Input:
+    return io.Combo.Input(
+        "backend",
+        options=["auto", "native", "flex", "reference"],
+        default="auto",
+        advanced=True,
+        tooltip="auto takes the fastest that can run here. What ran, and why, is on the node.",
+    )
+
+
+def strict() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "strict",
+        default=False,
+        advanced=True,
+        tooltip="A fallback becomes an error instead of a line on the node.",
+    )

@@ -1,0 +1,42 @@
+"""Putting Jenga Attention on a MODEL, and asking whether it is there. unpatch.py is the way back."""
+
+from comfy.patcher_extension import WrappersMP
+
+from jenga.runtime.settings import CarvingSettings
+
+from . import runs, status
+from .families import CARVED, family_of, model_name
+from .override import CARVED_KEY, AttentionPatch
+from .private import OVERRIDE
+from .unpatch import without_carving
+
+
+def carving_of(model) -> list:
+    """The wrappers of the Jenga patch that carves a MODEL's attention; none where it is not carved."""
+    return model.get_wrappers(WrappersMP.APPLY_MODEL, CARVED_KEY)
+
+
+def patch_model(model, settings: CarvingSettings, node_id: str | None):
+    """A clone of a MODEL whose attention is carved; for a model outside the table a clone that only says so.
+
+    A Jenga patch that is there already is replaced. Raises RuntimeError for an unknown model with config.strict.
+    """
+    patched = without_carving(model)
+    slot = runs.ReportSlot()
+    patched.set_attachments(runs.ATTACHMENT, slot)
+    options = patched.model_options["transformer_options"]
+
+    family = family_of(model)
+    if family is None:
+        reason = f"{model_name(model)} runs dense: Jenga Attention knows {', '.join(CARVED)}"
+        if settings.config.strict:
+            raise RuntimeError(f"Jenga Attention: model must be one that it knows, got {reason}")
+        slot.notes.append(reason)
+        status.warn(node_id, reason)
+    else:
+        patch = AttentionPatch(settings, options.get(OVERRIDE))
+        options[OVERRIDE] = patch.override
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CARVED_KEY, patch.apply_model)
+    wrapper = runs.outer_sample(slot, lambda report: status.say(node_id, report.line()))
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, CARVED_KEY, wrapper)
+    return patched
