@@ -1,0 +1,21 @@
+"""What all tests share: this repository is a folder, whatever its name."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class RepositoryIsNoPackage:
+    """The root's __init__.py is for ComfyUI. pytest would import it under the name of the folder, before everything
+    else, and a checkout called `jenga` or `demo` would stand in the place of the package of that name.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Dir | None:
+        return pytest.Dir.from_parent(parent, path=path) if path.resolve() == ROOT else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(RepositoryIsNoPackage())
