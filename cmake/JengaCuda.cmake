@@ -29,5 +29,5 @@ function(jenga_cuda_arch target)
     endif()
   endforeach()
   target_compile_options(${target} PRIVATE ${gencode} -O3 --expt-relaxed-constexpr --Werror=all-warnings
-    -Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-ffile-prefix-map=${PROJECT_SOURCE_DIR}/= -lineinfo -Xptxas=-v)
+    "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,'-ffile-prefix-map=${PROJECT_SOURCE_DIR}/='" -lineinfo -Xptxas=-v)
 endfunction()
