@@ -8,6 +8,7 @@ PRESET ?= turbo
 PROMPT ?=
 SEED ?= 7
 STEPS ?= 30
+FRAMES ?=
 COMFYUI ?=
 BENCH ?=
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
@@ -45,7 +46,7 @@ wheel: $(VENV)/.jenga
 	@ls -l dist/*.whl
 
 demo: setup
-	$(PY) -m demo.run --preset $(PRESET) --seed $(SEED) --steps $(STEPS) $(if $(PROMPT),--prompt "$(PROMPT)") $(if $(COMFYUI),--comfyui "$(COMFYUI)")
+	$(PY) -m demo.run --preset $(PRESET) --seed $(SEED) --steps $(STEPS) $(if $(FRAMES),--frames $(FRAMES)) $(if $(PROMPT),--prompt "$(PROMPT)") $(if $(COMFYUI),--comfyui "$(COMFYUI)")
 
 test:
 	rm -f $(VENV)/.jenga

@@ -6,7 +6,6 @@ in one process. Kept work counts 4 · D floating-point operations for every quer
 
 import argparse
 import math
-import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -37,14 +36,6 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 class Unavailable(Exception):
     """A row that cannot run here; the text says why."""
-
-
-def processor() -> str:
-    """The name of the CPU; Linux alone tells it, elsewhere its architecture."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text().splitlines() if listing.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -21,13 +21,14 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import frame_quality, sol_attn, st_lpips
-from benchmarks.common import Unavailable, processor
+from benchmarks.common import Unavailable
 from benchmarks.host import preset_runs
 from benchmarks.host.demo_host import DTYPES, SIZES, DemoHost
 from benchmarks.host.library import ROOT, pack_module
 from benchmarks.host.preset_runs import Variant
 from benchmarks.markdown import Document
 from demo.contact_sheet import PROMPTS
+from demo.machine import processor
 from jenga.runtime.qualities import QUALITIES, anchors_for
 from jenga.sampling.presets import PRESETS, preset, reuses_steps
 
@@ -403,7 +404,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, action="append", help=f"may repeat (default: {ALL_STEPS})")
     parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="how many of the contact sheet's prompts")
     parser.add_argument("--size", default="full", choices=SIZES)
-    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="of the model (default: ComfyUI's choice)")
+    parser.add_argument("--dtype", default="auto", choices=["auto", *DTYPES], help="of the model (default: the faster)")
     parser.add_argument("--only", default="", help="only rows in whose name this expression is found")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "presets.md")
     arguments = parser.parse_args()

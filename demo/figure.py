@@ -12,7 +12,7 @@ from jenga.report import compare
 def draw(summary: dict, dense: torch.Tensor, jenga: torch.Tensor) -> Figure:
     """A figure of three rows: table and kept-share map, metrics over frames, film strips of both clips.
 
-    summary: demo.run.summarise's; dense, jenga: clips [F, H, W, 3] in 0..1.
+    summary: demo.summary.summarise's; dense, jenga: clips [F, H, W, 3] in 0..1.
     """
     figure = Figure(figsize=(13, 13), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)

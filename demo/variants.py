@@ -14,7 +14,13 @@ VARIANTS = ("dense", "carving", "resolution", "jenga")
 STOCK_SAMPLER = "SamplerCustomAdvanced"
 JENGA_SAMPLER = "JengaProgressiveSampler"
 REPORT = "JengaReport"
+EMPTY_LATENT = "EmptyHunyuanLatentVideo"
 LATENT_SLOT = 0  # of both samplers
+
+
+def latent_frames(frames: int) -> int:
+    """Of the VAE's latent of so many frames: the first stands for itself, every other one for four."""
+    return (frames - 1) // 4 + 1
 
 
 def find(prompt: dict, class_type: str) -> str:
@@ -30,9 +36,15 @@ def find_all(prompt: dict, class_type: str) -> list[str]:
     return [node for node, entry in prompt.items() if entry["class_type"] == class_type]
 
 
-def configure(prompt: dict, *, text: str | None, preset: str, seed: int, steps: int, dtype: str) -> dict:
-    """A copy of the workflow's prompt with the run's settings; text None keeps the workflow's own."""
+def configure(prompt: dict, *, text: str | None, preset: str, seed: int, steps: int, frames: int, dtype: str) -> dict:
+    """A copy of the workflow's prompt with the run's settings; text None keeps the workflow's own.
+
+    A clip of fewer frames is carved as the workflow's own is: the least number of tokens follows it.
+    """
     prompt = copy.deepcopy(prompt)
+    latent, carved = (prompt[find(prompt, name)]["inputs"] for name in (EMPTY_LATENT, "JengaAttention"))
+    carved["min_tokens"] = carved["min_tokens"] * latent_frames(frames) // latent_frames(latent["length"])
+    latent["length"] = frames
     prompt[find(prompt, "RandomNoise")]["inputs"]["noise_seed"] = seed
     prompt[find(prompt, "BasicScheduler")]["inputs"]["steps"] = steps
     prompt[find(prompt, "ModelComputeDtype")]["inputs"]["dtype"] = dtype
@@ -43,32 +55,44 @@ def configure(prompt: dict, *, text: str | None, preset: str, seed: int, steps: 
     return prompt
 
 
-def variant(prompt: dict, name: str, frames_prefix: str) -> tuple[dict, str]:
-    """The prompt that makes one variant's frames and nothing else, and the id of its sampler node.
+def variant(prompt: dict, name: str) -> tuple[dict, str]:
+    """The prompt that samples one variant and nothing else, and the id of its sampler node.
 
-    frames_prefix: where SaveImage puts the decoded frames, in ComfyUI's output folder.
+    Its latent is what the node "latent" saves; all but dense have a report.
     """
     prompt, sampler = _sampling(prompt, name)
-    vae = prompt[find_all(prompt, "VAEDecode")[0]]["inputs"]["vae"]
-    prompt["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": [sampler, LATENT_SLOT], "vae": vae}}
-    prompt["frames"] = {
-        "class_type": "SaveImage",
-        "inputs": {"images": ["decode", 0], "filename_prefix": frames_prefix},
-    }
-    outputs = {"frames"}
+    outputs = {"latent"}
     if name != "dense":
         report = find(prompt, REPORT)
         prompt[report]["inputs"]["latent"] = [sampler, LATENT_SLOT]
         outputs.add(report)
-    return ancestors(prompt, outputs), sampler
+    return ancestors(_save_latent(prompt, sampler, name), outputs), sampler
+
+
+def decoding(prompt: dict, latent: str, frames_prefix: str) -> dict:
+    """The prompt whose node "decode" decodes a saved latent and whose node "frames" saves the frames.
+
+    latent: path in ComfyUI's output folder. frames_prefix: where SaveImage puts the frames there.
+    """
+    prompt = copy.deepcopy(prompt)
+    vae = prompt[find_all(prompt, "VAEDecode")[0]]["inputs"]["vae"]
+    prompt["latent"] = {"class_type": "LoadLatent", "inputs": {"latent": f"{latent} [output]"}}
+    prompt["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": ["latent", 0], "vae": vae}}
+    inputs = {"images": ["decode", 0], "filename_prefix": frames_prefix}
+    prompt["frames"] = {"class_type": "SaveImage", "inputs": inputs}
+    return ancestors(prompt, {"frames"})
 
 
 def warm_up(prompt: dict, name: str) -> tuple[dict, str]:
-    """The same sampling for a run that nobody looks at: its latent goes to a file, not through the VAE."""
+    """The same sampling for a run that nobody looks at, and without a report."""
     prompt, sampler = _sampling(prompt, name)
-    inputs = {"samples": [sampler, LATENT_SLOT], "filename_prefix": "warm_up"}
-    prompt["latent"] = {"class_type": "SaveLatent", "inputs": inputs}
-    return ancestors(prompt, {"latent"}), sampler
+    return ancestors(_save_latent(prompt, sampler, "warm_up"), {"latent"}), sampler
+
+
+def _save_latent(prompt: dict, sampler: str, folder: str) -> dict:
+    """prompt with a node "latent" that saves the sampler's latent in a folder of ComfyUI's output folder."""
+    inputs = {"samples": [sampler, LATENT_SLOT], "filename_prefix": f"{folder}/latent"}
+    return {**prompt, "latent": {"class_type": "SaveLatent", "inputs": inputs}}
 
 
 def _sampling(prompt: dict, name: str) -> tuple[dict, str]:

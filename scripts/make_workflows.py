@@ -7,8 +7,8 @@ drawn too, but the demo's, which is a picture of what its model made (scripts/sc
 import tempfile
 from pathlib import Path
 
-from demo import comfyui
-from demo.server import ROOT, Server
+from demo import comfyui, machine
+from demo.server import ROOT, WEIGHTS, Server
 from scripts import thumbnails
 from scripts.workflows import ab_report, demo_ab, few_step_lora, hunyuan_t2v, wan22_two_experts, wan_i2v, wan_t2v
 
@@ -17,9 +17,11 @@ BUILDERS = (demo_ab, wan_t2v, wan_i2v, wan22_two_experts, hunyuan_t2v, few_step_
 
 
 def main() -> None:
+    here = machine.measure(cpu=True)
+    print(here)
     with (
         tempfile.TemporaryDirectory() as base,
-        Server(comfyui.ensure(), Path(base), cpu=True, models=ROOT / "demo" / "weights") as server,
+        Server(comfyui.ensure(), Path(base), machine=here, models=WEIGHTS) as server,
     ):
         object_info = server.get("object_info")
     for module in BUILDERS:

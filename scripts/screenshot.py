@@ -11,8 +11,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from demo import comfyui
-from demo.server import ROOT, Server
+from demo import comfyui, machine
+from demo.server import ROOT, WEIGHTS, Server
 from scripts import thumbnails
 from scripts.page import Page
 
@@ -22,9 +22,11 @@ STEPS = 14  # of the workflow's 30: enough for stages and reused steps to show
 
 
 def main() -> None:
+    here = machine.measure(cpu=True)
+    print(here)
     with (
         tempfile.TemporaryDirectory() as base,
-        Server(comfyui.ensure(), Path(base), cpu=True, models=ROOT / "demo" / "weights") as server,
+        Server(comfyui.ensure(), Path(base), machine=here, models=WEIGHTS) as server,
         Page(server.address) as page,
     ):
         page.open_template("jenga", "demo_ab")

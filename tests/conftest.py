@@ -19,3 +19,13 @@ class RepositoryIsNoPackage:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RepositoryIsNoPackage())
+
+
+@pytest.fixture(scope="session")
+def here(request):
+    """What this machine computes fast, said once: what servers and benchmarks of the tests follow."""
+    from demo import machine
+
+    measured = machine.measure(cpu=True)
+    request.config.get_terminal_writer().line(f"\n{measured}")
+    return measured

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.host.library import ROOT, pack_module, run_node, start
+from demo import machine
 from demo.contact_sheet import PROMPTS
 
 WEIGHTS = ROOT / "demo" / "weights"
 SIZES = {"full": (40, 64), "half": (20, 32)}  # latent rows and columns; 13 latent frames
-DTYPES = {"auto": None, "bf16": torch.bfloat16}  # auto: ComfyUI's choice for the device
+DTYPES = {**machine.DTYPES, "default": None}  # default: ComfyUI's choice
 FRAMES, CHANNELS = 13, 16
 FULL_TOKENS = 8320
 MIN_TOKENS = 4096  # the nodes' default, for the full size
@@ -32,12 +33,14 @@ class DemoHost:
     """Model, VAE and conditioning at one latent size. `model` is the MODEL that a loader node hands out.
 
     The seed of a prompt is its number. Sampling is that of KSampler: euler, scheduler simple, CFG 1. dtype: what the
-    model computes in, one of DTYPES.
+    model computes in, one of DTYPES, or auto: the faster one on a CPU, on a GPU ComfyUI's choice.
     """
 
     def __init__(self, size: str, device: str, dtype: str = "auto"):
-        # Frames stay where they are compared. bf16 is what the VAE's weights are; fp32 takes a CPU five times as long.
-        start(device, gpu_only=device != "cpu", bf16_vae=True)
+        here = machine.measure(cpu=device == "cpu")
+        print(here)
+        vae = "bf16" if here.vae.name == "default" else here.vae.name  # on a GPU what its weights are
+        start(device, gpu_only=device != "cpu", **{f"{vae}_vae": True})  # frames stay where they are compared
         import comfy.sd
         import comfy.utils
 
@@ -49,8 +52,9 @@ class DemoHost:
         # So that the same stages are carved at every size.
         self.min_tokens = MIN_TOKENS * self.tokens // FULL_TOKENS
         self.model = comfy.sd.load_diffusion_model(str(WEIGHTS / "jenga_demo_dit.safetensors"))
-        if DTYPES[dtype] is not None:
-            self.model.set_model_compute_dtype(DTYPES[dtype])
+        chosen = DTYPES[here.model.name if dtype == "auto" else dtype]
+        if chosen is not None:
+            self.model.set_model_compute_dtype(chosen)
         path = str(WEIGHTS / "jenga_demo_vae.safetensors")
         state, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
         self.vae = comfy.sd.VAE(sd=state, metadata=metadata)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.server import ROOT, Server
+from demo.server import ROOT, WEIGHTS, Server
 from scripts.page import REMEDY, Page, chromium
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # layout.py
@@ -15,13 +15,13 @@ COMFYUI = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
 
 
 @pytest.fixture(scope="session")
-def demo_server(tmp_path_factory):
+def demo_server(here, tmp_path_factory):
     if chromium() is None:
         pytest.skip(f"no Chromium: {REMEDY}")
     if not (COMFYUI / "main.py").is_file():
         pytest.skip(f"no ComfyUI in {COMFYUI}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
     base = tmp_path_factory.mktemp("browser")
-    with Server(COMFYUI, base, cpu=True, models=ROOT / "demo" / "weights") as server:
+    with Server(COMFYUI, base, machine=here, models=WEIGHTS) as server:
         yield server
 
 

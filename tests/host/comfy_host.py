@@ -8,6 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+PACK = "jenga-main"  # this repository's folder in custom_nodes, called as GitHub calls a download
 COMFYUI = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
 
 
@@ -53,6 +54,10 @@ class Host:
         if not self._executor.success:
             raise PromptFailed(str(self._executor.status_messages[-1]))
         return self._executor.history_result["outputs"]
+
+    def wait_for(self, coroutine):
+        """The result of a coroutine of ComfyUI's, on its event loop."""
+        return self._loop.run_until_complete(coroutine)
 
     def forget(self) -> None:
         """Drop every cached node output, so that the next prompt runs whole."""

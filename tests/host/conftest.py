@@ -10,7 +10,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from comfy_host import COMFYUI, Host  # noqa: E402
+from comfy_host import COMFYUI, PACK, Host  # noqa: E402
 
 from demo.server import Server  # noqa: E402
 
@@ -29,7 +29,7 @@ def base_directory(comfyui, tmp_path_factory) -> Path:
     base = tmp_path_factory.mktemp("comfyui")
     packs = base / "custom_nodes"
     packs.mkdir()
-    (packs / "jenga").symlink_to(HERE.parent.parent, target_is_directory=True)
+    (packs / PACK).symlink_to(HERE.parent.parent, target_is_directory=True)
     (packs / "jenga_test_nodes").symlink_to(HERE / "test_nodes", target_is_directory=True)
     return base
 
@@ -46,9 +46,9 @@ def host_session(base_directory) -> Host:
 
 
 @pytest.fixture(scope="session")
-def server(host_session, base_directory, tmp_path_factory) -> Server:
+def server(here, host_session, base_directory, tmp_path_factory) -> Server:
     """ComfyUI as its own process; it shares the folders and checkpoints of the in-process host."""
-    with Server(COMFYUI, base_directory, cpu=True, models=tmp_path_factory.mktemp("no_models")) as server:
+    with Server(COMFYUI, base_directory, machine=here, models=tmp_path_factory.mktemp("no_models")) as server:
         yield server
 
 

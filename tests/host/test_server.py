@@ -1,6 +1,9 @@
 """ComfyUI as users start it: the nodes are listed, their help is served, and a prompt runs over HTTP."""
 
+from urllib.parse import quote
+
 import pytest
+from comfy_host import PACK
 
 from workflows import carved, node, staged, workflow
 
@@ -11,7 +14,7 @@ IN_VIEW = {"model", "density", "quality"}  # of Jenga Attention; everything else
 def pack_nodes(server) -> dict:
     """The /object_info entries of this pack's nodes, by id."""
     info = server.get("object_info")
-    return {name: entry for name, entry in info.items() if entry["python_module"] == "custom_nodes.jenga"}
+    return {name: entry for name, entry in info.items() if entry["python_module"] == f"custom_nodes.{PACK}"}
 
 
 def test_nodes_are_listed_with_their_widgets(pack_nodes):
@@ -27,7 +30,7 @@ def test_nodes_are_listed_with_their_widgets(pack_nodes):
 
 def test_every_node_has_a_help_page(server, pack_nodes):
     for name, entry in pack_nodes.items():
-        page = server.read(f"extensions/jenga/docs/{name}.md").decode()
+        page = server.read(f"extensions/{quote(PACK)}/docs/{name}.md").decode()
         assert page.startswith(f"# {entry['display_name']}\n"), name
 
 

@@ -3,10 +3,11 @@
 import json
 import urllib.error
 import urllib.request
+from urllib.parse import quote
 
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
-from comfy_host import ROOT
+from comfy_host import PACK, ROOT
 from PIL import Image
 
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
@@ -77,6 +78,6 @@ def test_it_has_a_note_and_jenga_nodes(name):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_the_template_browser_gets_it_with_its_thumbnail(server, name):
-    assert name in server.get("api/workflow_templates")["jenga"]
-    assert server.get(f"api/workflow_templates/jenga/{name}.json") == graph(name)
-    assert server.read(f"api/workflow_templates/jenga/{name}.jpg")[:2] == b"\xff\xd8"
+    assert name in server.get("api/workflow_templates")[PACK]
+    assert server.get(f"api/workflow_templates/{quote(PACK)}/{name}.json") == graph(name)
+    assert server.read(f"api/workflow_templates/{quote(PACK)}/{name}.jpg")[:2] == b"\xff\xd8"

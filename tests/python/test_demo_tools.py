@@ -29,10 +29,10 @@ def prompt() -> dict:
         "noise": {"class_type": "RandomNoise", "inputs": {"noise_seed": 0}},
         "sampler": {"class_type": "KSamplerSelect", "inputs": {}},
         "sigmas": {"class_type": "BasicScheduler", "inputs": {"model": ["model", 0], "steps": 20}},
-        "latent_image": {"class_type": "EmptyHunyuanLatentVideo", "inputs": {}},
+        "latent_image": {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"length": 49}},
         "model": {"class_type": "ModelComputeDtype", "inputs": {"dtype": "default"}},
         "text": {"class_type": "JengaDemoPrompt", "inputs": {"text": "old"}},
-        "carved": {"class_type": "JengaAttention", "inputs": {"model": ["model", 0]}},
+        "carved": {"class_type": "JengaAttention", "inputs": {"model": ["model", 0], "min_tokens": 4096}},
         "guide_dense": {"class_type": "CFGGuider", "inputs": {"model": ["model", 0], "positive": ["text", 0]}},
         "guide_jenga": {"class_type": "CFGGuider", "inputs": {"model": ["carved", 0], "positive": ["text", 0]}},
         "dense": {"class_type": "SamplerCustomAdvanced", "inputs": {**shared, "guider": ["guide_dense", 0]}},
@@ -48,17 +48,19 @@ def prompt() -> dict:
 
 def test_configure_sets_the_run_and_leaves_the_workflow_alone():
     original = prompt()
-    edited = variants.configure(original, text="new", preset="flash", seed=9, steps=12, dtype="bf16")
+    edited = variants.configure(original, text="new", preset="flash", seed=9, steps=12, frames=17, dtype="bf16")
     assert original == prompt()
     assert edited["noise"]["inputs"]["noise_seed"] == 9
     assert edited["sigmas"]["inputs"]["steps"] == 12
     assert edited["model"]["inputs"]["dtype"] == "bf16"
     assert edited["jenga"]["inputs"]["preset"] == "flash"
     assert edited["text"]["inputs"]["text"] == "new"
+    assert edited["latent_image"]["inputs"]["length"] == 17  # 5 latent frames of 13
+    assert edited["carved"]["inputs"]["min_tokens"] == 4096 * 5 // 13
 
 
 def test_dense_runs_nothing_of_jenga():
-    edited, sampler = variants.variant(prompt(), "dense", "x")
+    edited, sampler = variants.variant(prompt(), "dense")
     kinds = {entry["class_type"] for entry in edited.values()}
     assert sampler == "dense" and not {kind for kind in kinds if kind.startswith("Jenga")} - {"JengaDemoPrompt"}
 
@@ -72,11 +74,17 @@ def test_dense_runs_nothing_of_jenga():
     ],
 )
 def test_each_variant_adds_one_thing(name, kind, reuse):
-    edited, sampler = variants.variant(prompt(), name, "x")
+    edited, sampler = variants.variant(prompt(), name)
     assert edited[sampler]["class_type"] == kind
     assert edited[sampler]["inputs"].get("step_reuse") == reuse
     assert edited[sampler]["inputs"]["guider"] == ["guide_jenga", 0]
     assert "dense" not in edited and "report" in edited
+
+
+def test_decoding_reads_the_saved_latent_and_samples_nothing():
+    edited = variants.decoding(prompt(), "dense/latent_00001_.latent", "dense/frame")
+    assert {entry["class_type"] for entry in edited.values()} == {"LoadLatent", "VAELoader", "VAEDecode", "SaveImage"}
+    assert edited["latent"]["inputs"]["latent"] == "dense/latent_00001_.latent [output]"
 
 
 def test_two_nodes_of_a_type_are_refused():
