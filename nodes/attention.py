@@ -29,7 +29,7 @@ class JengaAttention(io.ComfyNode):
             display_name="Jenga Attention",
             category="Jenga",
             description="Every block of video tokens attends only to the blocks that matter; what is dropped stays "
-            f"represented by its means. {words.carved()}; any other model passes through dense.",
+            f"represented by its means. {words.carved()}; any other video model whose tokens are found when it runs.",
             search_aliases=["jenga", "sparse attention", "block sparse", "attention carving", "faster video"],
             inputs=[
                 io.Model.Input("model"),

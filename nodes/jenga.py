@@ -26,8 +26,8 @@ class Jenga(io.ComfyNode):
             display_name="Jenga",
             category="Jenga",
             description="Makes a video model faster in any sampler node: attention is carved, the noisy steps run on a "
-            f"smaller latent, and some steps repeat the model's last output. {words.carved()}; {words.stages_alone()} "
-            "with dense attention; any other model passes through as it came.",
+            f"smaller latent, and some steps repeat the model's last output. {words.carved()}. Any other video model "
+            "is carved where its tokens are found, at one size.",
             search_aliases=["jenga preset", "faster video", "sparse attention", "progressive resolution", "step cache"],
             inputs=[
                 io.Model.Input("model"),

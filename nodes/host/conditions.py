@@ -1,31 +1,54 @@
 """Conditions of the latent's size: those that follow the size of a stage, and those that do not. Families name them."""
 
+from collections.abc import Mapping
+from fractions import Fraction
+
 import torch
 
 from jenga.sampling.resolution import resize
 
-from .families import FIXED, RESIZED
+from .families import condition_rules
 
 
-def fixed(conds: dict[str, list[dict]], size: tuple[int, int]) -> list[str]:
-    """What in the conditions cannot follow the size of a stage. size: the latent's full height and width."""
-    every = [cond for group in conds.values() for cond in group]
-    names = [key for key in FIXED if any(cond.get(key) is not None for cond in every)]
-    names += [
-        f"{key} of another size"
-        for key in RESIZED
-        if any(x.shape[-2:] != size for cond in every for x in _tensors(cond.get(key)))
-    ]
-    return names + (["area"] if any(cond["area"][0] != "percentage" for cond in every if "area" in cond) else [])
+class Conditions:
+    """The conditions of one run of a MODEL: guider.conds, and the latent's full height and width."""
 
+    def __init__(self, patcher, conds: dict[str, list[dict]], size: tuple[int, int]):
+        self._conds, self._size = conds, size
+        self._resized: Mapping[str, str]
+        self._resized, self._fixed = condition_rules(patcher)
 
-def resize_all(conds: dict[str, list[dict]], size: tuple[int, int]) -> None:
-    """Put copies of latent height and width `size` in the place of the conditions RESIZED."""
-    for cond in (cond for group in conds.values() for cond in group):
-        for key, mode in RESIZED.items():
-            if cond.get(key) is not None:
-                resized = [resize(x, *size, mode) for x in _tensors(cond[key])]
-                cond[key] = resized[0] if isinstance(cond[key], torch.Tensor) else resized
+    def fixed(self) -> list[str]:
+        """What in them cannot follow the size of a stage."""
+        every = [cond for group in self._conds.values() for cond in group]
+        names = [key for key in self._fixed if any(cond.get(key) is not None for cond in every)]
+        names += [
+            f"{key} of another size"
+            for key in self._resized
+            if any(self._ratio(x) is None for cond in every for x in _tensors(cond.get(key)))
+        ]
+        return names + (["area"] if any(cond["area"][0] != "percentage" for cond in every if "area" in cond) else [])
+
+    def at(self, size: tuple[int, int]) -> dict[str, list[dict]]:
+        """Copies for a latent of that height and width: sampling writes what it made for one size into them."""
+        conds = {name: [cond.copy() for cond in group] for name, group in self._conds.items()}
+        if size == self._size:
+            return conds
+        for cond in (cond for group in conds.values() for cond in group):
+            for key, mode in self._resized.items():
+                if cond.get(key) is not None:
+                    resized = [self._follow(x, size, mode) for x in _tensors(cond[key])]
+                    cond[key] = resized[0] if isinstance(cond[key], torch.Tensor) else resized
+        return conds
+
+    def _ratio(self, x: torch.Tensor) -> Fraction | None:
+        """How large a condition is to the latent: 1, or so many times or an n-th of it; None for any other size."""
+        rows, columns = (Fraction(side, full) for side, full in zip(x.shape[-2:], self._size, strict=True))
+        return rows if rows == columns and 1 in (rows.numerator, rows.denominator) else None
+
+    def _follow(self, x: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
+        ratio = self._ratio(x)
+        return resize(x, *(max(1, round(side * ratio)) for side in size), mode)
 
 
 def _tensors(condition) -> list[torch.Tensor]:

@@ -1,16 +1,18 @@
 """What a model call of ComfyUI is, made once out of its named arguments: a `jenga.runtime.call.ModelCall`."""
 
 import inspect
+import math
 from dataclasses import dataclass
 
 import torch
 
 from jenga.runtime.call import ModelCall
+from jenga.runtime.find_layout import Search
 from jenga.runtime.layout import TokenLayout
 from jenga.runtime.run import Run, StageState
 
 from . import private
-from .families import family_of_module
+from .families import layout_of, patch_of
 
 STAGE_KEY = "jenga_stage"  # transformer_options: the StageState of the run, written by its owner
 CALL_KEY = "jenga_call"  # transformer_options of one model call: its ModelCall
@@ -58,19 +60,34 @@ def model_call(model, run: Run, arguments: Arguments) -> ModelCall:
     return call
 
 
+def search_of(model, call: ModelCall, arguments: Arguments) -> Search | None:
+    """What the video of a model without a layout is found by; None where the layout is known or there is no video."""
+    _, latent = video_of(arguments.values)
+    if call.layout is not None or latent.ndim != 5:
+        return None
+    patch = patch_of(private.module_of(model))
+    return Search(latent, () if patch is None else (patch,))
+
+
 def stage_of(options: dict) -> StageState | None:
     """The StageState in transformer_options; None outside a run."""
     return options.get(STAGE_KEY)
 
 
 def _layout(model, values: dict) -> TokenLayout | None:
-    module = private.module_of(model)
-    family = family_of_module(module)
-    if family is None:
-        return None
-    shapes, context = values.get("latent_shapes"), values.get("c_crossattn")
-    shape = tuple(shapes[0] if shapes else values["x"].shape)
-    return family.layout(module, shape, context.shape[1] if isinstance(context, torch.Tensor) else 0)
+    shape, _ = video_of(values)
+    return layout_of(private.module_of(model), shape, values)
+
+
+def video_of(values: dict) -> tuple[tuple[int, ...], torch.Tensor]:
+    """The shape of the video of a model call's latent, and that video, which is the first part of a packed latent."""
+    x, shapes = values["x"], values.get("latent_shapes")
+    if not shapes:
+        return tuple(x.shape), x
+    shape = tuple(shapes[0])
+    if tuple(x.shape) == shape:
+        return shape, x
+    return shape, x.flatten(1)[:, : math.prod(shape[1:])].reshape(-1, *shape[1:])
 
 
 def _parameters(model) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ from comfy.patcher_extension import WrappersMP
 
 from jenga.runtime.call import ModelCall
 from jenga.runtime.run import Run, StageState
-from jenga.runtime.session import CarvedCall, attend, fall_back, refuse
+from jenga.runtime.session import NO_ATTENTION, CarvedCall, attend, fall_back, refuse
 from jenga.runtime.settings import CarvingSettings
 
 from . import private
-from .model_call import Arguments, model_call, stage_of
+from .model_call import Arguments, model_call, search_of, stage_of, video_of
 
 CARVED_KEY = "jenga"  # transformer_options of one model call: its CarvedCall; and the key of our wrappers
 EXACT = 0.1  # relative error up to which an override counts as exact: 8-bit kernels do, sparse ones do not
@@ -55,7 +55,7 @@ class AttentionPatch:
                 )
             return executor(*args, **kwargs)
         call = model_call(model, stage.run, arguments)
-        first = stage.run.first_call((self, call.layout.grid))
+        first = stage.run.first_call((self, video_of(arguments.values)[0]))
         carved, out = self._called(executor, model, stage, call, arguments)
         if first and not carved.attended and stage.run.compiled:
             # The host compiles without guards on its options: this was code of a run without the override.
@@ -63,7 +63,8 @@ class AttentionPatch:
             stage.run.listener.note("compiled anew: the model had been compiled without Jenga")
             carved, out = self._called(executor, model, stage, call, arguments)
         if first and not carved.attended:
-            refuse(carved, self._unseen_reason(arguments.options))
+            stage.run.first_call(self)  # `check_seen` has nothing to add
+            refuse(carved, self._unseen_reason(arguments.options, carved.unseen))
         return out
 
     def check_seen(self, run: Run, options: dict) -> None:
@@ -76,7 +77,8 @@ class AttentionPatch:
         device's: they leave it, and the call is made once more.
         """
         for again in (False, True):
-            carved = CarvedCall.begin(self, self.settings, stage, call, self._outside_schedule(model, call))
+            dense_reason, search = self._outside_schedule(model, call), search_of(model, call, arguments)
+            carved = CarvedCall.begin(self, self.settings, stage, call, dense_reason, search)
             arguments.options[CARVED_KEY] = carved
             try:
                 return carved, arguments.call(executor)
@@ -90,10 +92,10 @@ class AttentionPatch:
             fall_back(stage.run, self.settings, "out of memory: anchors left the device, the model call was repeated")
             comfy.model_management.soft_empty_cache()
 
-    def _unseen_reason(self, options: dict) -> str:
+    def _unseen_reason(self, options: dict, otherwise: str = NO_ATTENTION) -> str:
         if options.get(private.OVERRIDE) is not self.override:
             return "another node's attention override sits behind Jenga and takes the calls: put Jenga behind that node"
-        return "the model made no self-attention call that Jenga can see"
+        return otherwise
 
     def _outside_schedule(self, model, call: ModelCall) -> str:
         """Why the whole call is dense, where the settings carve a part of the noise schedule; empty where they do."""
@@ -125,6 +127,8 @@ class AttentionPatch:
 
             return host() if self.previous is None else self._exact(carved.run, dense, host)
 
+        if carved.search is not None:
+            carved.find_layout(call.v, private.patches_of(options, carved.search.latent.shape))
         block = private.block_of(options)
         out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense, exact)
         return self._dense(func, q, k, v, *args, **kwargs) if out is None else call.output(out)

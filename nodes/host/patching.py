@@ -5,7 +5,7 @@ from comfy.patcher_extension import WrappersMP
 from jenga.runtime.settings import CarvingSettings
 
 from . import runs, status
-from .families import CARVED, family_of, model_name
+from .families import dense_reason, model_name
 from .override import CARVED_KEY, AttentionPatch
 from .private import OVERRIDE
 from .unpatch import without_carving
@@ -17,20 +17,20 @@ def carving_of(model) -> list:
 
 
 def patch_model(model, settings: CarvingSettings, node_id: str | None):
-    """A clone of a MODEL whose attention is carved; for a model outside the table a clone that only says so.
+    """A clone of a MODEL whose attention is carved; for one that must stay dense a clone that only says so.
 
-    A Jenga patch that is there already is replaced. Raises RuntimeError for an unknown model with config.strict.
+    A Jenga patch that is there already is replaced. Raises RuntimeError for a dense one with config.strict.
     """
     patched = without_carving(model)
     slot = runs.ReportSlot()
     patched.set_attachments(runs.ATTACHMENT, slot)
     options = patched.model_options["transformer_options"]
 
-    family = family_of(model)
-    if family is None:
-        reason = f"{model_name(model)} runs dense: Jenga Attention knows {', '.join(CARVED)}"
+    reason = dense_reason(model)
+    if reason:
+        reason = f"{model_name(model)} runs dense: {reason}"
         if settings.config.strict:
-            raise RuntimeError(f"Jenga Attention: model must be one that it knows, got {reason}")
+            raise RuntimeError(f"Jenga Attention: model must be one that can be carved, got {reason}")
         slot.notes.append(reason)
         status.warn(node_id, reason)
     else:

@@ -11,6 +11,7 @@
 | the noise level | transformer_options["sigmas"] | start_percent and end_percent carve everything |
 | the block that runs | transformer_options "block_type", "block_index", "total_blocks" | calls are counted |
 | attention functions | comfy.ldm.modules.attention | *Jenga A/B* is not there |
+| the grid of Wan's tokens | transformer_options["grid_sizes"] | other patches are tried for an unknown model |
 | EasyCache | transformer_options["easycache"] | skipped calls count as computed, unsaid |
 | the diffusion model behind torch.compile | OptimizedModule._orig_mod | a compiled model is not known |
 | compiled models | comfy_api.torch_helpers.torch_compile.TORCH_COMPILE_KWARGS | no model is compiled anew |
@@ -61,6 +62,17 @@ def block_of(options: dict) -> Block | None:
 def module_of(model) -> torch.nn.Module:
     """The diffusion model of a BaseModel, also while a compile node has put its compiled form in its place."""
     return getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
+
+
+def patches_of(options: dict, latent_shape: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    """The patch that the grid of a running model says; none where it says none. Frames of references may be in it, so
+    that of time only a grid with fewer frames than the latent tells anything.
+    """
+    grid = options.get("grid_sizes")
+    if grid is None or len(grid) != 3:
+        return ()
+    frames, rows, columns = (max(1, -(-size // side)) for size, side in zip(latent_shape[-3:], grid, strict=True))
+    return ((frames, rows, columns),)
 
 
 def step_cache_of(options: dict) -> str:

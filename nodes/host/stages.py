@@ -36,7 +36,8 @@ from jenga.sampling.resolution import (
 )
 from jenga.sampling.reuse import StepReuse
 
-from . import conditions, runs, status
+from . import runs, status
+from .conditions import Conditions
 from .families import packed_reason, patch_sides, preset_family
 from .latents import LatentParts
 from .step_reuse import FROM_PRESET, OFF, STATIC, THRESHOLD, PlannedRun, step_reuse
@@ -135,14 +136,10 @@ class SamplerEntry:
         self.mask, self.callback, self.disable_pbar, self.seed = denoise_mask, callback, disable_pbar, seed
         self.kwargs = kwargs  # latent_shapes, which older versions of ComfyUI do not pass
         self.parts = LatentParts(tuple(kwargs.get("latent_shapes") or [latent_image.shape]))
-        self.conds = self.guider.conds
+        self.conditions = Conditions(self.guider.model_patcher, self.guider.conds, self.parts.size)
 
     def sample(self, parts: LatentParts, noise, latent, sampler, sigmas, mask, callback, seed):
-        # Copies: sampling writes what it made for one size into the conditions.
-        conds = {name: [cond.copy() for cond in group] for name, group in self.conds.items()}
-        if parts.size != self.parts.size:
-            conditions.resize_all(conds, parts.size)
-        self.guider.conds = conds
+        self.guider.conds = self.conditions.at(parts.size)
         kwargs = self.kwargs
         if "latent_shapes" in kwargs:
             kwargs = {**kwargs, "latent_shapes": list(parts.shapes)}
@@ -231,7 +228,7 @@ class StagedRun:
             return reason
         if smallest == 1:
             return ""
-        fixed = conditions.fixed(self.entry.conds, parts.size)
+        fixed = self.entry.conditions.fixed()
         if fixed:
             return f"the conditioning has {', '.join(fixed)}, which does not follow the size"
         if torch.count_nonzero(noise) == 0 and torch.count_nonzero(image) > 0:

@@ -61,3 +61,18 @@ def host(host_session) -> Host:
     host_session.on_progress = host_session.on_preview = None
     yield host_session
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def inputs(monkeypatch) -> list:
+    """What carved layers were given, in their order."""
+    from jenga.runtime.call import AttentionInput
+
+    seen, carve = [], AttentionInput.carve
+
+    def note(self, *args, **kwargs):
+        seen.append(self)
+        return carve(self, *args, **kwargs)
+
+    monkeypatch.setattr(AttentionInput, "carve", note)
+    return seen

@@ -101,16 +101,15 @@ def test_the_last_of_several_jenga_nodes_counts(host):
         assert "carves in the place of the Jenga node before this one" in report(outputs)["notes"]
 
 
-def test_unknown_model_runs_dense_and_says_so(host):
-    latent = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
-    settings = {"checkpoint": "ltxv", "latent": latent, "conditioning": {"masked_tokens": 1}}
-    stock = samples(host.run(workflow(**settings)))
-    outputs = host.run(workflow([carved()], **settings))
+def test_a_model_that_must_stay_dense_does_and_says_why(host):
+    stock = samples(host.run(workflow(checkpoint="wan_causal")))
+    outputs = host.run(workflow([carved()], checkpoint="wan_causal"))
     assert torch.equal(samples(outputs), stock)
-    assert any(node_id == "p0" and "LTXVModel runs dense" in text for node_id, text in host.status)
-    assert any("LTXVModel runs dense" in note for note in report(outputs)["notes"])
-    with pytest.raises(PromptFailed, match="model must be one that it knows"):
-        host.run(workflow([carved(strict=True)], **settings))
+    reason = "CausalWanModel runs dense: it attends what it kept of earlier frames"
+    assert any(node_id == "p0" and reason in text for node_id, text in host.status)
+    assert any(reason in note for note in report(outputs)["notes"])
+    with pytest.raises(PromptFailed, match="model must be one that can be carved"):
+        host.run(workflow([carved(strict=True)], checkpoint="wan_causal"))
 
 
 @pytest.mark.parametrize(

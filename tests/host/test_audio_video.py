@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from jenga.sampling.resolution import dct_truncate, resize, stage_seed
-from workflows import dial, node, report, staged, stock_sampler, workflow
+from workflows import carved, node, report, staged, stock_sampler, workflow
+from workflows import dial as any_dial
 
 VIDEO = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
 VIDEO_SHAPE, AUDIO_SHAPE = (1, 128, 3, 12, 12), (1, 8, 20, 16)
@@ -22,6 +23,11 @@ def prompt_of(*patches, stock="", video=VIDEO, keep_audio=False, values=False, *
     prompt["capture"] = node("JengaTestCapture", latent=["apart", 0])
     prompt["heard"] = node("JengaTestCaptureAny", value0=["apart", 1], value1=["audio", 0], value2=["video", 0])
     return stock_sampler(prompt, stock) if stock else prompt
+
+
+def dial(preset="turbo") -> tuple[str, dict]:
+    """A Jenga patch that leaves attention dense: these tests compare it with the sampler node alone."""
+    return any_dial(preset, min_tokens=10**6)
 
 
 PROGRESSIVE = "JengaProgressiveSampler"
@@ -92,6 +98,26 @@ def test_one_stage_is_the_stock_sampler(host, way):
     assert sizes(outputs) == [12]
 
 
+@pytest.mark.parametrize("anchors", ["off", "2"])
+def test_all_blocks_of_the_video_kept_are_the_stock_model(host, anchors):
+    patch = carved(density=1.0, quality="custom", anchor_distance=anchors)
+    outputs, stock = (host.run(prompt_of(*patches, cfg=3.0)) for patches in ((patch,), ()))
+    for found, expected in zip(latents(outputs), latents(stock), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert report(outputs)["fallbacks"] == {}
+    assert report(outputs)["kept_share"] == 1.0 and report(outputs)["backends"].keys() - {"dense"}
+
+
+@pytest.mark.parametrize("length", [20, 432])
+def test_the_video_is_carved_and_the_audio_is_not(host, inputs, length):
+    """Also where both have the same number of tokens: the audio is narrower."""
+    prompt = prompt_of(carved())
+    prompt["audio"]["inputs"]["length"] = length
+    outputs = host.run(prompt)
+    assert report(outputs)["fallbacks"] == {} and report(outputs)["kept_share"] < 0.6
+    assert [tuple(given.v.shape) for given in inputs] == [(1, 2, 432, 32)] * (2 * 3)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_every_queue_is_like_the_first_and_stock_is_untouched(host, way):
     stock = host.run(prompt_of())
@@ -110,7 +136,7 @@ def test_the_jenga_node_is_the_progressive_sampler(host):
     both = host.run(prompt_of(**settings, **staged(preset="turbo", step_reuse="from preset")))
     assert same(node_alone, both)
     assert report(node_alone)["model_calls_reused"] == report(both)["model_calls_reused"] > 0
-    assert any("LTXAVModel runs dense" in note for note in report(node_alone)["notes"])
+    assert all(reason.endswith("min_tokens is 1000000") for reason in report(node_alone)["dense_by_choice"])
 
 
 @pytest.mark.parametrize("stage_noise", ["dct", "independent"])
@@ -266,16 +292,40 @@ def test_ltx2_without_audio_has_stages_too(host):
     assert outputs["capture"]["samples"][0].shape == VIDEO_SHAPE
 
 
-def test_minimax_h3_keeps_all_steps_full_and_says_why(host):
-    def run(**stages):
-        prompt = workflow(checkpoint="minimax_h3", steps=4, **stages)
-        prompt["latent"] = node("EmptyMiniMaxH3LatentAV", width=256, height=256, length=22)
-        prompt["apart"] = node("LTXVSeparateAVLatent", av_latent=["sampler", 0])
-        prompt["capture"] = node("JengaTestCapture", latent=["apart", 0])
-        prompt["heard"] = node("JengaTestCaptureAny", value0=["apart", 1])
-        return host.run(prompt)
+def minimax(*patches, **stages) -> dict:
+    prompt = workflow(patches, checkpoint="minimax_h3", steps=4, **stages)
+    prompt["latent"] = node("EmptyMiniMaxH3LatentAV", width=256, height=256, length=22)
+    prompt["apart"] = node("LTXVSeparateAVLatent", av_latent=["sampler", 0])
+    prompt["capture"] = node("JengaTestCapture", latent=["apart", 0])
+    prompt["heard"] = node("JengaTestCaptureAny", value0=["apart", 1])
+    return prompt
 
-    stock, outputs = run(), run(**staged(preset="turbo"))
+
+@pytest.mark.parametrize("anchors", ["off", "2"])
+def test_all_blocks_of_minimax_h3_kept_are_the_stock_model(host, anchors):
+    patch = carved(density=1.0, quality="custom", anchor_distance=anchors)
+    outputs, stock = host.run(minimax(patch)), host.run(minimax())
+    for found, expected in zip(latents(outputs), latents(stock), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert report(outputs)["fallbacks"] == {}
+    assert report(outputs)["kept_share"] == 1.0 and report(outputs)["backends"].keys() - {"dense"}
+
+
+def test_the_video_of_minimax_h3_is_last_and_its_text_first(host, inputs):
+    values = []
+    for by in (0.0, 1.0):
+        inputs.clear()
+        host.run(minimax(("JengaTestNudge", {"what": "1,5,3", "by": by}), carved()))
+        values.append(inputs[0].v[0])
+    (row,) = ((values[0] - values[1]).abs().amax((0, 2)) > 1e-5).nonzero().flatten().tolist()
+    given = inputs[0]
+    grid = given.layout.grid
+    assert row == given.video_start + grid.h * grid.w + 2 * grid.w + 1
+    assert given.video_start + grid.num_tokens == given.v.shape[2] and given.text_range == (0, 12)
+
+
+def test_minimax_h3_keeps_all_steps_full_and_says_why(host):
+    stock, outputs = host.run(minimax()), host.run(minimax(**staged(preset="turbo")))
     assert same(outputs, stock)
     assert all(torch.isfinite(part).all() for part in latents(stock))
     assert sizes(outputs) == [16]

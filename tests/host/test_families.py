@@ -25,7 +25,7 @@ class Case:
 
 CASES = {
     "wan21-t2v": Case("wan_t2v"),
-    "wan21-i2v": Case("wan_i2v", "concat clip", follows=("c_concat",), fixed=("clip_fea",)),
+    "wan21-i2v": Case("wan_i2v", "concat,clip", follows=("c_concat",), fixed=("clip_fea",)),
     "wan22-14b-i2v": Case("wan22_i2v", "concat", follows=("c_concat",)),
     "wan22-5b-t2v": Case(
         "wan22_5b", latent=node("JengaTestLatent", height=24, width=24, keep_first=False, channels=48)

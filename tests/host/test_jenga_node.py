@@ -256,13 +256,12 @@ def test_denoise_below_one_starts_where_its_sigma_is(host):
     assert torch.isfinite(samples(outputs)).all()
 
 
-def test_unknown_models_pass_through_and_it_is_said(host):
-    latent = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
-    settings = {"checkpoint": "ltxv", "latent": latent, "conditioning": {"masked_tokens": 1}}
+def test_a_model_that_must_stay_dense_passes_through_and_it_is_said(host):
+    settings = {"checkpoint": "wan_causal"}
     stock = samples(run(host, **settings))
     outputs = run(host, dial(), **settings)
     assert torch.equal(samples(outputs), stock)
     assert steps(outputs) == [3]
-    assert any(node_id == "p0" and "LTXVModel runs dense" in text for node_id, text in host.status)
-    with pytest.raises(PromptFailed, match="model must be one that it knows"):
+    assert any(node_id == "p0" and "CausalWanModel runs dense" in text for node_id, text in host.status)
+    with pytest.raises(PromptFailed, match="model must be one that can be carved"):
         run(host, dial(strict=True), **settings)

@@ -2,6 +2,8 @@
 
 import copy
 
+from tiny_models import MODELS
+
 GRID = {"width": 192, "height": 192, "length": 9, "batch_size": 1}  # latent 3 x 24 x 24: 432 tokens, 7 key blocks
 CARVING = {
     "density": 0.3,
@@ -33,6 +35,13 @@ def node(class_type: str, **inputs) -> dict:
     return {"class_type": class_type, "inputs": inputs}
 
 
+def loader(checkpoint: str) -> dict:
+    """The stock loader of a tiny checkpoint; for a name of tiny_models.MODELS the node that makes it."""
+    if checkpoint in MODELS:
+        return node("JengaTestModel", name=checkpoint)
+    return node("UNETLoader", unet_name=f"{checkpoint}.safetensors", weight_dtype="default")
+
+
 def workflow(
     patches=(),
     sampler="SamplerCustomAdvanced",
@@ -53,7 +62,7 @@ def workflow(
     """
     texts = {"masked_tokens": 0, "key": "", **(conditioning or {})}
     prompt = {
-        "unet": node("UNETLoader", unet_name=f"{checkpoint}.safetensors", weight_dtype="default"),
+        "unet": loader(checkpoint),
         "positive": node("JengaTestConditioning", seed=1, **texts),
         "negative": node("JengaTestConditioning", seed=2, **texts),
         "noise": noise or node("RandomNoise", noise_seed=seed),

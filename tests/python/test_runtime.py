@@ -123,9 +123,18 @@ def test_a_device_that_runs_out_of_memory_drops_its_own_anchors_alone():
     ("layout", "tokens", "expected"),
     [
         (TokenLayout(GRID), 384, Placement(0, None)),
-        (TokenLayout(GRID), 390, None),
-        (TokenLayout(GRID, text_first=True, num_text=6), 390, Placement(6, (0, 6))),
-        (TokenLayout(GRID, text_first=True), 384, Placement(0, None)),
+        (TokenLayout(GRID), 390, Placement(0, None)),
+        (TokenLayout(GRID, before=4), 390, Placement(4, None)),
+        (TokenLayout(GRID, before=4), 387, None),
+        (TokenLayout(GRID, None, (0, 6), 6), 390, Placement(6, (0, 6))),
+        (TokenLayout(GRID, None, (2, 3)), 390, Placement(6, (2, 5))),
+        (TokenLayout(GRID, None, (0, 6)), 384, Placement(0, None)),
+        (TokenLayout(GRID, 2, (387, None)), 390, Placement(2, (387, 390))),
+        (TokenLayout(GRID, 2, (1, None)), 390, Placement(2, (1, 2))),
+        (TokenLayout(GRID, text=(384, None)), 384, Placement(0, None)),
+        (TokenLayout(GRID, text=(384, 0)), 390, Placement(0, None)),
+        (TokenLayout(GRID, 2, (386, 3)), 390, Placement(2, (386, 389))),
+        (TokenLayout(GRID, 2, (385, 3)), 390, Placement(2, None)),
     ],
 )
 def test_where_the_video_lies(layout, tokens, expected):
@@ -133,6 +142,7 @@ def test_where_the_video_lies(layout, tokens, expected):
 
 
 def test_a_sequence_that_cannot_hold_video_and_text_is_not_ours():
-    model = Model(layout=TokenLayout(GRID, text_first=True, num_text=6))
-    model.run.begin_evaluation()
-    assert model.call() == [None] and model.dense_calls == 0
+    for layout in (TokenLayout(GRID, None, (0, 6), least=6), TokenLayout(GRID, width=2 * 64)):
+        model = Model(layout=layout)
+        model.run.begin_evaluation()
+        assert model.call() == [None] and model.dense_calls == 0

@@ -1,18 +1,28 @@
-"""Which video models Jenga knows. A family is one file of this folder and its place in FAMILIES; what no family holds
-stays dense and runs at one size in the Jenga node.
+"""Which video models Jenga knows. A family is one file of this folder and its place in FAMILIES. Of another model the
+layout is looked for when it runs, and it runs at one size in the Jenga node.
 
 Nothing here imports ComfyUI before a model is there, so that the documents can be made from these rows without it.
 """
 
-from . import hunyuan_video, ltx2, minimax_h3, wan
-from .family import Family, TokenFamily
+from collections.abc import Mapping
 
-FAMILIES: tuple[Family, ...] = (wan.FAMILY, hunyuan_video.FAMILY, ltx2.FAMILY, minimax_h3.FAMILY)
-CARVED = tuple(name for family in FAMILIES if family.tokens for name in family.classes)  # ComfyUI's classes
+from jenga.runtime.layout import TokenLayout, latent_grid
 
-# Of all families: models that no family holds take the same conditions.
-RESIZED = {key: mode for family in FAMILIES for key, mode in family.resized.items()}
-FIXED = tuple(dict.fromkeys(key for family in FAMILIES for key in family.fixed))
+from . import cogvideox, cosmos, hunyuan_video, kandinsky5, ltx, minimax_h3, mochi, wan
+from .family import Family, patch_of
+
+FAMILIES: tuple[Family, ...] = (
+    wan.FAMILY,
+    wan.CAUSAL,
+    hunyuan_video.FAMILY,
+    ltx.LTX_VIDEO,
+    ltx.LTX_2,
+    cogvideox.FAMILY,
+    kandinsky5.FAMILY,
+    cosmos.FAMILY,
+    mochi.FAMILY,
+    minimax_h3.FAMILY,
+)
 
 
 def host_family(diffusion_model) -> Family | None:
@@ -20,21 +30,37 @@ def host_family(diffusion_model) -> Family | None:
     return next((family for family in FAMILIES if family.holds(diffusion_model)), None)
 
 
-def family_of_module(diffusion_model) -> TokenFamily | None:
-    """How the tokens of a diffusion model lie; None where its attention stays dense."""
-    family = host_family(diffusion_model)
-    return family.tokens if family else None
+def layout_of(diffusion_model, latent_shape: tuple[int, ...], arguments: Mapping[str, object]) -> TokenLayout | None:
+    """Where the tokens of a model call lie; None where no family says it. arguments: the call's, by name."""
+    family, patch = host_family(diffusion_model), patch_of(diffusion_model)
+    if family is None or family.tokens is None or patch is None:
+        return None
+    return family.tokens(diffusion_model, latent_grid(patch, latent_shape), arguments)
 
 
-def family_of(model) -> TokenFamily | None:
-    """The same of a MODEL."""
-    return family_of_module(model.model.diffusion_model)
+def dense_reason(model) -> str:
+    """Why the attention of a MODEL stays dense, where that is known before it runs; empty where it is not."""
+    family = host_family(model.model.diffusion_model)
+    if family is not None:
+        return family.dense_reason
+    dimensions = getattr(model.model.latent_format, "latent_dimensions", 3)
+    return "" if dimensions == 3 else "its latent is no video"
 
 
 def has_stages(model) -> bool:
     """Whether the Jenga node runs stages and step reuse on a MODEL."""
     family = host_family(model.model.diffusion_model)
     return family is not None and family.stages
+
+
+def condition_rules(model) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Conditions that a stage of a MODEL gets at its own size, with their interpolation, and those that keep every step
+    at full size. Models that no family holds take the same conditions, so that what all families say counts.
+    """
+    own = getattr(host_family(model.model.diffusion_model), "resized_here", {})
+    resized = {key: mode for family in FAMILIES for key, mode in family.resized.items()}
+    fixed = dict.fromkeys(key for family in FAMILIES for key in (*family.fixed, *family.resized_here) if key not in own)
+    return {**resized, **own}, tuple(fixed)
 
 
 def packed_reason(model) -> str:
@@ -52,13 +78,13 @@ def preset_family(model) -> str:
 
 
 def patch_sides(model) -> tuple[int, int]:
-    """Latent rows and columns in one patch; 8 where the model does not say (the depth of a U-Net)."""
-    diffusion_model = model.model.diffusion_model
-    for owner in (diffusion_model, getattr(diffusion_model, "patchifier", None)):  # LTX has it in its patchifier
-        patch = getattr(owner, "patch_size", None)
-        if patch is not None:
-            return (patch, patch) if isinstance(patch, int) else tuple(patch)[-2:]
-    return 8, 8
+    """Latent rows and columns that a size must be a multiple of: one patch, or what the family says; 8 where the model
+    does not say (the depth of a U-Net).
+    """
+    family, patch = host_family(model.model.diffusion_model), patch_of(model.model.diffusion_model)
+    if family is not None and (sides := family.sides(model.model.diffusion_model)):
+        return sides
+    return patch[1:] if patch else (8, 8)
 
 
 def model_name(model) -> str:

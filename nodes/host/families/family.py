@@ -6,26 +6,18 @@ from dataclasses import dataclass, field
 import torch
 
 from jenga.carving.config import TokenGrid
-from jenga.runtime.layout import TokenLayout, latent_grid
+from jenga.runtime.layout import TokenLayout
 
-__all__ = ["Family", "PublishedReuse", "TokenFamily", "any_schedule", "patch_grid"]
-
-
-@dataclass(frozen=True)
-class TokenFamily:
-    """How a family lays out its tokens. grid(diffusion_model, latent_shape) -> TokenGrid.
-
-    text_first: the self-attention sequence is [text, video]; otherwise it is the video alone.
-    """
-
-    name: str
-    grid: Callable[[object, tuple[int, ...]], TokenGrid]
-    text_first: bool = False
-
-    def layout(self, diffusion_model, latent_shape: tuple[int, ...], num_text: int) -> TokenLayout:
-        """num_text: text tokens of the model call, wherever they go."""
-        grid = self.grid(diffusion_model, latent_shape)
-        return TokenLayout(grid, self.text_first, num_text if self.text_first else 0)
+__all__ = [
+    "Family",
+    "PublishedReuse",
+    "any_schedule",
+    "num_text",
+    "patch_of",
+    "text_first",
+    "text_last",
+    "video_first",
+]
 
 
 @dataclass(frozen=True)
@@ -46,38 +38,77 @@ def any_schedule(diffusion_model) -> str:
     return "any"
 
 
+def one_patch(diffusion_model) -> None:
+    """Sizes of whole patches will do."""
+
+
 @dataclass(frozen=True)
 class Family:
     """One family.
 
     title, models: in words, for people: its name, and which models of it are meant. classes: ComfyUI's classes of its
-    diffusion models. tokens: how they lie in a self-attention call; None leaves attention dense. stages: whether the
-    Jenga node runs stages and step reuse. schedule(diffusion model): the key of jenga.STAGES for it. reuse: published
-    coefficients. packed_reason: of a latent of several parts, why they cannot be noised anew between two stages: empty
-    where they can, None where that is not known.
+    diffusion models. tokens(diffusion model, grid, arguments of the model call by name): how they lie in a
+    self-attention call; None leaves attention dense, and dense_reason says why. stages: whether the Jenga node runs
+    stages and step reuse. schedule(diffusion model): the key of jenga.STAGES for it. reuse: published coefficients.
+    packed_reason: of a latent of several parts, why they cannot be noised anew between two stages: empty where they
+    can, None where that is not known. sides(diffusion model): latent rows and columns that a size must be a
+    multiple of, where that is more than a patch.
 
     Conditions that ComfyUI does not resize with the latent. resized: a stage gets them at its own size; the value is
-    the interpolation. fixed: with one of these every step runs at full size.
+    the interpolation. resized_here: with models of this family alone, since others take what has that name at a size of
+    its own. fixed: with one of these every step runs at full size.
     """
 
     title: str
     models: str
     classes: tuple[str, ...]
-    tokens: TokenFamily | None = None
+    tokens: Callable[[object, TokenGrid, Mapping[str, object]], TokenLayout] | None = None
+    dense_reason: str = ""
     stages: bool = True
     schedule: Callable[[object], str] = any_schedule
     reuse: PublishedReuse | None = None
     packed_reason: str | None = None
+    sides: Callable[[object], tuple[int, int] | None] = one_patch
     resized: Mapping[str, str] = field(default_factory=dict)
+    resized_here: Mapping[str, str] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
 
     def holds(self, diffusion_model) -> bool:
-        """Whether a model is of this family. Image models share classes with carved video ones: theirs are 2-D."""
-        if type(diffusion_model).__name__ not in self.classes:
-            return False
-        return self.tokens is None or len(getattr(diffusion_model, "patch_size", ())) == 3
+        """Whether a model is of this family. Image models share classes with video ones: their patches are 2-D."""
+        patch = getattr(diffusion_model, "patch_size", None)
+        flat = isinstance(patch, tuple | list) and len(patch) == 2
+        return type(diffusion_model).__name__ in self.classes and not flat
 
 
-def patch_grid(diffusion_model, latent_shape: tuple[int, ...]):
-    """TokenGrid of a latent [..., T, H, W] for a model that tells its patch."""
-    return latent_grid(tuple(diffusion_model.patch_size), latent_shape)
+def patch_of(diffusion_model) -> tuple[int, int, int] | None:
+    """Latent frames, rows and columns in one patch, as a diffusion model tells them; None where it does not."""
+    for owner in (diffusion_model, getattr(diffusion_model, "patchifier", None)):  # LTX has it in its patchifier
+        patch = getattr(owner, "patch_size", None)
+        if isinstance(patch, int):
+            return getattr(owner, "patch_size_t", None) or 1, patch, patch
+        if patch is not None:
+            return (1, *patch)[-3:]
+    spatial = getattr(diffusion_model, "patch_spatial", None)  # Cosmos
+    return None if spatial is None else (getattr(diffusion_model, "patch_temporal", 1), spatial, spatial)
+
+
+def num_text(arguments: Mapping[str, object]) -> int:
+    """Text tokens of a model call, wherever they go."""
+    context = arguments.get("c_crossattn")
+    return context.shape[1] if isinstance(context, torch.Tensor) else 0
+
+
+def video_first(diffusion_model, grid: TokenGrid, arguments) -> TokenLayout:
+    """Self-attention over the video, text by cross-attention: what else is in the sequence is behind the video."""
+    return TokenLayout(grid)
+
+
+def text_first(diffusion_model, grid: TokenGrid, arguments) -> TokenLayout:
+    """[text, other context, video]"""
+    count = num_text(arguments)
+    return TokenLayout(grid, None, (0, count), count)
+
+
+def text_last(diffusion_model, grid: TokenGrid, arguments) -> TokenLayout:
+    """[video, text]"""
+    return TokenLayout(grid, text=(grid.num_tokens, None))

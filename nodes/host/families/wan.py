@@ -1,12 +1,14 @@
-"""Wan 2.1 and 2.2: the video alone in self-attention, text by cross-attention."""
+"""Wan 2.1 and 2.2: self-attention over the video and what belongs to it, text by cross-attention."""
 
 from collections.abc import Callable
 
 import torch
 
+from jenga.carving.config import TokenGrid
+from jenga.runtime.layout import TokenLayout, latent_grid
 from jenga.sampling.published_reuse import WAN_COEFFICIENTS
 
-from .family import Family, PublishedReuse, TokenFamily, patch_grid
+from .family import Family, PublishedReuse
 
 # By the width of the transformer. Wan 2.2's 14B text-to-video experts have that of 2.1 and cannot be told from it.
 TEXT_TO_VIDEO = {1536: "Wan 1.3B", 5120: "Wan 14B"}
@@ -14,8 +16,32 @@ IMAGE_TO_VIDEO = {5120: ("Wan I2V 480P", "Wan I2V 720P")}
 AREA_BETWEEN = ((60 * 104) * (90 * 160)) ** 0.5  # latent rows x columns: as far from 480P as from 720P
 
 
+SCAIL = ("SCAILWanModel", "SCAIL2WanModel")
+REFERENCE_BEHIND = ("WanModel_S2V", "HumoWanModel")
+
+
+def layout(diffusion_model, grid: TokenGrid, arguments) -> TokenLayout:
+    """[reference, video, others]. In front is the reference image of Fun models and of SCAIL; subjects, motion, poses
+    and the references of other models are behind the video.
+    """
+    reference = arguments.get("reference_latent")
+    if reference is None or type(diffusion_model).__name__ in REFERENCE_BEHIND:
+        return TokenLayout(grid)
+    if type(diffusion_model).__name__ in SCAIL:
+        return TokenLayout(grid, latent_grid(diffusion_model.patch_size, reference.shape).num_tokens)
+    if getattr(diffusion_model, "ref_conv", None) is None:  # the model does not look at it
+        return TokenLayout(grid)
+    _, rows, columns = diffusion_model.patch_size
+    return TokenLayout(grid, (reference.shape[-2] // rows) * (reference.shape[-1] // columns))
+
+
 def schedule(diffusion_model) -> str:
     return "wan-14b" if diffusion_model.dim >= 5120 else "wan-1.3b"
+
+
+def sides(diffusion_model) -> tuple[int, int] | None:
+    """Dancer cuts a frame in eight equal parts, one for each eighth of its music."""
+    return (8, 4) if type(diffusion_model).__name__ == "WanDancerModel" else None
 
 
 def published_name(diffusion_model, size: tuple[int, int]) -> str | None:
@@ -52,26 +78,42 @@ def time_signal(patcher) -> Callable[[float, torch.device], torch.Tensor]:
 
 FAMILY = Family(
     title="Wan 2.1 and 2.2",
-    models="text and image to video, VACE, 2.2 with two experts",
-    classes=("WanModel", "VaceWanModel"),
-    tokens=TokenFamily("Wan", patch_grid),
+    models="text and image to video, 2.2 (two experts), VACE, Fun, Phantom, Camera, S2V, HuMo, SCAIL, Animate, Dancer",
+    classes=(
+        "WanModel",
+        "VaceWanModel",
+        "CameraWanModel",
+        "AnimateWanModel",
+        "WanDancerModel",
+        *REFERENCE_BEHIND,
+        *SCAIL,
+    ),
+    tokens=layout,
     schedule=schedule,
+    sides=sides,
     reuse=PublishedReuse(WAN_COEFFICIENTS, published_name, time_signal),
     resized={
         "vace_frames": "bilinear",
         "vace_mask": "nearest-exact",  # 64 channels of yes or no
         "time_dim_concat": "bilinear",
     },
-    # Of models that are made of Wan too and are not carved: Fun, Animate, S2V, HuMo.
-    fixed=(
-        "reference_latents",
-        "reference_latent",
-        "reference_motion",
-        "context_latents",
-        "control_video",
-        "camera_conditions",
-        "pose_video_latent",
-        "face_video_pixels",
-        "driving_mask_28ch",
-    ),
+    # Not among them: the faces of Animate, which have one size for clips of any.
+    resized_here={
+        "reference_latents": "bilinear",
+        "reference_motion": "bilinear",
+        "control_video": "bilinear",
+        "camera_conditions": "bilinear",  # rays of pixels, eight for each row and column
+        "pose_video_latent": "bilinear",  # SCAIL has it at half the size
+        "driving_mask_28ch": "nearest-exact",
+        "ref_mask_28ch": "nearest-exact",
+    },
+    fixed=("reference_latent", "context_latents"),
+)
+
+CAUSAL = Family(
+    title="Wan, autoregressive",
+    models="frames in turn, as in self-forcing",
+    classes=("CausalWanModel",),
+    dense_reason="it attends what it kept of earlier frames, with fewer queries than keys",
+    stages=False,
 )

@@ -8,11 +8,6 @@ def carved() -> str:
     return _list(family.title for family in FAMILIES if family.tokens)
 
 
-def stages_alone() -> str:
-    """Names of the families that have stages and step reuse, and dense attention."""
-    return _list(family.title for family in FAMILIES if family.stages and not family.tokens)
-
-
 def table() -> str:
     """Markdown: a row for each family."""
     head = ("family", "models", "attention", "stages and step reuse", "adaptive step reuse by")

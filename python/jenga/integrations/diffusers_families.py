@@ -8,18 +8,7 @@ from dataclasses import dataclass
 
 from ..carving.config import TokenGrid
 from ..runtime.call import Block
-from ..runtime.layout import Placement, TokenLayout, latent_grid
-
-
-@dataclass(frozen=True)
-class VideoFirst(TokenLayout):
-    """The sequence is [video, context]. text: the context is text."""
-
-    text: bool = False
-
-    def place(self, tokens: int) -> Placement | None:
-        video = self.grid.num_tokens
-        return Placement(0, (video, tokens) if self.text and tokens > video else None)
+from ..runtime.layout import TokenLayout, latent_grid
 
 
 @dataclass(frozen=True)
@@ -67,14 +56,15 @@ def _video(transformer, arguments: Mapping) -> TokenLayout:
 def _video_text(transformer, arguments: Mapping) -> TokenLayout:
     """hidden_states [B, C, T, H, W]; the sequence is [video, text]."""
     grid = latent_grid(_patch(transformer.config), arguments["hidden_states"].shape)
-    return VideoFirst(grid, text=True)
+    return TokenLayout(grid, text=(grid.num_tokens, None))
 
 
 def _text_video(transformer, arguments: Mapping) -> TokenLayout:
     """hidden_states [B, T, C, H, W]; the sequence is [text, video]."""
     batch, frames, channels, height, width = arguments["hidden_states"].shape
     grid = latent_grid(_patch(transformer.config), (frames, height, width))
-    return TokenLayout(grid, text_first=True, num_text=arguments["encoder_hidden_states"].shape[1])
+    num_text = arguments["encoder_hidden_states"].shape[1]
+    return TokenLayout(grid, None, (0, num_text), num_text)
 
 
 def _patched(transformer, arguments: Mapping) -> TokenLayout | None:
@@ -83,7 +73,7 @@ def _patched(transformer, arguments: Mapping) -> TokenLayout | None:
     if None in sizes:
         return None
     grid = TokenGrid(*(size // side for size, side in zip(sizes, _patch(transformer.config), strict=True)))
-    return VideoFirst(grid)
+    return TokenLayout(grid)
 
 
 WAN = Family((("blocks", "attn1", ""),), _video)

@@ -16,7 +16,7 @@ class ModelCall:
                    other calls of its evaluation: the host's conditioning, the window of frames, the strengths of weight
                    hooks, and the pass: a second call of the same conditioning in one evaluation is another pass
     evaluation     number of the sampler's prediction in the run, from 0
-    layout         None for a model whose tokens nobody knows
+    layout         None for a model whose tokens nobody has described: they are looked for at its first attention
     sigma          noise level, a tensor: to read it waits for its device
     steps          of the sampler call that this is part of; infinity where the host does not say
     """

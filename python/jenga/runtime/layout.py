@@ -16,26 +16,41 @@ class Placement:
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """What a model call says about its self-attention sequences.
+    """What a model call says about its self-attention sequences: [context, video, context], where either may be empty.
 
-    grid: the video tokens. text_first: the sequence is [text, video]; otherwise it is the video alone. num_text: the
-    least number of text tokens of a call that holds the video too.
+    Context is all that is not video: text, reference frames, guides, poses, motion, audio. It is always kept.
+
+    grid    the video tokens
+    before  context tokens in front of the video; None: all of a sequence's context is in front of it
+    text    the first text token and how many there are, where that is known; None: all of that context from there on
+    least   the least context of a sequence that holds the video: a shorter one is another attention
+    width   heads * head dim of such an attention, where one of other tokens could have its length; 0: any
     """
 
     grid: TokenGrid
-    text_first: bool = False
-    num_text: int = 0
+    before: int | None = 0
+    text: tuple[int, int | None] | None = None
+    least: int = 0
+    width: int = 0
 
-    def holds_video(self, tokens: int) -> bool:
+    def holds_video(self, tokens: int, width: int) -> bool:
         """Whether a sequence of so many tokens can be one over the video tokens."""
-        return tokens - self.grid.num_tokens >= self.num_text
+        return tokens - self.grid.num_tokens >= self.least and self.width in (0, width)
 
     def place(self, tokens: int) -> Placement | None:
-        """Where the video lies in such a sequence; None where tokens beside it have no known place."""
-        before = tokens - self.grid.num_tokens
-        if before and not self.text_first:
+        """Where the video lies in such a sequence; None where the context that should be in front does not fit."""
+        context = tokens - self.grid.num_tokens
+        before = context if self.before is None else self.before
+        return Placement(before, self._text(tokens, before)) if before <= context else None
+
+    def _text(self, tokens: int, before: int) -> tuple[int, int] | None:
+        """(start, stop) of the text, if it is inside the context."""
+        if self.text is None:
             return None
-        return Placement(before, (0, before) if before else None)
+        start, count = self.text
+        end = before if start < before else tokens  # of the context that it is in
+        stop = end if count is None else start + count
+        return (start, stop) if start < stop <= end and not before <= start < before + self.grid.num_tokens else None
 
 
 def latent_grid(patch: tuple[int, int, int], latent_shape: tuple[int, ...]) -> TokenGrid:

@@ -6,7 +6,7 @@ computes at a step, the configuration how it is carved.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,6 +16,8 @@ from ..carving.config import AnchorConfig, JengaConfig
 from ..carving.dispatch import NoBackend
 from .anchors import ANCHOR, Anchors, AnchorStep
 from .call import AttentionInput, Block, Layer, ModelCall
+from .find_layout import Search, find_layout
+from .layout import TokenLayout
 from .measure import Stopwatch
 from .qualities import anchors_for
 from .run import Run, StageState
@@ -26,13 +28,17 @@ NOT_RECURRING = (
     "on a schedule): what an anchor keeps would not be used"
 )
 
+NO_ATTENTION = "the model made no self-attention call that Jenga can see"
+SAME = 0.05  # of the norm; a host's own attention may be one in 8 bits
+
 
 @dataclass
 class CarvedCall:
     """State of one model call whose attention is carved.
 
     owner: whose carving this is; anchors are kept apart by it. anchors: None where this call has none; then `config`
-    counts, else `anchored_config`. dense_reason: why the settings want this whole call dense.
+    counts, else `anchored_config`. dense_reason: why the settings want this whole call dense. layout: the call's; where
+    it has none, what was found by `search`, which is None where the layout is known.
     """
 
     owner: object
@@ -43,24 +49,60 @@ class CarvedCall:
     anchors: AnchorConfig | None
     anchored_config: JengaConfig | None
     dense_reason: str = ""
+    search: Search | None = None
+    layout: TokenLayout | None = None
     attended: bool = False
     step: AnchorStep | None = None  # set by the first attention call, where carving has anchors
     _occurrences: Counter = field(default_factory=Counter)
     _masks: list[tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, owner, settings: CarvingSettings, stage: StageState, call: ModelCall, dense_reason: str = ""):
-        """Of a model call that is really computed. dense_reason: the host's, where it has one."""
+    def begin(
+        cls,
+        owner,
+        settings: CarvingSettings,
+        stage: StageState,
+        call: ModelCall,
+        dense_reason: str = "",
+        search: Search | None = None,
+    ):
+        """Of a model call that is really computed. dense_reason: the host's, where it has one. search: for a call
+        without a layout.
+        """
         bias = settings.config.text_logit_bias + stage.text_logit_bias
         chosen = replace(settings.config, text_logit_bias=bias)
         config = chosen if stage.density is None else replace(chosen, density=stage.density)
         anchors, anchored_config = _anchors(settings, call.steps, stage.run), None
         if anchors is not None:
             anchored_config = chosen if anchors.density is None else replace(chosen, density=anchors.density)
-        num_video = call.layout.grid.num_tokens
-        if num_video < settings.min_tokens:
-            dense_reason = f"{num_video} video tokens, min_tokens is {settings.min_tokens}"
-        return cls(owner, stage.run, call, settings, config, anchors, anchored_config, dense_reason)
+        carved = cls(owner, stage.run, call, settings, config, anchors, anchored_config, dense_reason, search)
+        if call.layout is not None:
+            carved._take(call.layout)
+        return carved
+
+    def _take(self, layout: TokenLayout) -> None:
+        self.layout, num_video = layout, layout.grid.num_tokens
+        if num_video < self.settings.min_tokens:
+            self.dense_reason = f"{num_video} video tokens, min_tokens is {self.settings.min_tokens}"
+
+    def find_layout(self, v: torch.Tensor, patches: Iterable[tuple[int, int, int]]) -> None:
+        """Before a self-attention call of a model without a layout: looks for the video in its tokens, once a run for
+        each length. v: [B, H, S, D]. patches: (t, h, w) that the host says.
+        """
+        if self.layout is not None:
+            return
+        search = self.search
+        what = ("layout", self.owner, search.latent.shape[1:], v.shape[1:])
+        found = self.run.once(what, lambda: find_layout(search, patches, v))
+        if found is not None:
+            self._take(found)
+
+    @property
+    def unseen(self) -> str:
+        """Why no attention call of a model call was one over the video."""
+        if self.call.layout is None:
+            return "no self-attention call of this model has the video of its latent in it, patch after patch"
+        return NO_ATTENTION
 
     def layer(self, block: Block | None) -> Layer:
         """The layer of the self-attention call that comes now. block: None where the host does not name it."""
@@ -105,7 +147,8 @@ def attend(
     of the same tensors; exact(): the same for anchors, which need it exact; None: dense. What ran, and why, is told to
     the run's listener; with strict a fallback raises RuntimeError.
     """
-    if not carved_call.call.layout.holds_video(q.shape[2]):
+    layout = carved_call.layout
+    if layout is None or not layout.holds_video(q.shape[2], q.shape[1] * q.shape[3]):
         return None
     layer = carved_call.layer(block)
     listener, watch = carved_call.run.listener, Stopwatch(q.device)
@@ -118,7 +161,7 @@ def attend(
     if result.backend == ANCHOR:
         listener.choice("anchor step")
     elif result.lists is not None:
-        listener.keep_blocks(layer.index, result.lists, carved_call.call.layout.grid, carved_call.config)
+        listener.keep_blocks(layer.index, result.lists, layout.grid, carved_call.config)
     listener.attention(layer.index, result.kept_share, result.backend, watch)
     if result.reason:
         listener.fallback(result.reason)
@@ -127,20 +170,21 @@ def attend(
 
 def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, exact) -> CarvedResult | None:
     """The carved call; None where it must stay dense, with the reason told."""
-    listener, tokens = carved_call.run.listener, q.shape[2]
+    listener, layout, tokens = carved_call.run.listener, carved_call.layout, q.shape[2]
     if carved_call.dense_reason:
         return listener.choice(carved_call.dense_reason)
     if layer.occurrence == 0 and layer.block in carved_call.settings.dense_blocks:
         return listener.choice("dense_blocks")
-    place = carved_call.call.layout.place(tokens)
+    place = layout.place(tokens)
     if place is None:
-        beside = tokens - carved_call.call.layout.grid.num_tokens
-        return refuse(carved_call, f"{beside} tokens beside the video, this model has none")
+        beside = tokens - layout.grid.num_tokens
+        return refuse(carved_call, f"{beside} tokens beside the video, {layout.before} should be in front of it")
     kv_mask, readable = carved_call.key_mask(mask, q.shape[0], tokens)
     if not readable:
         return refuse(carved_call, "an attention mask that is not one of padded keys")
-    layout = carved_call.call.layout
     inputs = AttentionInput(q, k, v, layout, place.video_start, place.text_range, kv_mask, softmax_scale)
+    if carved_call.search is not None and (reason := _unlike(carved_call, inputs, exact)):
+        return refuse(carved_call, reason)
     try:
         if carved_call.anchors is None:
             return inputs.carve(carved_call.run.carved(carved_call.config, q.device))
@@ -150,6 +194,23 @@ def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, 
         return refuse(carved_call, "out of memory")
     except NoBackend as error:
         return refuse(carved_call, str(error))
+
+
+def _unlike(carved_call: CarvedCall, inputs: AttentionInput, exact) -> str:
+    """Why attention with a layout that was found must not be carved; empty where it may. Looked at once a run, in the
+    first layer: with all blocks kept it must give what the host's own attention gives.
+
+    This sees a mask, a scale or a bias that the host's function adds by itself. It cannot see a wrong layout, since
+    dense attention is the same in any order of tokens: that is `find_layout`'s to know.
+    """
+
+    def compare() -> str:
+        whole = replace(carved_call.config, density=1.0, text_logit_bias=0.0)
+        ours, theirs = inputs.carve(carved_call.run.carved(whole, inputs.q.device)).out, exact()
+        error = float((ours - theirs).float().norm() / theirs.float().norm().clamp_min(1e-30))
+        return "" if error <= SAME else f"this model's attention is not that of its tokens alone: {error:.0%} apart"
+
+    return carved_call.run.once(("compared", carved_call.owner, inputs.layout), compare)
 
 
 def _with_anchors(carved_call: CarvedCall, layer: Layer, inputs: AttentionInput, exact) -> CarvedResult:
@@ -212,7 +273,13 @@ def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) ->
     """The first attention call of a model call tells anchors its shape."""
     call, config, listener = carved_call.call, carved_call.anchored_config, carved_call.run.listener
     q = inputs.q
-    shape = (call.layout.grid, q.shape[0] // len(call.conditionings), q.shape[1:], q.dtype, config.text_logit_bias)
+    shape = (
+        carved_call.layout.grid,
+        q.shape[0] // len(call.conditionings),
+        q.shape[1:],
+        q.dtype,
+        config.text_logit_bias,
+    )
     step = anchors.begin(call.conditionings, call.evaluation, shape, inputs.kv_mask)
     if step.step < 0:
         listener.note(NOT_RECURRING)

@@ -1,5 +1,7 @@
 """Nodes of the host tests: conditioning without a text encoder, another pack's attention override, raw results."""
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import torch
@@ -30,6 +32,21 @@ class RandomConditioning:
         if key:
             extra[key] = True
         return ([[torch.randn(1, 12, 64, generator=generator), extra]],)
+
+
+class TinyModel:
+    """A model of tiny_models.MODELS."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "make", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"name": ("STRING", {})}}
+
+    def make(self, name):
+        import tiny_models
+
+        return (tiny_models.make(name),)
 
 
 class OtherOverride:
@@ -86,7 +103,7 @@ class CaptureAny:
 class ImageCondition:
     """What the image-to-video nodes of ComfyUI put into a conditioning, at the size of the other test latents.
 
-    kinds: words of concat, clip, guiding, reference, vace, phantom, keyframes.
+    kinds: words that are keys of `entries`.
     """
 
     CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "add", ("CONDITIONING",)
@@ -102,6 +119,8 @@ class ImageCondition:
         clip = SimpleNamespace(penultimate_hidden_states=torch.randn(1, 257, 1280, generator=generator))
         entries = {
             "concat": {"concat_latent_image": image, "concat_mask": mask},
+            "control images": {"concat_latent_image": torch.cat([image, image], 1)},
+            "mask": {"attention_mask": (torch.arange(12)[None] < 11).long()},
             "clip": {"clip_vision_output": clip},
             "guiding": {"guiding_frame_index": 0},
             "reference": {"ref_latent": image[:, :, :1]},
@@ -112,8 +131,28 @@ class ImageCondition:
             },
             "phantom": {"time_dim_concat": image[:, :, :1]},
             "keyframes": {"keyframe_idxs": torch.zeros(1, 3, 4, 2)},
+            "references": {"reference_latents": [image[:, :, :1]]},
+            "subjects": {"reference_latents": [image[:, :, :1], image[:, :, 1:2]]},
+            "camera": {"camera_conditions": torch.randn(1, 24, 3, 192, 192, generator=generator)},
+            "speech": {"audio_embed": torch.randn(1, 25, 64, 12, generator=generator)},
+            "voice": {"audio_embed": torch.randn(1, 3, 8, 5, 1280, generator=generator)},
+            "music": {"audio_embed": torch.randn(1, 20, 35, generator=generator)},
+            "control": {"control_video": image},
+            "motion": {"reference_motion": torch.randn(1, 16, 19, 24, 24, generator=generator)},
+            "pose": {"pose_video_latent": image[:, :, 1:]},
+            "half pose": {"pose_video_latent": image[..., ::2, ::2]},
+            "masks": {
+                "driving_mask_28ch": (torch.randn(1, 3, 28, 12, 12, generator=generator) > 0).float(),
+                "ref_mask_28ch": (torch.randn(1, 4, 28, 24, 24, generator=generator) > 0).float(),
+                "ref_mask_flag": True,
+            },
+            "features": {
+                "clip_vision_output": SimpleNamespace(last_hidden_state=torch.randn(1, 9, 1152, generator=generator))
+            },
+            "glyphs": {"conditioning_byt5small": torch.randn(1, 5, 1472, generator=generator)},
+            "replace": {"time_dim_replace": image[:, :, :1]},
         }
-        added = {key: value for kind in kinds.split() for key, value in entries[kind].items()}
+        added = {key: value for kind in filter(None, kinds.split(",")) for key, value in entries[kind].items()}
         return ([[text, {**extra, **added}] for text, extra in conditioning],)
 
 
@@ -140,6 +179,98 @@ class Watch:
 
         patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "jenga_tests", apply_model)
+        return (patched,)
+
+
+class Quantised:
+    """Linears of the blocks whose weights are kept in 8 bits and made whole in every call, as object patches."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        patched = model.clone()
+        for name, module in model.model.diffusion_model.named_modules():
+            if isinstance(module, torch.nn.Linear) and name.startswith("blocks."):
+                scale = module.weight.abs().max() / 127
+                weight, bias = (module.weight / scale).round().to(torch.int8), module.bias
+
+                def forward(x, weight=weight, scale=scale, bias=bias):
+                    return torch.nn.functional.linear(x, weight.to(x) * scale, bias)
+
+                patched.add_object_patch(f"diffusion_model.{name}.forward", forward)
+        return (patched,)
+
+
+class LowMemory:
+    """The model is loaded with room for a part of its weights alone: the others are cast in every call."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        patched = model.clone()
+
+        def outer_sample(executor, *args, **kwargs):
+            patcher = executor.class_obj.model_patcher
+            patcher.unpatch_model(patcher.offload_device)
+            patcher.patch_model(patcher.load_device, lowvram_model_memory=1 << 20)
+            return executor(*args, **kwargs)
+
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "jenga_tests", outer_sample)
+        return (patched,)
+
+
+class Threads:
+    """Every conditioning of a prediction is a model call of its own, each in a thread of its own."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model):
+        def calc_cond_batch(executor, model, conds, x, timestep, model_options):
+            with ThreadPoolExecutor(len(conds)) as pool:
+                alone = [[cond if i == j else None for j in range(len(conds))] for i, cond in enumerate(conds)]
+                outs = list(pool.map(lambda one: executor(model, one, x, timestep, model_options), alone))
+            return [out[index] for index, out in enumerate(outs)]
+
+        patched = model.clone()
+        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "jenga_tests", calc_cond_batch)
+        return (patched,)
+
+
+class Nudge:
+    """Adds to one value of the video that a model call gets, or to one text token. Packed latents: the first part."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "what": ("STRING", {}), "by": ("FLOAT", {"default": 1.0})}}
+
+    def patch(self, model, what, by):
+        def apply_model(executor, x, t, c_concat=None, c_crossattn=None, *args, **kwargs):
+            if what == "text":
+                c_crossattn = c_crossattn.clone()
+                c_crossattn[:, 3] += by
+            else:
+                t_, h, w = map(int, what.split(","))
+                x, shapes = x.clone(), kwargs.get("latent_shapes")
+                shape = tuple(shapes[0] if shapes else x.shape)
+                x.view(x.shape[0], -1)[:, : math.prod(shape[1:])].view(-1, *shape[1:])[:, 0, t_, h, w] += by
+            return executor(x, t, c_concat, c_crossattn, *args, **kwargs)
+
+        patched = model.clone()
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "jenga_nudge", apply_model)
         return (patched,)
 
 
@@ -182,9 +313,14 @@ class AudioLatent:
 
 NODE_CLASS_MAPPINGS = {
     "JengaTestConditioning": RandomConditioning,
+    "JengaTestModel": TinyModel,
     "JengaTestOverride": OtherOverride,
     "JengaTestCapture": Capture,
     "JengaTestCaptureAny": CaptureAny,
+    "JengaTestQuantised": Quantised,
+    "JengaTestLowMemory": LowMemory,
+    "JengaTestThreads": Threads,
+    "JengaTestNudge": Nudge,
     "JengaTestLatent": RandomLatent,
     "JengaTestAudioLatent": AudioLatent,
     "JengaTestImageCondition": ImageCondition,
