@@ -7,10 +7,11 @@ from jenga.sampling.presets import ROWS, Preset
 from jenga.sampling.reuse import StepReuse
 from jenga.sampling.reuse_rules import MeasuredRateRule, PublishedRule, ReuseRule, StaticRule
 
-from .families import host_family
+from .families import FAMILIES, host_family
 
 FROM_PRESET, OFF, STATIC = "from preset", "off", "static"
 THRESHOLD = 0.15  # of the published Wan presets; with the other rule better than static at fewer calls (RESULTS.md)
+PUBLISHED = tuple(name for family in FAMILIES if family.reuse for name in family.reuse.coefficients)
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ KINDS = {
         static_rule,
     ),
     "adaptive": Kind(
-        "a step repeats it while the output is expected to have changed by less than reuse_threshold: by the published "
-        "coefficients for Wan 2.1, by the change of the model's input for any other model; the node says which.",
+        "a step repeats it while the output is expected to have changed by less than reuse_threshold: by published "
+        f"coefficients ({', '.join(PUBLISHED)}), by the change of the model's input for any other model; the node says "
+        "which.",
         adaptive_rule,
     ),
 }

@@ -47,4 +47,4 @@ def _keeps(quality: Quality) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}\u00a0%"  # no line ends between the two

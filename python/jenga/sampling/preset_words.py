@@ -60,4 +60,4 @@ def _part(fraction: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    return f"{100 * share:.3g}\u00a0%"  # no line ends between the two
