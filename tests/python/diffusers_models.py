@@ -16,7 +16,8 @@ from diffusers import (
 )
 
 FRAMES, ROWS, COLUMNS = 3, 16, 32  # of the latent; 3 x 8 x 16 tokens where a patch is 2 x 2
-TEXT = 6
+TEXT = 8
+HEADS, HEAD_DIM = 4, 16
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -33,7 +34,13 @@ def text_mask(seed: int) -> torch.Tensor:
 
 
 WAN = dict(
-    num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32
+    num_attention_heads=HEADS,
+    attention_head_dim=HEAD_DIM,
+    in_channels=4,
+    out_channels=4,
+    text_dim=16,
+    freq_dim=16,
+    ffn_dim=32,
 )
 
 
@@ -79,8 +86,8 @@ def hunyuan_video():
     model = HunyuanVideoTransformer3DModel(
         in_channels=4,
         out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
         num_layers=1,
         num_single_layers=2,
         num_refiner_layers=1,
@@ -104,8 +111,8 @@ def hunyuan_video15():
     model = HunyuanVideo15Transformer3DModel(
         in_channels=4,
         out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
         num_layers=2,
         num_refiner_layers=1,
         patch_size=2,
@@ -131,9 +138,9 @@ def ltx():
     model = LTXVideoTransformer3DModel(
         in_channels=4,
         out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        cross_attention_dim=32,
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
+        cross_attention_dim=HEADS * HEAD_DIM,
         num_layers=2,
         caption_channels=16,
     )
@@ -154,14 +161,14 @@ def ltx2():
     model = LTX2VideoTransformer3DModel(
         in_channels=4,
         out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        cross_attention_dim=32,
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
+        cross_attention_dim=HEADS * HEAD_DIM,
         audio_in_channels=4,
         audio_out_channels=4,
-        audio_num_attention_heads=2,
+        audio_num_attention_heads=HEADS,
         audio_attention_head_dim=8,
-        audio_cross_attention_dim=16,
+        audio_cross_attention_dim=HEADS * 8,
         num_layers=2,
         caption_channels=16,
     )
@@ -184,8 +191,8 @@ def ltx2():
 
 def cogvideox():
     model = CogVideoXTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
         in_channels=4,
         out_channels=4,
         time_embed_dim=8,
@@ -201,8 +208,8 @@ def cogvideox():
 
 def mochi():
     model = MochiTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
         num_layers=2,
         pooled_projection_dim=16,
         in_channels=4,
@@ -264,12 +271,15 @@ def _call(model, latents, timestep, arguments):
     return model(hidden_states=latents, timestep=timestep, return_dict=False, **arguments)[0]
 
 
-def make(family, seed: int = 0) -> tuple[Loop, torch.Tensor, object]:
-    """A pipeline of one family, its first latents, and the arguments of a call by the prompt's number."""
-    torch.manual_seed(seed)
+def make(family, rows: int = ROWS, columns: int = COLUMNS) -> tuple[Loop, torch.Tensor, object]:
+    """A pipeline of one family, its first latents, and the arguments of a call by the prompt's number.
+
+    rows, columns: of the latent, for families whose arguments do not hold them.
+    """
+    torch.manual_seed(0)
     transformer, arguments, channels = family()
     transformer.eval()
-    shape = (1, channels, FRAMES, ROWS, COLUMNS)
+    shape = (1, channels, FRAMES, rows, columns)
     if family in PATCHED:
         shape = (1, FRAMES * ROWS * COLUMNS // 4, channels)
     elif family is cogvideox:

@@ -97,7 +97,7 @@ class TransformerPatch:
         self._forward = inspect.signature(type(transformer).forward)
         self._current, self._name = Current(), None
         if self._family.dispatched:
-            self._door = Backend(self._current, self._layers, self._family.square_mask)
+            self._door = Backend(self._current, transformer, self._family)
         else:
             self._door = Processors(self._current, self._layers)
         begin, end = torch.compiler.disable(self._begin), torch.compiler.disable(self._end)

@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 from ..runtime.call import Block
 from ..runtime.session import CarvedCall, attend
 from . import diffusers_private as private
-from .diffusers_parallel import joint_order, refuse_ring
+from .diffusers_families import Family
+from .diffusers_parallel import heads_of_rank, joint_order, refuse_ring
 
 _numbers = itertools.count()
 
@@ -71,15 +72,15 @@ class Current(threading.local):
 class Backend:
     """Our attention backend of one transformer, on the processors of its layers."""
 
-    def __init__(self, current: Current, layers: Iterable[tuple[torch.nn.Module, Block]], square_mask: bool):
-        self._current, self._square_mask = current, square_mask
+    def __init__(self, current: Current, transformer: torch.nn.Module, family: Family):
+        self._current, self._square_mask = current, family.square_mask
         self._member = private.register_backend(f"jenga_{next(_numbers)}", torch.compiler.disable(self._attention))
         self._previous: list[tuple] = []
         self._hooks = []
-        for module, block in layers:
-            processor = module.processor
-            if processor._attention_backend is not self._member:  # one processor may serve several modules
-                self._previous.append((processor, private.set_backend(processor, self._member)))
+        for module in transformer.modules() if family.head_masks else ():
+            self._replace(getattr(module, "processor", None))
+        for module, block in family.layers(transformer):
+            self._replace(module.processor)
             enter = torch.compiler.disable(functools.partial(self._enter, block))
             leave = torch.compiler.disable(self._leave)
             self._hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
@@ -91,6 +92,11 @@ class Backend:
         for processor, previous in self._previous:
             private.restore_backend(processor, self._member, previous)
         private.unregister_backend(self._member)
+
+    def _replace(self, processor) -> None:
+        # One processor may serve several modules.
+        if getattr(processor, "_attention_backend", self._member) is not self._member:
+            self._previous.append((processor, private.set_backend(processor, self._member)))
 
     def _enter(self, block: Block, module, args, kwargs) -> None:
         self._current.enter(block, kwargs.get("attention_mask") if self._square_mask else None)
@@ -116,9 +122,11 @@ class Backend:
             return self._whole(query, key, value, attn_mask, scale)
         ranks, ring = private.degrees(_parallel_config)
         refuse_ring(ring)
-        order = joint_order(*self._current.num_tokens, ranks)
+        order = joint_order(*self._current.num_tokens, ranks) if self._current.block else None
+        heads = query.shape[2]
 
         def inner(q, k, v, mask):
+            mask = heads_of_rank(mask, heads, q.shape[2], _parallel_config)
             if order is None:
                 return self._whole(q, k, v, mask, scale)
             return order.back(self._whole(*(order.raster(x) for x in (q, k, v)), mask, scale))

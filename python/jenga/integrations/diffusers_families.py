@@ -21,6 +21,7 @@ class Family:
     dispatched: its processors call the library's dispatcher; otherwise they call torch's attention themselves.
     each_sample: they call it for one sample of the batch after the other, with that sample's text alone.
     square_mask: they make a mask [B, 1, S, S] out of one of the text tokens [B, text], which is the same for all keys.
+    head_masks: masks of its cross-attention are repeated for all heads, which is wrong where ranks have some of them.
     """
 
     stacks: tuple[tuple[str, str, str], ...]
@@ -29,6 +30,7 @@ class Family:
     dispatched: bool = True
     each_sample: bool = False
     square_mask: bool = False
+    head_masks: bool = False
 
     def context(self, arguments: Mapping) -> int:
         """Tokens beside the video in the sequence, where it holds the text too."""
@@ -77,6 +79,7 @@ def _patched(transformer, arguments: Mapping) -> TokenLayout | None:
 
 
 WAN = Family((("blocks", "attn1", ""),), _video)
+LTX = Family((("transformer_blocks", "attn1", ""),), _patched, head_masks=True)
 FAMILIES: Mapping[str, Family] = {
     "WanTransformer3DModel": WAN,
     "WanVACETransformer3DModel": Family((("blocks", "attn1", ""), ("vace_blocks", "attn1", "vace")), _video),
@@ -90,8 +93,8 @@ FAMILIES: Mapping[str, Family] = {
     "HunyuanVideo15Transformer3DModel": Family(
         (("transformer_blocks", "attn", ""),), _video_text, joint=True, square_mask=True
     ),
-    "LTXVideoTransformer3DModel": Family((("transformer_blocks", "attn1", ""),), _patched),
-    "LTX2VideoTransformer3DModel": Family((("transformer_blocks", "attn1", ""),), _patched),
+    "LTXVideoTransformer3DModel": LTX,
+    "LTX2VideoTransformer3DModel": LTX,
     "CogVideoXTransformer3DModel": Family(
         (("transformer_blocks", "attn1", ""),), _text_video, joint=True, dispatched=False
     ),

@@ -12,8 +12,38 @@ from dataclasses import dataclass
 import torch
 
 from ..runtime.listener import Listener
+from . import diffusers_private as private
 
 COLLECTIVES = "torch.distributed"  # an error that came through a module of this name is one between ranks
+
+
+def context_parallel_plan(transformer) -> dict:
+    """The cp_plan argument of the library's enable_parallelism: how a forward's tensors are split over the ranks.
+
+    The library has one for Wan, LTX and LTX-2. That of HunyuanVideo is ours: video and text are split each, and come
+    back into their order between the exchanges. Raises ValueError for a transformer that has none.
+    """
+    from diffusers.hooks.context_parallel import ContextParallelInput, ContextParallelOutput
+
+    if getattr(transformer, "_cp_plan", None) is not None:
+        return transformer._cp_plan
+    if type(transformer).__name__ != "HunyuanVideoTransformer3DModel":
+        raise ValueError(
+            "context_parallel_plan: transformer must be one of Wan, LTX, LTX-2 or HunyuanVideo, got "
+            f"{type(transformer).__name__}"
+        )
+    if transformer.config.image_condition_type == "token_replace":
+        raise ValueError(
+            "context_parallel_plan: transformer must treat all tokens alike, got image_condition_type 'token_replace', "
+            "which finds the first frame by its place in the sequence"
+        )
+    tokens = ContextParallelInput(split_dim=1, expected_dims=3)
+    rotary = ContextParallelInput(split_dim=0, expected_dims=2, split_output=True)
+    return {
+        "transformer_blocks.0": {"hidden_states": tokens, "encoder_hidden_states": tokens},
+        "rope": {0: rotary, 1: rotary},
+        "proj_out": ContextParallelOutput(gather_dim=1, expected_dims=3),
+    }
 
 
 def refuse_ring(degree: int) -> None:
@@ -22,6 +52,15 @@ def refuse_ring(degree: int) -> None:
             f"context parallel: ring_degree must be 1 with carving, got {degree}; a ring shows each rank a part of the "
             "keys at a time and carving chooses among all of them. Use ContextParallelConfig(ulysses_degree=...)"
         )
+
+
+def heads_of_rank(mask: torch.Tensor | None, heads: int, local: int, parallel_config) -> torch.Tensor | None:
+    """A mask [B, heads, rows, S] for the `local` heads of this rank; any other mask as it is."""
+    if mask is None or mask.dim() != 4 or mask.shape[1] != heads or heads == local:
+        return mask
+    ranks, rank = private.degrees(parallel_config)[0], torch.distributed.get_rank(private.group_of(parallel_config))
+    first = rank * -(-heads // ranks)
+    return mask[:, first : first + local]
 
 
 @dataclass(frozen=True)

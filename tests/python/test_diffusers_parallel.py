@@ -1,0 +1,114 @@
+"""One video over several processes through diffusers' own context parallelism: the same as one process."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("diffusers", "0.42", reason="diffusers 0.42 or newer is not installed (it needs Python 3.11)")
+
+import diffusers_ranks as ranks_script
+
+from jenga.integrations.diffusers_parallel import joint_order
+
+SCRIPT = Path(ranks_script.__file__)
+TIME_LIMIT = 300  # seconds, of a machine that is busy
+
+
+def start(folder: Path, ranks: int, *cases: str) -> list[subprocess.Popen]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        **os.environ,
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    command = [sys.executable, str(SCRIPT), str(folder), *cases]
+    return [subprocess.Popen(command, env={**shared, "RANK": str(rank)}) for rank in range(ranks)]
+
+
+def finish(processes: list[subprocess.Popen]) -> list[int]:
+    deadline = time.monotonic() + TIME_LIMIT
+    try:
+        return [process.wait(max(1.0, deadline - time.monotonic())) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(request, tmp_path_factory) -> tuple[int, Path]:
+    """How many ranks ran every case, and where each wrote what it got."""
+    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
+    assert finish(start(folder, request.param, *ranks_script.CASES, "ring")) == [0] * request.param
+    return request.param, folder
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict:
+    """What one process gives, made once for each case."""
+    return {}
+
+
+@pytest.mark.parametrize("case", ranks_script.CASES)
+def test_ranks_give_what_one_process_gives(case, ranks, alone):
+    number, folder = ranks
+    if case not in alone:
+        alone[case] = ranks_script.CASES[case](None)
+    expected, report = alone[case]
+    errors = {path.name: path.read_text() for path in folder.glob(f"{case}.*.txt")}
+    assert not errors
+    for rank in range(number):
+        found, own_report = torch.load(folder / f"{case}.{rank}.pt")
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert own_report.get("backends") == report.get("backends")
+        assert own_report.get("fallbacks") == report.get("fallbacks")
+        assert own_report.get("anchors") == report.get("anchors")
+        notes = [note for note in own_report.get("notes", ()) if note.startswith(f"one video over {number} ranks: ")]
+        assert len(notes) == (rank == 0 and bool(report))
+        assert not notes or notes[0].count(" s") == number
+
+
+def test_a_ring_is_refused_with_the_reason(ranks):
+    number, folder = ranks
+    for rank in range(number):
+        text = (folder / f"ring.{rank}.txt").read_text()
+        assert text.startswith(
+            f"ValueError: context parallel: ring_degree must be 1 with carving, got {number}; a ring"
+        )
+
+
+def test_a_rank_that_ends_ends_the_run_with_a_clear_error(tmp_path):
+    assert finish(start(tmp_path, 2, "killed")) == [0, 9]
+    text = (tmp_path / "killed.0.txt").read_text()
+    assert text.startswith("RuntimeError: context parallel: all 2 ranks must stay until the run is over, got an error")
+    assert "on rank 0: " in text and text.endswith(
+        "Another rank has most likely ended: its own error says why, look there first"
+    )
+
+
+@pytest.mark.parametrize(("video", "context", "ranks"), [(8, 4, 2), (7, 3, 2), (9, 2, 4), (6, 3, 1)])
+def test_joint_sequences_come_into_raster_order_and_back(video, context, ranks):
+    tokens = torch.arange(video + context).reshape(1, -1, 1, 1)
+    parts = [part.tensor_split(ranks, 1) for part in tokens.split([video, context], 1)]
+    exchanged = torch.cat([piece for pair in zip(*parts, strict=True) for piece in pair], 1)
+    order = joint_order(video, context, ranks)
+    assert torch.equal(order.raster(exchanged), tokens) and torch.equal(order.back(tokens), exchanged)
+    assert joint_order(video, 0, ranks) is None
+
+
+def test_a_plan_for_a_transformer_that_has_none():
+    plan = ranks_script.context_parallel_plan
+    with pytest.raises(ValueError, match="must be one of Wan, LTX, LTX-2 or HunyuanVideo, got MochiTransformer3DModel"):
+        plan(ranks_script.models.mochi()[0])
+    wan = ranks_script.models.wan()[0]
+    assert plan(wan) is wan._cp_plan
