@@ -12,16 +12,18 @@ from benchmarks import common
 from benchmarks.common import cases
 from jenga import JengaConfig
 from jenga.carving import flex, ops
+from jenga.carving.operands import CarvedLayout, PreparedBlocks
 
 TAIL = 64
 ROWS = 1024  # at most so many video rows, the last along the curve, are compared with fp64
 
 
-def prepared(case: cases.Case, q, k, v, kv_block_size: int) -> tuple[torch.Tensor, ops.PreparedBlocks]:
-    """The token index of a case, and its carved keys and values, means and tails."""
+def prepared(case: cases.Case, q, k, v, kv_block_size: int) -> PreparedBlocks:
+    """Carved keys and values of a case, its means and tails."""
     token_index = cases.token_index(case).to(q.device)
-    sizes = (*JengaConfig(kv_block_size=kv_block_size).score_cell_sizes, min(TAIL, kv_block_size))
-    return token_index, ops.prepare_blocks(q, k, v, token_index, case.num_context, *sizes)
+    sizes = (common.Q_BLOCK, kv_block_size, min(TAIL, kv_block_size), *JengaConfig().score_cells)
+    layout = CarvedLayout(token_index, case.num_context, *sizes)
+    return ops.prepare_blocks(q, k, v, layout, context_bias(case, q.device))
 
 
 def context_bias(case: cases.Case, device) -> torch.Tensor | None:
@@ -41,34 +43,20 @@ def main() -> None:
     tail = min(TAIL, size)
     for case, dtype in common.selected(arguments):
         q, k, v = common.structured_qkv(case, dtype, arguments.device)
-        token_index, blocks = prepared(case, q, k, v, size)
-        rows = token_index[-min(ROWS, case.num_video) :].long()
-        scale, bias = case.head_dim**-0.5, context_bias(case, q.device)
+        blocks = prepared(case, q, k, v, size)
+        rows = blocks.layout.token_index[-min(ROWS, case.num_video) :].long()
+        scale = case.head_dim**-0.5
 
         def call(lists, tail_size: int, operator=ops.block_sparse_attention):
-            return operator(
-                q,
-                blocks.k_carved,
-                blocks.v_carved,
-                *lists,
-                token_index,
-                case.num_context,
-                common.Q_BLOCK,
-                size,
-                scale,
-                bias,
-                blocks.k_tail if tail_size else None,
-                blocks.v_tail if tail_size else None,
-                tail_size,
-            )
+            layout = blocks.layout._replace(tail_block_size=tail_size)
+            return operator(q, blocks._replace(layout=layout), lists, scale)
 
         lists = {}
         for share in arguments.kept or common.KEPT_SHARES:
             lists["random", share] = common.random_lists(case, share, size, arguments.device)
             number = common.kept_blocks(share, case.blocks(size))
-            sizes = (case.num_video, common.Q_BLOCK, size, *JengaConfig().score_cells)
-            means = (blocks.q_means, blocks.k_means)
-            lists["selected", share] = ops.select_blocks(*means, None, *sizes, number, 0.0, scale)
+            means, cells = (blocks.q_means, blocks.k_means), blocks.layout.cells(case.num_video)
+            lists["selected", share] = ops.select_blocks(*means, None, cells, number, 0.0, scale)
 
         dense = common.dense_calls(q, k, v)
         statements = dict(dense)

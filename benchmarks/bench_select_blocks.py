@@ -9,6 +9,7 @@ from benchmarks.common import cases
 from jenga import JengaConfig, TokenGrid
 from jenga.carving import ops
 from jenga.carving.attention import CarvedAttention
+from jenga.carving.operands import CarvedLayout
 
 KV_BLOCK = TAIL = 64
 CELLS = ((1, 1), (2, 2), (4, 4), (8, 4), (8, 8))
@@ -17,10 +18,10 @@ CELLS = ((1, 1), (2, 2), (4, 4), (8, 4), (8, 8))
 def add_selection(statements: dict, case: cases.Case, q, k, v, cells: tuple[int, int], shares) -> None:
     """Adds the calls ("pre-pass" | "top-k" | "top-p", cells[, share])."""
     token_index, scale = cases.token_index(case).to(q.device), case.head_dim**-0.5
-    sizes = JengaConfig(kv_block_size=KV_BLOCK, score_cells=cells).score_cell_sizes
+    layout = CarvedLayout(token_index, case.num_context, common.Q_BLOCK, KV_BLOCK, TAIL, *cells)
 
     def prepare():
-        return ops.prepare_blocks(q, k, v, token_index, case.num_context, *sizes, TAIL)
+        return ops.prepare_blocks(q, k, v, layout)
 
     blocks = prepare()
     means = (blocks.q_means, blocks.k_means)
@@ -29,7 +30,7 @@ def add_selection(statements: dict, case: cases.Case, q, k, v, cells: tuple[int,
         number = common.kept_blocks(share, case.blocks(KV_BLOCK))
         for name, top_p in (("top-k", 0.0), ("top-p", 0.5)):
             statements[name, cells, share] = lambda number=number, top_p=top_p: ops.select_blocks(
-                *means, None, case.num_video, common.Q_BLOCK, KV_BLOCK, *cells, number, top_p, scale
+                *means, None, layout.cells(case.num_video), number, top_p, scale
             )
 
 

@@ -16,7 +16,7 @@ from benchmarks.bench_matched_error import ROWS, heads
 from benchmarks.demo_model import SIZES, DemoModel
 from jenga import CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import ops, reference
-from jenga.carving.residuals import BlockLists
+from jenga.carving.operands import BlockLists, ScoreCells
 
 CELLS = ((1, 1), (2, 2), (4, 1), (1, 4), (4, 4), (8, 4), (8, 8))
 SHARES = (0.05, 0.1, 0.2)
@@ -43,11 +43,9 @@ class Activations:
         """Lists from fp32 means of cells of so many tokens; (1, 1): from the attention of every query to every key."""
         means = (reference.block_means(x, size) for x, size in zip(self._carved, cell_sizes, strict=True))
         num_video, scale = self.grid.num_tokens, self._carved[0].shape[-1] ** -0.5
-        cells = (Q_BLOCK // cell_sizes[0], KV_BLOCK // cell_sizes[1])
+        cells = ScoreCells(num_video, Q_BLOCK, KV_BLOCK, Q_BLOCK // cell_sizes[0], KV_BLOCK // cell_sizes[1])
         number = common.kept_blocks(share, -(-num_video // KV_BLOCK))
-        return BlockLists(
-            *reference.select_blocks(*means, None, num_video, Q_BLOCK, KV_BLOCK, *cells, number, 0.0, scale)
-        )
+        return reference.select_blocks(*means, None, cells, number, 0.0, scale)
 
 
 def difference(one: BlockLists, other: BlockLists, num_blocks: int) -> float:

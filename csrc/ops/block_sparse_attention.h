@@ -2,7 +2,6 @@
 // out has shape [B, H, S, D] over memory [B, S, H, D]: the host's next step is a projection of [B, S, H * D].
 #pragma once
 
-#include <cmath>
 #include <optional>
 #include <tuple>
 
@@ -17,18 +16,159 @@ struct BlockSparseAttentionCall {
   Tensor out, lse;
 
   std::tuple<Tensor, Tensor> outputs() const { return {out, lse}; }
+  void point_params_at_tensors();
 };
 
-// The operator's arguments, in the order of the schema.
-struct BlockSparseAttentionArgs {
-  const Tensor &q, &k_carved, &v_carved, &kv_block_index, &kv_block_count, &token_index;
-  int64_t num_context, q_block_size, kv_block_size;
-  double softmax_scale;
-  const std::optional<Tensor>&context_bias, &k_tail, &v_tail;
-  int64_t tail_block_size;
-  const std::optional<Tensor>&residual, &residual_scale;
-};
+inline void BlockSparseAttentionCall::point_params_at_tensors() {
+  params.q = q.const_data_ptr();
+  params.k_carved = k_carved.const_data_ptr();
+  params.v_carved = v_carved.const_data_ptr();
+  params.q_strides = strides_of(q);
+  params.k_strides = strides_of(k_carved);
+  params.v_strides = strides_of(v_carved);
+  params.kv_block_index = data<int32_t>(kv_block_index);
+  params.kv_block_count = data<int32_t>(kv_block_count);
+  params.token_index = data<int32_t>(token_index);
+  params.context_bias = data_or_null<float>(context_bias);
+  params.k_tail = data_or_null<void>(k_tail);
+  params.v_tail = data_or_null<void>(v_tail);
+  params.residual = data_or_null<void>(residual);
+  params.residual_scale = data_or_null<float>(residual_scale);
+  params.out = out.mutable_data_ptr();
+  params.out_strides = strides_of(out);
+  params.lse = mutable_data<float>(lse);
+}
 
-BlockSparseAttentionCall make_block_sparse_attention(const BlockSparseAttentionArgs& args);
+namespace attention_checks {
+
+inline constexpr const char* kOp = "block_sparse_attention";
+
+inline void check_lists(const Tensor& q, const Tensor& index, const Tensor& count, int64_t num_q, int64_t num_kv) {
+  check_device(kOp, "kv_block_index", index, "q", q);
+  check_dtype(kOp, "kv_block_index", index, ScalarType::Int);
+  JENGA_REQUIRE(index.dim() == 4, kOp, ": kv_block_index must have 4 dimensions [B, H, nq, max_kv], got shape ",
+                Shape(index));
+  const int64_t max_kv = index.size(3);
+  JENGA_REQUIRE(max_kv <= num_kv, kOp, ": kv_block_index must list at most ", num_kv, " key blocks, got ", max_kv);
+  check_shape(kOp, "kv_block_index", index, {q.size(0), q.size(1), num_q, max_kv});
+  check_device(kOp, "kv_block_count", count, "q", q);
+  check_dtype(kOp, "kv_block_count", count, ScalarType::Int);
+  check_shape(kOp, "kv_block_count", count, {q.size(0), q.size(1), num_q});
+}
+
+inline void check_tail(const Tensor& q, const std::optional<Tensor>& k_tail, const std::optional<Tensor>& v_tail,
+                       int64_t tail_block_size, int64_t cells) {
+  JENGA_REQUIRE(k_tail.has_value() == v_tail.has_value(), kOp, ": k_tail and v_tail must come together, got only ",
+                k_tail ? "k_tail" : "v_tail");
+  JENGA_REQUIRE(tail_block_size == 0 || k_tail.has_value(), kOp,
+                ": tail_block_size must be 0 without k_tail and v_tail, got ", tail_block_size);
+  if (!k_tail) return;
+  check_like(kOp, "k_tail", *k_tail, "q", q, {q.size(0), q.size(1), cells, q.size(3)});
+  check_like(kOp, "v_tail", *v_tail, "q", q, {q.size(0), q.size(1), cells, q.size(3)});
+}
+
+inline ResidualType check_residual(const Tensor& q, const std::optional<Tensor>& residual,
+                                   const std::optional<Tensor>& scale) {
+  JENGA_REQUIRE(residual.has_value() || !scale.has_value(), kOp,
+                ": residual_scale must come with a residual, got only residual_scale");
+  if (!residual) return ResidualType::kNone;
+  const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
+  check_device(kOp, "residual", *residual, "q", q);
+  check_no_grad(kOp, "residual", *residual);
+  ResidualType type = ResidualType::kNone;
+  switch (residual->scalar_type()) {
+    case ScalarType::Float:
+      type = ResidualType::kFloat32;
+      break;
+    case ScalarType::BFloat16:
+      type = ResidualType::kBFloat16;
+      break;
+    case ScalarType::Half:
+      type = ResidualType::kFloat16;
+      break;
+    case ScalarType::Char:
+      type = ResidualType::kInt8;
+      break;
+    case ScalarType::Byte:
+      type = ResidualType::kInt4;
+      break;
+    default:
+      fail(kOp, ": residual must be bfloat16, float16, float32, int8 or uint8 (two 4-bit codes), got ",
+           dtype_name(residual->scalar_type()));
+  }
+  check_shape(kOp, "residual", *residual,
+              {batch, tokens, heads, type == ResidualType::kInt4 ? head_dim / 2 : head_dim});
+  const bool quantised = type == ResidualType::kInt8 || type == ResidualType::kInt4;
+  JENGA_REQUIRE(quantised == scale.has_value(), kOp, ": residual_scale must ",
+                quantised ? "be given for" : "not be given for", " a residual of ", dtype_name(residual->scalar_type()),
+                ", got ", quantised ? "none" : "one");
+  if (quantised) {
+    check_device(kOp, "residual_scale", *scale, "q", q);
+    check_dtype(kOp, "residual_scale", *scale, ScalarType::Float);
+    check_shape(kOp, "residual_scale", *scale, {batch, tokens, heads});
+    check_no_grad(kOp, "residual_scale", *scale);
+  }
+  return type;
+}
+
+}  // namespace attention_checks
+
+inline BlockSparseAttentionCall make_block_sparse_attention(
+    const Tensor& q, const Tensor& k_carved, const Tensor& v_carved, const Tensor& kv_block_index,
+    const Tensor& kv_block_count, const Tensor& token_index, int64_t num_context, int64_t q_block_size,
+    int64_t kv_block_size, double softmax_scale, const std::optional<Tensor>& context_bias,
+    const std::optional<Tensor>& k_tail, const std::optional<Tensor>& v_tail, int64_t tail_block_size,
+    const std::optional<Tensor>& residual, const std::optional<Tensor>& residual_scale) {
+  using namespace attention_checks;
+  check_attention_tensor(kOp, "q", q);
+  const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
+  check_num_context(kOp, num_context, tokens);
+  check_q_block_size(kOp, q_block_size, q.is_cuda());
+  check_kv_block_size(kOp, kv_block_size);
+  check_tail_block_size(kOp, tail_block_size, kv_block_size);
+  check_softmax_scale(kOp, softmax_scale);
+  const int64_t video = tokens - num_context, carved_tokens = round_up(num_context, kContextAlignment) + video;
+  const int64_t num_kv = ceil_div(video, kv_block_size), cells = tail_block_size ? ceil_div(video, tail_block_size) : 0;
+  check_like(kOp, "k_carved", k_carved, "q", q, {batch, heads, carved_tokens, head_dim});
+  check_like(kOp, "v_carved", v_carved, "q", q, {batch, heads, carved_tokens, head_dim});
+  check_lists(q, kv_block_index, kv_block_count, ceil_div(video, q_block_size), num_kv);
+  check_token_index(kOp, token_index, q, tokens);
+  check_context_bias(kOp, context_bias, q, num_context);
+  check_tail(q, k_tail, v_tail, tail_block_size, cells);
+  const ResidualType residual_type = check_residual(q, residual, residual_scale);
+
+  BlockSparseAttentionCall call{
+      .params = {},
+      .q = with_loadable_rows(q),
+      .k_carved = with_loadable_rows(k_carved),
+      .v_carved = with_loadable_rows(v_carved),
+      .kv_block_index = as_array(kv_block_index),
+      .kv_block_count = as_array(kv_block_count),
+      .token_index = as_array(token_index),
+      .context_bias = as_array(context_bias),
+      .k_tail = cells ? as_array(k_tail) : std::nullopt,
+      .v_tail = cells ? as_array(v_tail) : std::nullopt,
+      .residual = as_array(residual),
+      .residual_scale = as_array(residual_scale),
+      .out = torch::stable::transpose(new_tensor(q, {batch, tokens, heads, head_dim}, q.scalar_type()), 1, 2),
+      .lse = new_tensor(q, {batch, heads, tokens}, ScalarType::Float),
+  };
+  check_block_lists(kOp, call.kv_block_index, call.kv_block_count, num_kv);
+  BlockSparseAttentionParams& p = call.params;
+  p.dtype = data_type(q.scalar_type());
+  p.residual_type = residual_type;
+  p.batch = batch;
+  p.heads = heads;
+  p.head_dim = head_dim;
+  p.num_context = num_context;
+  p.num_video = video;
+  p.max_kv = kv_block_index.size(3);
+  p.q_block_size = q_block_size;
+  p.kv_block_size = kv_block_size;
+  p.tail_block_size = tail_block_size;
+  p.softmax_scale = static_cast<float>(softmax_scale);
+  call.point_params_at_tensors();
+  return call;
+}
 
 }  // namespace jenga::ops

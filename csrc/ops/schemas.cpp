@@ -1,4 +1,4 @@
-// Every schema of torch.ops.jenga, once. Implementations register beside their code, in cpu/ and cuda/.
+// Every schema of torch.ops.jenga, once. Implementations register in cpu/ and cuda/ (operator.h).
 // Symbols: B batch, H heads, S tokens, D head dim, C context tokens, N video tokens, P = round_up(C, 128);
 // kernels/params.h has the formulas and layouts.
 #include <torch/csrc/stable/library.h>

@@ -53,7 +53,11 @@ inline void check_select_blocks(const Tensor& q_means, const Tensor& k_means, co
 }
 
 inline SelectBlocksCall make_select_blocks(const Tensor& q_means, const Tensor& k_means,
-                                           const std::optional<Tensor>& adjacency, const SelectBlocksNumbers& n) {
+                                           const std::optional<Tensor>& adjacency, int64_t num_video,
+                                           int64_t q_block_size, int64_t kv_block_size, int64_t q_cells,
+                                           int64_t k_cells, int64_t min_blocks, double top_p, double softmax_scale) {
+  const SelectBlocksNumbers n{num_video, q_block_size, kv_block_size, q_cells,
+                              k_cells,   min_blocks,   top_p,         softmax_scale};
   check_select_blocks(q_means, k_means, adjacency, n);
   const int64_t batch = q_means.size(0), heads = q_means.size(1);
   const int64_t num_q = ceil_div(n.num_video, n.q_block_size), num_kv = ceil_div(n.num_video, n.kv_block_size);

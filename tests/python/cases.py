@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jenga.carving import ops
+from jenga.carving.operands import BlockLists, CarvedLayout, PreparedBlocks, Residual, ScoreCells
 
 CONTEXT_ALIGNMENT = 128
 
@@ -58,14 +59,8 @@ class Case:
         return -(-self.num_context // CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT
 
     @property
-    def cell_sizes(self) -> tuple[int, int, int]:
-        """Tokens of a query cell, of a key cell and of a tail cell, as prepare_blocks takes them."""
-        return self.q_block_size // self.q_cells, self.kv_block_size // self.k_cells, self.tail_block_size
-
-    @property
-    def score_sizes(self) -> tuple[int, int, int, int, int]:
-        """num_video to k_cells, as select_blocks takes them."""
-        return self.num_video, self.q_block_size, self.kv_block_size, self.q_cells, self.k_cells
+    def score_sizes(self) -> ScoreCells:
+        return ScoreCells(self.num_video, self.q_block_size, self.kv_block_size, self.q_cells, self.k_cells)
 
     def blocks(self, block_size: int) -> int:
         return -(-self.num_video // block_size)
@@ -133,8 +128,7 @@ class Inputs:
     token_index: Tensor  # int32 [S]
     context_bias: Tensor | None  # float32 [B, P]
     softmax_scale: float
-    residual: Tensor | None
-    residual_scale: Tensor | None
+    residual: Residual | None
 
 
 def token_index(case: Case, curve: str = "gilbert3d") -> Tensor:
@@ -142,6 +136,21 @@ def token_index(case: Case, curve: str = "gilbert3d") -> Tensor:
     video = ops.curve_order(*case.grid, curve) + case.before
     raster = torch.arange(case.tokens, dtype=torch.int32)
     return torch.cat([raster[: case.before], raster[case.before + case.num_video :], video])
+
+
+def layout(case: Case, index: Tensor) -> CarvedLayout:
+    sizes = (case.q_block_size, case.kv_block_size, case.tail_block_size, case.q_cells, case.k_cells)
+    return CarvedLayout(index, case.num_context, *sizes)
+
+
+def on_device(x, device):
+    """A tensor, or a tuple of tensors (in tuples) and what is not a tensor, on a device."""
+    if isinstance(x, Tensor):
+        return x.to(device)
+    if not isinstance(x, tuple):
+        return x
+    parts = [on_device(part, device) for part in x]
+    return type(x)(*parts) if hasattr(x, "_fields") else tuple(parts)
 
 
 def make_inputs(case: Case, dtype: torch.dtype, device: str = "cpu", seed: int = 0) -> Inputs:
@@ -155,8 +164,7 @@ def make_inputs(case: Case, dtype: torch.dtype, device: str = "cpu", seed: int =
         for row in range(case.batch):
             masked = columns[bias[row, : case.num_context] == -math.inf].to(device)
             k[row, :, masked] = v[row, :, masked] = math.nan
-    residual, residual_scale = _draw_residual(case, dtype, generator)
-    on_device = [None if x is None else x.to(device) for x in (bias, residual, residual_scale)]
+    residual = on_device(_draw_residual(case, dtype, generator), device)
     layouts = {"bshd": _token_major, "packed": _token_major, "unaligned": _unaligned, "offset": _offset}
     if case.layout == "packed":
         q, k, v = torch.stack([x.transpose(1, 2) for x in (q, k, v)], dim=2).transpose(1, 3).unbind(2)
@@ -164,7 +172,7 @@ def make_inputs(case: Case, dtype: torch.dtype, device: str = "cpu", seed: int =
         q, k, v = (x[:, :1].expand(-1, case.heads, -1, -1) for x in (q, k, v))
     elif case.layout in layouts:
         q, k, v = (layouts[case.layout](x) for x in (q, k, v))
-    return Inputs(q, k, v, token_index(case).to(device), on_device[0], softmax_scale, on_device[1], on_device[2])
+    return Inputs(q, k, v, token_index(case).to(device), on_device(bias, device), softmax_scale, residual)
 
 
 def _draw_qkv(case: Case, dtype: torch.dtype, generator: torch.Generator) -> list[Tensor]:
@@ -193,17 +201,17 @@ def _context_bias(case: Case) -> Tensor | None:
     return bias
 
 
-def _draw_residual(case: Case, dtype: torch.dtype, generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+def _draw_residual(case: Case, dtype: torch.dtype, generator: torch.Generator) -> Residual | None:
     shape = (case.batch, case.tokens, case.heads, case.head_dim)
     if case.residual == "none":
-        return None, None
+        return None
     if case.residual == "float":
-        return torch.randn(shape, generator=generator).to(dtype), None
+        return Residual(torch.randn(shape, generator=generator).to(dtype), None)
     scale = torch.rand(shape[:3], generator=generator) / 50
     if case.residual == "int8":
-        return torch.randint(-127, 128, shape, generator=generator, dtype=torch.int8), scale
+        return Residual(torch.randint(-127, 128, shape, generator=generator, dtype=torch.int8), scale)
     packed = torch.randint(0, 256, (*shape[:3], case.head_dim // 2), generator=generator, dtype=torch.uint8)
-    return packed, scale
+    return Residual(packed, scale)
 
 
 def _token_major(x: Tensor) -> Tensor:
@@ -224,14 +232,12 @@ def _offset(x: Tensor) -> Tensor:
     return view.copy_(x)
 
 
-def select_lists(
-    case: Case, q_means: Tensor, k_means: Tensor, softmax_scale: float, seed: int = 1
-) -> tuple[Tensor, Tensor]:
-    """kv_block_index, kv_block_count of a case, on the device of the means."""
+def select_lists(case: Case, q_means: Tensor, k_means: Tensor, softmax_scale: float, seed: int = 1) -> BlockLists:
+    """The block lists of a case, on the device of the means."""
     num_q, num_kv = case.blocks(case.q_block_size), case.blocks(case.kv_block_size)
     if case.lists == "selected":
         min_blocks = max(1, math.ceil(case.density * num_kv))
-        return ops.select_blocks(q_means, k_means, None, *case.score_sizes, min_blocks, 0.0, softmax_scale)
+        return ops.select_blocks(q_means, k_means, None, case.score_sizes, min_blocks, 0.0, softmax_scale)
     batch, heads = q_means.shape[:2]
     generator = torch.Generator().manual_seed(seed)
     if case.lists == "full":
@@ -244,38 +250,32 @@ def select_lists(
     listed = torch.arange(num_kv) < counts[..., None]
     index = torch.where(listed, order, num_kv).sort(-1).values
     index = torch.where(listed, index, -1).to(torch.int32)
-    return index.to(q_means.device), counts.to(torch.int32).to(q_means.device)
+    return BlockLists(index.to(q_means.device), counts.to(torch.int32).to(q_means.device))
 
 
-def run(case: Case, inputs: Inputs, lists: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
-    """prepare_blocks, the lists, block_sparse_attention; every tensor on the way, by its name."""
-    prepared = ops.prepare_blocks(
-        inputs.q,
-        inputs.k,
-        inputs.v,
-        inputs.token_index,
-        case.num_context,
-        *case.cell_sizes,
-        inputs.context_bias,
-    )
+def prepare(case: Case, inputs: Inputs) -> PreparedBlocks:
+    return ops.prepare_blocks(inputs.q, inputs.k, inputs.v, layout(case, inputs.token_index), inputs.context_bias)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the three operators returned for a case."""
+
+    blocks: PreparedBlocks
+    lists: BlockLists
+    out: Tensor
+    lse: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (*self.blocks[:6], *self.lists, self.out, self.lse)
+
+
+def run(case: Case, inputs: Inputs, lists: BlockLists | None = None) -> Run:
+    """prepare_blocks, the lists, block_sparse_attention."""
+    blocks = prepare(case, inputs)
     if lists is None:
-        lists = select_lists(case, prepared.q_means, prepared.k_means, inputs.softmax_scale)
-    tails = (prepared.k_tail, prepared.v_tail) if case.tail_block_size else (None, None)
-    out, lse = ops.block_sparse_attention(
-        inputs.q,
-        prepared.k_carved,
-        prepared.v_carved,
-        *lists,
-        inputs.token_index,
-        case.num_context,
-        case.q_block_size,
-        case.kv_block_size,
-        inputs.softmax_scale,
-        inputs.context_bias,
-        *tails,
-        case.tail_block_size,
-        inputs.residual,
-        inputs.residual_scale,
+        lists = select_lists(case, blocks.q_means, blocks.k_means, inputs.softmax_scale)
+    return Run(
+        blocks, lists, *ops.block_sparse_attention(inputs.q, blocks, lists, inputs.softmax_scale, inputs.residual)
     )
-    named = {"kv_block_index": lists[0], "kv_block_count": lists[1], "out": out, "lse": lse}
-    return {**prepared._asdict(), **named}

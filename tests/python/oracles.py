@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from jenga.carving.operands import CarvedLayout, PreparedBlocks, Residual, ScoreCells
+
 CONTEXT_ALIGNMENT = 128
 
 
@@ -27,19 +29,10 @@ def cell_means(x: Tensor, cell_size: int) -> Tensor:
     return means.mT.unflatten(0, x.shape[:2])
 
 
-def prepare_blocks(
-    q,
-    k,
-    v,
-    token_index,
-    num_context,
-    q_cell_size,
-    k_cell_size,
-    tail_block_size,
-    context_bias=None,
-    compute=torch.float64,
-):
-    """The six outputs by name, in the dtype `compute`."""
+def prepare_blocks(q, k, v, layout: CarvedLayout, context_bias=None, compute=torch.float64) -> PreparedBlocks:
+    """All means and copies in the dtype `compute`."""
+    token_index, num_context = layout[:2]
+    tail_block_size = layout.tail_block_size
     rows = token_index.long()
     q, k, v = (x.to(compute)[:, :, rows] for x in (q, k, v))
     gap = -num_context % CONTEXT_ALIGNMENT
@@ -52,22 +45,18 @@ def prepare_blocks(
 
     video_q, video_k, video_v = (x[:, :, num_context:] for x in (q, k, v))
     no_cells = q.new_zeros(*q.shape[:2], 0, q.shape[3])
-    return {
-        "k_carved": carve(k),
-        "v_carved": carve(v),
-        "q_means": cell_means(video_q, q_cell_size),
-        "k_means": cell_means(video_k, k_cell_size),
-        "k_tail": cell_means(video_k, tail_block_size) if tail_block_size else no_cells,
-        "v_tail": cell_means(video_v, tail_block_size) if tail_block_size else no_cells,
-    }
+    tails = (cell_means(x, tail_block_size) if tail_block_size else no_cells for x in (video_k, video_v))
+    means = (cell_means(video_q, layout.q_cell_size), cell_means(video_k, layout.k_cell_size))
+    return PreparedBlocks(carve(k), carve(v), *means, *tails, layout, context_bias)
 
 
-def block_shares(q_means, k_means, num_video, q_block_size, kv_block_size, q_cells, k_cells, softmax_scale):
+def block_shares(q_means, k_means, cells: ScoreCells, softmax_scale):
     """float64 [B, H, nq, nkv]: the share of its attention that a query block gives to a key block; rows sum to 1.
 
     Every cell is repeated for each of its tokens. A query token's weights are divided by their sum over all keys, in
     which every key is replaced by the mean of the up to four cells of its block that it lies in.
     """
+    num_video, q_block_size, kv_block_size, q_cells, k_cells = cells
     video = torch.arange(num_video)
     q = q_means.double()[:, :, video // (q_block_size // q_cells)]
     k = k_means.double()[:, :, video // (kv_block_size // k_cells)]
@@ -80,9 +69,9 @@ def block_shares(q_means, k_means, num_video, q_block_size, kv_block_size, q_cel
     return masses / masses.sum(-1, keepdim=True)
 
 
-def select_blocks(q_means, k_means, adjacency, *sizes, min_blocks, top_p, softmax_scale):
-    """bool [B, H, nq, nkv]: which key blocks each query block keeps. sizes: num_video to k_cells."""
-    p = block_shares(q_means, k_means, *sizes, softmax_scale)
+def select_blocks(q_means, k_means, adjacency, cells, min_blocks, top_p, softmax_scale):
+    """bool [B, H, nq, nkv]: which key blocks each query block keeps."""
+    p = block_shares(q_means, k_means, cells, softmax_scale)
     mass, order = p.sort(dim=-1, descending=True, stable=True)
     num_kept = 1 + (mass.cumsum(-1) <= top_p).sum(-1, keepdim=True)
     num_kept = num_kept.clamp(min=min_blocks, max=p.shape[-1])
@@ -98,13 +87,12 @@ def lists_to_mask(kv_block_index: Tensor, kv_block_count: Tensor, num_kv: int) -
     return mask.scatter(-1, torch.where(listed, kv_block_index.long(), num_kv), listed)[..., :num_kv]
 
 
-def _logit_terms(
-    num_tokens, kept, num_context, q_block_size, kv_block_size, tail_block_size, context_bias, batch, heads
-):
+def _logit_terms(num_tokens, kept, layout, context_bias, batch, heads):
     """float64 [B, H, S, C + N + nc]: what is added to softmax_scale * <q, key>, -inf where a key is not attended.
 
     Rows in the order of token_index (context first), columns: context, video in curve order, tail cells.
     """
+    _, num_context, q_block_size, kv_block_size, tail_block_size = layout[:5]
     num_video = num_tokens - num_context
     cells = ceil_div(num_video, tail_block_size) if tail_block_size else 0
     terms = torch.full((batch, heads, num_tokens, num_tokens + cells), -math.inf, dtype=torch.float64)
@@ -128,21 +116,21 @@ def _logit_terms(
     return terms
 
 
-def _operands(q, k_carved, v_carved, token_index, num_context, k_tail, v_tail, residual, residual_scale):
+def _operands(q, blocks: PreparedBlocks, residual: Residual | None):
     """q rows in the order of token_index; keys and values: context, video, cells; the dequantised residual."""
-    rows = token_index.long()
+    token_index, num_context = blocks.layout[:2]
     padded = ceil_div(num_context, CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT
-    keys = [k_carved[:, :, :num_context], k_carved[:, :, padded:]]
-    values = [v_carved[:, :, :num_context], v_carved[:, :, padded:]]
-    if k_tail is not None:
-        keys.append(k_tail)
-        values.append(v_tail)
-    added = None if residual is None else dequantise(residual, residual_scale).transpose(1, 2)
-    return q[:, :, rows], torch.cat(keys, 2), torch.cat(values, 2), added
+    keys, values = (
+        torch.cat([carved[:, :, :num_context], carved[:, :, padded:], *([tail] if tail is not None else [])], 2)
+        for carved, tail in zip((blocks.k_carved, blocks.v_carved), blocks.tail, strict=True)
+    )
+    added = None if residual is None else dequantise(residual).transpose(1, 2)
+    return q[:, :, token_index.long()], keys, values, added
 
 
-def dequantise(residual: Tensor, scale: Tensor | None) -> Tensor:
+def dequantise(packed: Residual) -> Tensor:
     """float64 [B, S, H, D] of a float, int8 or packed 4-bit residual."""
+    residual, scale = packed
     if residual.dtype == torch.uint8:
         nibbles = torch.stack([residual & 15, residual >> 4], dim=-1).flatten(-2).to(torch.int8)
         residual = torch.where(nibbles >= 8, nibbles - 16, nibbles)
@@ -153,34 +141,14 @@ def _to_raster(x: Tensor, token_index: Tensor) -> Tensor:
     return torch.empty_like(x).index_copy_(2, token_index.long(), x)
 
 
-def block_sparse_attention(
-    q,
-    k_carved,
-    v_carved,
-    kv_block_index,
-    kv_block_count,
-    token_index,
-    num_context,
-    q_block_size,
-    kv_block_size,
-    softmax_scale,
-    context_bias=None,
-    k_tail=None,
-    v_tail=None,
-    tail_block_size=0,
-    residual=None,
-    residual_scale=None,
-    plain=False,
-):
+def block_sparse_attention(q, blocks: PreparedBlocks, lists, softmax_scale, residual=None, plain=False):
     """out and lse in raster order, float64; with plain=True torch's own attention in the dtype of q."""
     batch, heads, tokens, _ = q.shape
-    kept = lists_to_mask(kv_block_index, kv_block_count, ceil_div(tokens - num_context, kv_block_size))
-    terms = _logit_terms(
-        tokens, kept, num_context, q_block_size, kv_block_size, tail_block_size, context_bias, batch, heads
-    )
-    rows, keys, values, added = _operands(
-        q, k_carved, v_carved, token_index, num_context, k_tail, v_tail, residual, residual_scale
-    )
+    layout = blocks.layout
+    token_index = layout.token_index
+    kept = lists_to_mask(*lists, ceil_div(tokens - layout.num_context, layout.kv_block_size))
+    terms = _logit_terms(tokens, kept, layout, blocks.context_bias, batch, heads)
+    rows, keys, values, added = _operands(q, blocks, residual)
     nothing = (terms == -math.inf).all(-1)
     if plain:
         logits = (softmax_scale * (rows @ keys.mT)).float() + terms.float()

@@ -10,7 +10,8 @@ import torch
 from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import ops, reference
 from jenga.carving.attention import DENSE
-from jenga.carving.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists, unpack_lists
+from jenga.carving.operands import BlockLists, Residual
+from jenga.carving.residuals import AnchorState, num_bytes, pack_lists, unpack_lists
 from jenga.runtime import host_arena
 from jenga.runtime.anchors import ANCHOR, MAX_LATE_STARTS, Anchors, is_anchor, relative_cost
 from jenga.runtime.call import AttentionInput
@@ -169,12 +170,13 @@ def test_flex_adds_the_residual_like_the_reference():
     q, k, v = draw(heads=1, head_dim=16)
     carved = CarvedAttention(JengaConfig(backend="reference"))
     plan = carved._plan(GRID, q.shape[2], 0, CPU)
-    k_carved, v_carved, *means, k_tail, v_tail = reference.prepare_blocks(q, k, v, plan.token_index, 0, 16, 8, 64)
-    lists = reference.select_blocks(*means, None, plan.num_video, 128, 64, 8, 8, 3, 0.0, 0.25)
+    blocks = reference.prepare_blocks(q, k, v, plan.layout)
+    cells = plan.layout.cells(plan.num_video)
+    lists = reference.select_blocks(blocks.q_means, blocks.k_means, None, cells, 3, 0.0, 0.25)
     residual = reference.pack_residual(v, q, 4)
-    arguments = (q, k_carved, v_carved, *lists, plan.token_index, 0, 128, 64, 0.25, None, k_tail, v_tail, 64)
-    plain, added = flex.block_sparse_attention(*arguments)[0], flex.block_sparse_attention(*arguments, *residual)[0]
-    torch.testing.assert_close(added, reference.block_sparse_attention(*arguments, *residual)[0], rtol=0, atol=1e-5)
+    arguments = (q, blocks, lists, 0.25)
+    plain, added = flex.block_sparse_attention(*arguments)[0], flex.block_sparse_attention(*arguments, residual)[0]
+    torch.testing.assert_close(added, reference.block_sparse_attention(*arguments, residual)[0], rtol=0, atol=1e-5)
     assert not torch.allclose(added, plain, atol=0.1)
 
 

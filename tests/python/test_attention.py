@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import jenga
 from jenga import CarvedAttention, JengaConfig, TokenGrid, carved_attention
 from jenga.carving import curves, ops, reference
+from jenga.carving.operands import BlockLists, CarvedLayout, PreparedBlocks
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 GRID = TokenGrid(5, 9, 13)  # 585 tokens: ragged for every block size
@@ -58,27 +59,20 @@ def formula(q, k, v, grid, config, video_start=0, context_bias=None, forced=None
     token_index = torch.cat([raster[:video_start], raster[video_start + num_video :], video])
     scale = q.shape[3] ** -0.5 if scale is None else scale
     tail = config.tail_block_size if config.compensation == "mean" else 0
-    blocks = (128, config.kv_block_size, tail)
-    exact = oracles.prepare_blocks(q, k, v, token_index, num_context, *config.score_cell_sizes, tail)
-    means = [exact[name].to(q.dtype) for name in ("q_means", "k_means")]
+    layout = CarvedLayout(token_index, num_context, 128, config.kv_block_size, tail, *config.score_cells)
+    exact = oracles.prepare_blocks(q, k, v, layout, context_bias)
+    means = [x.to(q.dtype) for x in (exact.q_means, exact.k_means)]
     for x in means:
         x[:, :, -1] *= last_share
-    counted = num_video if last_share == 1 else num_video + -num_video % 128
-    sizes = (counted, 128, config.kv_block_size, *config.score_cells)
-    rule = {"min_blocks": config.min_blocks(num_video), "top_p": config.top_p, "softmax_scale": scale}
-    kept = oracles.select_blocks(*means, forced, *sizes, **rule)
+    cells = layout.cells(num_video if last_share == 1 else num_video + -num_video % 128)
+    kept = oracles.select_blocks(*means, forced, cells, config.min_blocks(num_video), config.top_p, scale)
     index = torch.where(kept, torch.arange(kept.shape[-1]), kept.shape[-1]).sort(-1).values.int()
-    index = torch.where(index < kept.shape[-1], index, -1)
-    results = []
-    for plain in (False, True):
-        parts = exact if not plain else {name: value.to(q.dtype) for name, value in exact.items()}
-        tails = (parts["k_tail"], parts["v_tail"]) if tail else (None, None)
-        results.append(
-            oracles.block_sparse_attention(
-                q, parts["k_carved"], parts["v_carved"], index, kept.sum(-1), token_index, num_context, *blocks[:2],
-                scale, context_bias, *tails, tail, plain=plain,
-            )
-        )  # fmt: skip
+    lists = BlockLists(torch.where(index < kept.shape[-1], index, -1), kept.sum(-1))
+    rounded = PreparedBlocks(*(x.to(q.dtype) for x in exact[:6]), *exact[6:])
+    results = [
+        oracles.block_sparse_attention(q, parts, lists, scale, plain=plain)
+        for parts, plain in ((exact, False), (rounded, True))
+    ]
     return results[0], results[1], kept
 
 

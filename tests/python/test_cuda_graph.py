@@ -27,19 +27,16 @@ def captured(step):
 
 
 def whole_step(inputs, top_p=0.3):
-    prepared = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, CASE.num_context, *CASE.cell_sizes)
+    prepared = cases.prepare(CASE, inputs)
     means = (prepared.q_means, prepared.k_means)
-    lists = ops.select_blocks(*means, None, *CASE.score_sizes, 3, top_p, inputs.softmax_scale)
+    lists = ops.select_blocks(*means, None, CASE.score_sizes, 3, top_p, inputs.softmax_scale)
     out, lse = attend(inputs, prepared, lists)
     packed, scale = ops.pack_residual(inputs.q, out, 4)
     return (*lists, out, lse, packed, scale)
 
 
 def attend(inputs, prepared, lists):
-    return ops.block_sparse_attention(
-        *(inputs.q, prepared.k_carved, prepared.v_carved, *lists, inputs.token_index, CASE.num_context, 128, 64),
-        *(inputs.softmax_scale, inputs.context_bias, prepared.k_tail, prepared.v_tail, 64),
-    )
+    return ops.block_sparse_attention(inputs.q, prepared, lists, inputs.softmax_scale)
 
 
 def test_whole_step_replays_with_new_inputs():
@@ -56,7 +53,7 @@ def test_whole_step_replays_with_new_inputs():
 
 def test_attention_replays_with_changed_lists():
     inputs = cases.make_inputs(CASE, torch.float16, "cuda")
-    prepared = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, CASE.num_context, *CASE.cell_sizes)
+    prepared = cases.prepare(CASE, inputs)
     random = cases.dataclasses.replace(CASE, lists="random")
     lists = cases.select_lists(random, prepared.q_means, prepared.k_means, inputs.softmax_scale)
     graph, outputs = captured(lambda: attend(inputs, prepared, lists))

@@ -15,25 +15,9 @@ def skip_unless_supported(case, dtype, device):
         pytest.skip(case.cuda_reason(dtype))
 
 
-def oracle(case, inputs, run, plain=False):
-    def cpu(x):
-        return None if x is None else x.cpu()
-
-    tails = (cpu(run["k_tail"]), cpu(run["v_tail"])) if case.tail_block_size else (None, None)
-    return oracles.block_sparse_attention(
-        *(cpu(x) for x in (inputs.q, run["k_carved"], run["v_carved"], run["kv_block_index"], run["kv_block_count"])),
-        cpu(inputs.token_index),
-        case.num_context,
-        case.q_block_size,
-        case.kv_block_size,
-        inputs.softmax_scale,
-        cpu(inputs.context_bias),
-        *tails,
-        case.tail_block_size,
-        cpu(inputs.residual),
-        cpu(inputs.residual_scale),
-        plain=plain,
-    )
+def oracle(inputs, run, plain=False):
+    arguments = (inputs.q, run.blocks, run.lists, inputs.softmax_scale, inputs.residual)
+    return oracles.block_sparse_attention(*cases.on_device(arguments, "cpu"), plain=plain)
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
@@ -41,11 +25,11 @@ def test_case(case, dtype, device, poisoned_outputs):
     skip_unless_supported(case, dtype, device)
     inputs = cases.make_inputs(case, dtype, device)
     run = cases.run(case, inputs)
-    out, lse = oracle(case, inputs, run)
-    plain_out, plain_lse = oracle(case, inputs, run, plain=True)
-    oracles.assert_as_exact_as_torch(run["out"], out, plain_out)
-    oracles.assert_as_exact_as_torch(run["lse"], lse, plain_lse)
-    assert run["out"].stride() == torch.empty(out.transpose(1, 2).shape).transpose(1, 2).stride()
+    out, lse = oracle(inputs, run)
+    plain_out, plain_lse = oracle(inputs, run, plain=True)
+    oracles.assert_as_exact_as_torch(run.out, out, plain_out)
+    oracles.assert_as_exact_as_torch(run.lse, lse, plain_lse)
+    assert run.out.stride() == torch.empty(out.transpose(1, 2).shape).transpose(1, 2).stride()
 
 
 @pytest.mark.parametrize("tail_block_size", [0, 64])
@@ -58,7 +42,7 @@ def test_full_lists_are_dense_attention(tail_block_size, dtype, device, poisoned
         torch.nn.functional.scaled_dot_product_attention(*(x.to(t) for x in (q, k, v)), scale=inputs.softmax_scale)
         for t in (torch.float64, dtype)
     )
-    oracles.assert_as_exact_as_torch(cases.run(case, inputs)["out"], exact, plain)
+    oracles.assert_as_exact_as_torch(cases.run(case, inputs).out, exact, plain)
 
 
 def test_no_row_attends_nothing_silently(dtype, device, poisoned_outputs):
@@ -66,8 +50,8 @@ def test_no_row_attends_nothing_silently(dtype, device, poisoned_outputs):
     skip_unless_supported(case, dtype, device)
     run = cases.run(case, cases.make_inputs(case, dtype, device))
     video = slice(case.before, None)
-    assert (run["out"][:, :, video] == 0).all() and (run["lse"][:, :, video] == -math.inf).all()
-    assert run["lse"][:, :, : case.before].isfinite().all()  # context rows attend all video
+    assert (run.out[:, :, video] == 0).all() and (run.lse[:, :, video] == -math.inf).all()
+    assert run.lse[:, :, : case.before].isfinite().all()  # context rows attend all video
 
 
 def test_residual_is_added_as_it_stands(device):
@@ -75,8 +59,8 @@ def test_residual_is_added_as_it_stands(device):
     case = cases.Case("residual alone", grid=(1, 4, 8), lists="empty", tail_block_size=0, residual="int4")
     skip_unless_supported(case, torch.float16, device)
     inputs = cases.make_inputs(case, torch.float16, device)
-    exact = oracles.dequantise(inputs.residual.cpu(), inputs.residual_scale.cpu()).transpose(1, 2)
-    out = cases.run(case, inputs)["out"].cpu().double()
+    exact = oracles.dequantise(cases.on_device(inputs.residual, "cpu")).transpose(1, 2)
+    out = cases.run(case, inputs).out.cpu().double()
     assert torch.allclose(out, exact, rtol=torch.finfo(torch.float16).eps, atol=1e-7)
 
 
@@ -86,7 +70,7 @@ def test_repeats_bitwise(case_name, dtype, device):
     skip_unless_supported(case, dtype, device)
     inputs = cases.make_inputs(case, dtype, device)
     first, second = cases.run(case, inputs), cases.run(case, inputs)
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(a, b) for a, b in zip(first.tensors, second.tensors, strict=True))
 
 
 def test_offsets_beyond_two_billion_elements(device):
@@ -104,7 +88,7 @@ def test_offsets_beyond_two_billion_elements(device):
         far.append(view)
     far_inputs = cases.Inputs(*far, *(getattr(near, f.name) for f in cases.dataclasses.fields(near)[3:]))
     expected, actual = cases.run(case, near), cases.run(case, far_inputs)
-    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert all(torch.equal(a, b) for a, b in zip(expected.tensors, actual.tensors, strict=True))
 
 
 def test_lists_of_any_strides(device):
@@ -112,10 +96,10 @@ def test_lists_of_any_strides(device):
     case = cases.Case("views", heads=3, before=5)
     inputs = cases.make_inputs(case, torch.bfloat16, device)
     expected = cases.run(case, inputs)
-    index, count = expected["kv_block_index"], expected["kv_block_count"]
+    index, count = expected.lists
     wide = torch.cat([index, index], dim=-1)[..., : index.shape[-1]]
     actual = cases.run(case, inputs, (wide, count.mT.contiguous().mT))
-    assert torch.equal(expected["out"], actual["out"])
+    assert torch.equal(expected.out, actual.out)
 
 
 def test_threads_do_not_change_a_bit():
@@ -127,7 +111,7 @@ def test_threads_do_not_change_a_bit():
         torch.set_num_threads(threads)
         results.append(cases.run(case, inputs))
     torch.set_num_threads(before)
-    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+    assert all(torch.equal(a, b) for a, b in zip(*(result.tensors for result in results), strict=True))
 
 
 def test_lse_joins_two_halves(device):
@@ -136,12 +120,12 @@ def test_lse_joins_two_halves(device):
     dtype = torch.float32 if device == "cpu" else torch.float16
     inputs = cases.make_inputs(case, dtype, device)
     whole = cases.run(case, inputs)
-    index, count = whole["kv_block_index"], whole["kv_block_count"] // 2
+    index, count = whole.lists.index, whole.lists.count // 2
     parts = [cases.run(case, inputs, (half.contiguous(), count)) for half in index.chunk(2, dim=-1)]
-    weights = torch.stack([part["lse"] for part in parts]).softmax(0)[..., None]
-    joined = sum(weight * part["out"].float() for weight, part in zip(weights, parts, strict=True))
-    assert torch.allclose(joined, whole["out"].float(), atol=8 * torch.finfo(dtype).eps)
-    assert torch.allclose(torch.logaddexp(parts[0]["lse"], parts[1]["lse"]), whole["lse"], atol=1e-4)
+    weights = torch.stack([part.lse for part in parts]).softmax(0)[..., None]
+    joined = sum(weight * part.out.float() for weight, part in zip(weights, parts, strict=True))
+    assert torch.allclose(joined, whole.out.float(), atol=8 * torch.finfo(dtype).eps)
+    assert torch.allclose(torch.logaddexp(parts[0].lse, parts[1].lse), whole.lse, atol=1e-4)
 
 
 def test_isa_is_named():

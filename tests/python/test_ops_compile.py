@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from jenga.carving import ops
+from jenga.carving.operands import CarvedLayout
 
 CASE = cases.Case("compile", grid=(2, 9, 13), batch=2, before=20, masked=3)
 RESIDUALS = ["none", "float", "int8", "int4"]
@@ -46,7 +47,7 @@ def test_opcheck_select_blocks(top_p, with_adjacency, device):
     _, inputs, run = prepared(device)
     shape = (CASE.blocks(128), CASE.blocks(64))
     adjacency = torch.ones(shape, dtype=torch.bool, device=device) if with_adjacency else None
-    means = (run["q_means"], run["k_means"])
+    means = (run.blocks.q_means, run.blocks.k_means)
     opcheck("select_blocks", *means, adjacency, *CASE.score_sizes, 2, top_p, inputs.softmax_scale)
 
 
@@ -55,28 +56,25 @@ def test_opcheck_block_sparse_attention(residual, device):
     case, inputs, run = prepared(device, residual)
     opcheck(
         "block_sparse_attention",
-        *(inputs.q, run["k_carved"], run["v_carved"], run["kv_block_index"], run["kv_block_count"]),
+        *(inputs.q, run.blocks.k_carved, run.blocks.v_carved, run.lists.index, run.lists.count),
         *(inputs.token_index, case.num_context, 128, 64, inputs.softmax_scale, inputs.context_bias),
-        *(run["k_tail"], run["v_tail"], 64, inputs.residual, inputs.residual_scale),
+        *(run.blocks.k_tail, run.blocks.v_tail, 64, *(inputs.residual or (None, None))),
     )
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_opcheck_pack_residual(bits, device):
     _, inputs, run = prepared(device)
-    opcheck("pack_residual", inputs.q, run["out"], bits)
+    opcheck("pack_residual", inputs.q, run.out, bits)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_step_equals_eager(dynamic, device):
     def step(q, k, v, token_index, num_context):
-        blocks = ops.prepare_blocks(q, k, v, token_index, num_context)
-        sizes = (q.shape[2] - num_context, 128, 64, 8, 8)
-        lists = ops.select_blocks(blocks.q_means, blocks.k_means, None, *sizes, 2, 0.5, 0.125)
-        out, lse = ops.block_sparse_attention(
-            *(q, blocks.k_carved, blocks.v_carved, *lists, token_index, num_context, 128, 64, 0.125),
-            *(None, blocks.k_tail, blocks.v_tail, 64),
-        )
+        blocks = ops.prepare_blocks(q, k, v, CarvedLayout(token_index, num_context))
+        cells = blocks.layout.cells(q.shape[2] - num_context)
+        lists = ops.select_blocks(blocks.q_means, blocks.k_means, None, cells, 2, 0.5, 0.125)
+        out, lse = ops.block_sparse_attention(q, blocks, lists, 0.125)
         packed, scale = ops.pack_residual(q, out, 4)
         return out.transpose(1, 2).flatten(2) + 1, lse, packed, scale
 

@@ -46,7 +46,7 @@ def test_nothing_waits_for_the_device(inputs):
     cases.run(CASE, inputs)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        out = cases.run(CASE, inputs)["out"]
+        out = cases.run(CASE, inputs).out
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert out.isfinite().all()
@@ -56,14 +56,14 @@ def test_too_many_blocks_are_refused_with_the_limit(inputs):
     sizes = (100_000 * 64, 128, 64, 1, 1)
     means = (torch.zeros(1, 1, n, 8, device="cuda", dtype=torch.bfloat16) for n in (50_000, 100_000))
     with pytest.raises(RuntimeError, match=r"select_blocks: num_video must be at most \d+ key blocks .*, got 100000;"):
-        ops.select_blocks(*means, None, *sizes, 1, 0.0, 1.0)
+        ops.select_blocks(*means, None, sizes, 1, 0.0, 1.0)
 
 
 def test_the_kernels_of_a_generation_can_be_forced(inputs, monkeypatch):
     expected = cases.run(CASE, inputs)
     monkeypatch.setenv("JENGA_FORCE_SM", "80")
     actual = cases.run(CASE, inputs)
-    torch.testing.assert_close(actual["out"], expected["out"], atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(actual.out, expected.out, atol=2e-2, rtol=2e-2)
     monkeypatch.setenv("JENGA_FORCE_SM", "70")
     with pytest.raises(RuntimeError, match="block_sparse_attention: "):
         cases.run(CASE, inputs)

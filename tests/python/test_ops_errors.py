@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from jenga.carving import ops
+from jenga.carving.operands import CarvedLayout
 
 CASE = cases.Case("errors", grid=(2, 10, 10), batch=2, before=20)  # 200 video tokens: 4 key blocks, 2 query blocks
 S, N, P = CASE.tokens, CASE.num_video, CASE.padded_context
@@ -16,7 +17,7 @@ S, N, P = CASE.tokens, CASE.num_video, CASE.padded_context
 def good():
     """Correct arguments of every operator, by name."""
     inputs = cases.make_inputs(CASE, torch.float32)
-    attention = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, 20)
+    attention = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, CarvedLayout(inputs.token_index, 20))
     lists = cases.select_lists(CASE, attention.q_means, attention.k_means, inputs.softmax_scale)
     bias = torch.cat([torch.zeros(2, 20), torch.full((2, P - 20), -math.inf)], dim=1)
     blocks = {"num_context": 20, "q_block_size": 128, "kv_block_size": 64}
@@ -289,6 +290,7 @@ NEEDS_GRAD = [
     ("block_sparse_attention", "context_bias"),
     ("block_sparse_attention", "k_tail"),
     ("block_sparse_attention", "v_tail"),
+    ("block_sparse_attention", "residual_scale"),
     ("pack_residual", "dense"),
     ("pack_residual", "carved"),
 ]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from jenga.carving import ops
+from jenga.carving.operands import Residual
 
 
 def tensors(dtype, device, head_dim=64):
@@ -30,10 +31,10 @@ def test_definition(bits, head_dim, dtype, device, poisoned_outputs):
     assert packed.shape == (2, 77, 3, head_dim if bits == 8 else head_dim // 2)
     assert torch.allclose(scale.double(), exact_scale, rtol=1e-6, atol=0)
     assert (scale[0, :5, 0] == 0).all()
-    codes = oracles.dequantise(packed, None if bits == 8 else torch.ones_like(scale))
+    codes = oracles.dequantise(Residual(packed, None if bits == 8 else torch.ones_like(scale)))
     assert codes.abs().max() == largest
     # within half a step, up to the rounding of the division
-    error = (oracles.dequantise(packed, scale) - exact).abs()
+    error = (oracles.dequantise(Residual(packed, scale)) - exact).abs()
     assert (error <= 0.5001 * exact_scale[..., None]).all()
 
 
@@ -42,14 +43,14 @@ def test_attention_adds_it_back(bits, device):
     case = cases.Case("round trip", before=10, density=0.2)
     dtype = torch.bfloat16
     inputs = cases.make_inputs(case, dtype, device)
-    carved = cases.run(case, inputs)["out"]
+    carved = cases.run(case, inputs).out
     dense = torch.nn.functional.scaled_dot_product_attention(inputs.q, inputs.k, inputs.v, scale=inputs.softmax_scale)
-    packed, scale = ops.pack_residual(dense, carved, bits)
-    with_residual = cases.dataclasses.replace(inputs, residual=packed, residual_scale=scale)
-    restored = cases.run(case, with_residual)["out"]
+    residual = ops.pack_residual(dense, carved, bits)
+    with_residual = cases.dataclasses.replace(inputs, residual=residual)
+    restored = cases.run(case, with_residual).out
     # half a step of the code, one rounding of the carved output before packing, one of the sum
     unit = torch.finfo(dtype).eps / 2
-    allowed = scale.transpose(1, 2)[..., None] / 2 + unit * (carved.float().abs() + restored.float().abs())
+    allowed = residual.scale.transpose(1, 2)[..., None] / 2 + unit * (carved.float().abs() + restored.float().abs())
     assert ((restored.float() - dense.float()).abs() <= 1.01 * allowed).all()
 
 

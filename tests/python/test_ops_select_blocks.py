@@ -27,8 +27,8 @@ def draw_means(sizes, device, head_dim=64, batch=2, heads=3, dtype=None, seed=0)
 
 def check(means, adjacency, sizes, min_blocks, top_p, scale, device):
     on_device = (None if x is None else x.to(device) for x in (*means, adjacency))
-    index, count = (x.cpu() for x in ops.select_blocks(*on_device, *sizes, min_blocks, top_p, scale))
-    kept = oracles.select_blocks(*means, adjacency, *sizes, min_blocks=min_blocks, top_p=top_p, softmax_scale=scale)
+    index, count = (x.cpu() for x in ops.select_blocks(*on_device, sizes, min_blocks, top_p, scale))
+    kept = oracles.select_blocks(*means, adjacency, sizes, min_blocks, top_p, scale)
     num_kv = kept.shape[-1]
     assert index.shape[-1] == (num_kv if top_p > 0 or adjacency is not None else min(min_blocks, num_kv))
     assert index.dtype == count.dtype == torch.int32
@@ -76,7 +76,7 @@ def test_ties_go_to_the_lower_index(cells, device):
     q_means.fill_(1.0)
     k_means.zero_()
     k_means[:, :, 30 * cells[1] : 31 * cells[1]] = 1.0
-    index, count = ops.select_blocks(q_means.to(device), k_means.to(device), None, *sizes, 4, 0.0, 0.5)
+    index, count = ops.select_blocks(q_means.to(device), k_means.to(device), None, sizes, 4, 0.0, 0.5)
     assert (index.cpu() == torch.tensor([0, 1, 2, 30])).all()
     assert (count == 4).all()
 
@@ -87,11 +87,11 @@ def test_a_block_is_seen_whose_mean_says_nothing(device):
     q_means, k_means = (torch.zeros(1, 1, n, 8, dtype=dtype_for(device)) for n in (80, 160))
     q_means[:, :, 3, 0] = 4.0
     k_means[:, :, 8 * 13 + 2, 0], k_means[:, :, 8 * 13 + 5, 0] = 4.0, -4.0
-    index, _ = ops.select_blocks(q_means.to(device), k_means.to(device), None, *sizes, 1, 0.0, 1.0)
+    index, _ = ops.select_blocks(q_means.to(device), k_means.to(device), None, sizes, 1, 0.0, 1.0)
     assert index[0, 0, 0].tolist() == [13]
     coarse = reference.block_means(q_means, 8), reference.block_means(k_means, 8)
     coarse = [x.to(q_means.dtype).to(device) for x in coarse]
-    index, _ = ops.select_blocks(*coarse, None, 20 * 64, 128, 64, 1, 1, 1, 0.0, 1.0)
+    index, _ = ops.select_blocks(*coarse, None, (20 * 64, 128, 64, 1, 1), 1, 0.0, 1.0)
     assert index[0, 0, 0].tolist() == [0]
 
 
@@ -105,5 +105,5 @@ def test_means_of_any_strides(device):
 def test_repeats_bitwise(cells, device):
     sizes = (1190, 128, 64, *cells)
     means = [x.to(device) for x in draw_means(sizes, device)]
-    first, second = (ops.select_blocks(*means, None, *sizes, 4, 0.8, 0.2) for _ in range(2))
+    first, second = (ops.select_blocks(*means, None, sizes, 4, 0.8, 0.2) for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])

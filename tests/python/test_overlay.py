@@ -5,7 +5,7 @@ import torch
 
 from jenga import JengaConfig, TokenGrid
 from jenga.carving import curves
-from jenga.carving.residuals import BlockLists
+from jenga.carving.operands import BlockLists
 from jenga.report import overlay
 from jenga.report.kept_blocks import BYTES_PER_LAYER, KeptBlocks
 

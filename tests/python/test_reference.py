@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jenga.carving import curves, flex, ops, reference
+from jenga.carving import curves, flex, reference
+from jenga.carving.operands import Residual
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -21,36 +22,13 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def cases_run_the_reference(monkeypatch):
     """The case list calls `ops`; here these calls reach the reference, so that no native library is needed."""
 
-    def prepare_blocks(*args):
-        return ops.PreparedBlocks(*reference.prepare_blocks(*args))
-
     steps = {
         "curve_order": curves.curve_order,
-        "prepare_blocks": prepare_blocks,
+        "prepare_blocks": reference.prepare_blocks,
         "select_blocks": reference.select_blocks,
         "block_sparse_attention": reference.block_sparse_attention,
     }
     monkeypatch.setattr(cases, "ops", SimpleNamespace(**steps))
-
-
-def attention_arguments(case, inputs, result):
-    """The arguments of block_sparse_attention for what `cases.run` returned."""
-    tails = (result["k_tail"], result["v_tail"]) if case.tail_block_size else (None, None)
-    return (
-        inputs.q,
-        result["k_carved"],
-        result["v_carved"],
-        result["kv_block_index"],
-        result["kv_block_count"],
-        inputs.token_index,
-        case.num_context,
-        case.q_block_size,
-        case.kv_block_size,
-        inputs.softmax_scale,
-        inputs.context_bias,
-        *tails,
-        case.tail_block_size,
-    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -58,22 +36,21 @@ def attention_arguments(case, inputs, result):
 def test_attention_is_the_formula(case, dtype):
     inputs = cases.make_inputs(case, dtype)
     result = cases.run(case, inputs)
-    arguments = (*attention_arguments(case, inputs, result), inputs.residual, inputs.residual_scale)
+    arguments = (inputs.q, result.blocks, result.lists, inputs.softmax_scale, inputs.residual)
     exact, exact_lse = oracles.block_sparse_attention(*arguments)
     plain, plain_lse = oracles.block_sparse_attention(*arguments, plain=True)
-    oracles.assert_as_exact_as_torch(result["out"], exact, plain)
-    oracles.assert_as_exact_as_torch(result["lse"], exact_lse, plain_lse)
-    assert result["out"].transpose(1, 2).is_contiguous() and result["out"].dtype == dtype
+    oracles.assert_as_exact_as_torch(result.out, exact, plain)
+    oracles.assert_as_exact_as_torch(result.lse, exact_lse, plain_lse)
+    assert result.out.transpose(1, 2).is_contiguous() and result.out.dtype == dtype
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_preparation_is_the_formula(case):
     inputs = cases.make_inputs(case, torch.float32)
-    sizes = (case.num_context, *case.cell_sizes, inputs.context_bias)
-    prepared = ops.PreparedBlocks(*reference.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, *sizes))
-    exact = oracles.prepare_blocks(inputs.q, inputs.k, inputs.v, inputs.token_index, *sizes)
-    for name, value in prepared._asdict().items():
-        torch.testing.assert_close(value.double(), exact[name], rtol=0, atol=1e-6)
+    arguments = (inputs.q, inputs.k, inputs.v, cases.layout(case, inputs.token_index), inputs.context_bias)
+    exact = oracles.prepare_blocks(*arguments)
+    for value, expected in zip(reference.prepare_blocks(*arguments)[:6], exact[:6], strict=True):
+        torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("top_p", [0.0, 0.3, 1.0])
@@ -87,8 +64,8 @@ def test_selection_is_the_rule(top_p, forced, min_blocks, cells, monkeypatch):
     numbers = (oracles.ceil_div(515 * cells[0], 128), oracles.ceil_div(515 * cells[1], 64))
     means = [torch.randn(2, 3, n, 16, generator=generator, dtype=torch.float64) for n in numbers]
     adjacency = torch.rand(5, 9, generator=generator) < 0.2 if forced else None
-    index, count = reference.select_blocks(*means, adjacency, *sizes, min_blocks, top_p, 0.5)
-    expected = oracles.select_blocks(*means, adjacency, *sizes, min_blocks=min_blocks, top_p=top_p, softmax_scale=0.5)
+    index, count = reference.select_blocks(*means, adjacency, sizes, min_blocks, top_p, 0.5)
+    expected = oracles.select_blocks(*means, adjacency, sizes, min_blocks, top_p, 0.5)
     assert torch.equal(oracles.lists_to_mask(index, count, 9), expected)
     assert index.shape[3] == (9 if top_p or forced else min(min_blocks, 9))
     listed = index >= 0
@@ -98,7 +75,7 @@ def test_selection_is_the_rule(top_p, forced, min_blocks, cells, monkeypatch):
 
 def test_equal_scores_keep_the_first_blocks():
     index, count = reference.select_blocks(
-        torch.zeros(1, 1, 6, 8), torch.zeros(1, 1, 20, 8), None, 320, 128, 64, 2, 4, 2, 0.0, 1.0
+        torch.zeros(1, 1, 6, 8), torch.zeros(1, 1, 20, 8), None, (320, 128, 64, 2, 4), 2, 0.0, 1.0
     )
     assert index.tolist() == [[[[0, 1]] * 3]] and count.tolist() == [[[2] * 3]]
 
@@ -116,7 +93,7 @@ def test_packed_residual_is_within_half_a_code(bits):
     dense, carved = (torch.randn(2, 3, 40, 16, generator=generator) for _ in range(2))
     carved[0, 0, 0] = dense[0, 0, 0]
     packed, scale = reference.pack_residual(dense, carved, bits)
-    error = oracles.dequantise(packed, scale) - (dense - carved).double().transpose(1, 2)
+    error = oracles.dequantise(Residual(packed, scale)) - (dense - carved).double().transpose(1, 2)
     assert (error.abs() <= 0.5001 * scale[..., None]).all()
     assert scale[0, 0, 0] == 0 and packed.shape[-1] == 16 * bits // 8
 
@@ -132,9 +109,9 @@ def test_flex_agrees_with_the_reference(case):
     case = dataclasses.replace(case, layout="bhsd")
     inputs = cases.make_inputs(case, torch.float32)
     result = cases.run(case, inputs)
-    out, lse = flex.block_sparse_attention(*attention_arguments(case, inputs, result))
-    torch.testing.assert_close(out, result["out"], rtol=1e-5, atol=2e-5)
-    torch.testing.assert_close(lse, result["lse"], rtol=1e-5, atol=2e-5)
+    out, lse = flex.block_sparse_attention(inputs.q, result.blocks, result.lists, inputs.softmax_scale)
+    torch.testing.assert_close(out, result.out, rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(lse, result.lse, rtol=1e-5, atol=2e-5)
 
 
 CONFORMANCE = [

@@ -15,8 +15,9 @@ from . import ops
 from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
 from .constraints import dtype_name
 from .dispatch import Backends, Implementation
+from .operands import BlockLists, PreparedBlocks, Residual
 from .plan import Plan, make_context_bias, make_plan
-from .residuals import BlockLists, Residual, kept_share_of, make_residual
+from .residuals import kept_share_of, make_residual
 
 DENSE = "dense"  # what CarvedResult.backend says where nothing was carved
 MASKED_VIDEO = "kv_mask has a False on a video column: attention is dense"
@@ -136,42 +137,21 @@ class CarvedAttention:
         return self._backends.run(self.config.backend, carved.out, pack, self._fall_back)[0]
 
     def _carve(self, operators: Implementation, plan: Plan, q, k, v, context_bias, scale, lists, residual):
-        config = self.config
-        kv_block = config.kv_block_size
-        tail = config.tail_block_size if config.compensation == "mean" else 0
-        k_carved, v_carved, q_means, k_means, k_tail, v_tail = operators.prepare_blocks(
-            q, k, v, plan.token_index, plan.num_context, *config.score_cell_sizes, tail, context_bias
-        )
+        blocks = operators.prepare_blocks(q, k, v, plan.layout, context_bias)
         if lists is None:
-            lists = self._select(operators, plan, q_means, k_means, scale)
-        out, lse = operators.block_sparse_attention(
-            q,
-            k_carved,
-            v_carved,
-            *lists,
-            plan.token_index,
-            plan.num_context,
-            Q_BLOCK_SIZE,
-            kv_block,
-            scale,
-            context_bias,
-            k_tail if tail else None,
-            v_tail if tail else None,
-            tail,
-            *(residual or ()),
-        )
+            lists = self._select(operators, plan, blocks, scale)
+        out, lse = operators.block_sparse_attention(q, blocks, lists, scale, residual)
         return out, lse, lists
 
-    def _select(self, operators: Implementation, plan: Plan, q_means, k_means, scale) -> BlockLists:
-        config, num_video = self.config, plan.num_video
+    def _select(self, operators: Implementation, plan: Plan, blocks: PreparedBlocks, scale: float) -> BlockLists:
+        config, num_video, q_means, k_means = self.config, plan.num_video, blocks.q_means, blocks.k_means
         if config.semantics == "published" and num_video % Q_BLOCK_SIZE:
             # The paper pads the last block with zeros that take part in its mean, and then counts it like any other.
             share = num_video % Q_BLOCK_SIZE / Q_BLOCK_SIZE
             q_means, k_means = (torch.cat([x[:, :, :-1], x[:, :, -1:] * share], 2) for x in (q_means, k_means))
             num_video += -num_video % Q_BLOCK_SIZE
-        sizes = (num_video, Q_BLOCK_SIZE, config.kv_block_size, *config.score_cells)
-        rule = (plan.min_blocks, config.top_p, scale)
-        return BlockLists(*operators.select_blocks(q_means, k_means, plan.forced_blocks, *sizes, *rule))
+        cells, rule = plan.layout.cells(num_video), (plan.min_blocks, config.top_p, scale)
+        return operators.select_blocks(q_means, k_means, plan.forced_blocks, cells, *rule)
 
     def _plan(self, grid: TokenGrid, tokens: int, video_start: int, device: torch.device) -> Plan:
         key = (grid, tokens, video_start, device)

@@ -128,11 +128,6 @@ class JengaConfig:
             **other,
         )
 
-    @property
-    def score_cell_sizes(self) -> tuple[int, int]:
-        """Tokens of a query cell and of a key cell."""
-        return Q_BLOCK_SIZE // self.score_cells[0], self.kv_block_size // self.score_cells[1]
-
     def num_kv_blocks(self, num_video: int) -> int:
         """Video key blocks of `num_video` tokens; the last one may be ragged."""
         return -(-num_video // self.kv_block_size)

@@ -8,12 +8,14 @@ FlexAttention, which is what a CPU tensor gets, builds the whole score matrix an
 """
 
 import functools
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import flex_attention as torch_flex
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual
 from .reference import reorder_tokens, unpack_residual
 
 # Variants of one process: dtype, batch of one or more, block and tail sizes, masks. Sizes are dynamic after the second.
@@ -26,65 +28,99 @@ _FORWARD_MASK = {"compute_q_blocks": False} if hasattr(torch_flex, "AuxRequest")
 
 def block_sparse_attention(
     q: torch.Tensor,
-    k_carved: torch.Tensor,
-    v_carved: torch.Tensor,
-    kv_block_index: torch.Tensor,
-    kv_block_count: torch.Tensor,
-    token_index: torch.Tensor,
-    num_context: int,
-    q_block_size: int,
-    kv_block_size: int,
+    blocks: PreparedBlocks,
+    lists: BlockLists,
     softmax_scale: float,
-    context_bias: torch.Tensor | None = None,
-    k_tail: torch.Tensor | None = None,
-    v_tail: torch.Tensor | None = None,
-    tail_block_size: int = 0,
-    residual: torch.Tensor | None = None,
-    residual_scale: torch.Tensor | None = None,
+    residual: Residual | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See reference.block_sparse_attention. Returns out [B, H, S, D] (memory [B, S, H, D]) and lse fp32 [B, H, S]."""
     batch, heads, tokens, dim = q.shape
-    num_video, padded = tokens - num_context, k_carved.shape[2] - (tokens - num_context)
-    num_kv_blocks = -(-num_video // kv_block_size)
-    ragged = -num_video % kv_block_size
-    device = q.device
+    token_index, num_context = blocks.layout[:2]
+    num_video, padded = tokens - num_context, blocks.k_carved.shape[2] - (tokens - num_context)
+    context_bias = blocks.context_bias
     if context_bias is None:
-        context_bias = torch.where(torch.arange(padded, device=device) < num_context, 0.0, -torch.inf).expand(batch, -1)
+        is_context = torch.arange(padded, device=q.device) < num_context
+        context_bias = torch.where(is_context, 0.0, -torch.inf).expand(batch, -1)
 
-    # Per column: its bias (-inf: no token), the video block that decides about it (num_kv_blocks: always kept) and
-    # whether it takes part when that block is kept (a token) or when it is dropped (a tail cell).
+    columns = _columns(blocks, context_bias, num_video)
+    block_mask = _block_mask(columns, blocks.layout, lists, padded, num_video)
+    out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
+    lse = q.new_empty(batch, heads, tokens, dtype=torch.float32)
+    context_rows, video_rows = token_index[:num_context], token_index[num_context:]
+    out[:, :, video_rows], lse[:, :, video_rows] = _flex(
+        reorder_tokens(q, video_rows),
+        columns.keys,
+        columns.values,
+        lambda score, b, h, row, column: score + columns.bias[b, column],
+        block_mask,
+        softmax_scale,
+    )
+    if num_context:
+        # Context rows attend everything; of the bias only -inf counts for them.
+        masked = F.pad(torch.where(context_bias > -torch.inf, 0.0, -torch.inf), (0, num_video))
+        out[:, :, context_rows], lse[:, :, context_rows] = _flex(
+            reorder_tokens(q, context_rows),
+            blocks.k_carved,
+            blocks.v_carved,
+            lambda score, b, h, row, column: score + masked[b, column],
+            None,
+            softmax_scale,
+        )
+    if residual is not None:
+        out += unpack_residual(residual, torch.float32).transpose(1, 2)
+    return out, lse
+
+
+class _Columns(NamedTuple):
+    """The key rows that video rows attend: context, video, tail cells, each part filled up to whole key blocks."""
+
+    keys: torch.Tensor  # [B, H, M, D]
+    values: torch.Tensor
+    bias: torch.Tensor  # fp32 [B, M], -inf: no token
+    decider: torch.Tensor  # int [M]: the video block that decides about a column; their number: always kept
+    is_token: torch.Tensor  # bool [M]: takes part when that block is kept, else (a tail cell) when it is dropped
+
+
+def _columns(blocks: PreparedBlocks, context_bias: torch.Tensor, num_video: int) -> _Columns:
+    kv_block_size, tail_block_size = blocks.layout[3:5]
+    device, (batch, padded) = context_bias.device, context_bias.shape
+    num_kv_blocks = -(-num_video // kv_block_size)
     token = torch.arange(num_kv_blocks * kv_block_size, device=device)
     bias = [context_bias, torch.where(token < num_video, 0.0, -torch.inf).expand(batch, -1)]
     decider = [token.new_full((padded,), num_kv_blocks), token // kv_block_size]
     is_token = torch.ones(padded + token.numel(), dtype=torch.bool, device=device)
-    keys, values = ([F.pad(x, (0, 0, 0, ragged))] for x in (k_carved, v_carved))
-    if k_tail is not None and tail_block_size:
-        fill = -k_tail.shape[2] % kv_block_size
-        keys.append(F.pad(k_tail, (0, 0, 0, fill)))
-        values.append(F.pad(v_tail, (0, 0, 0, fill)))
-        cell = torch.arange(k_tail.shape[2] + fill, device=device)
+    keys, values = ([F.pad(x, (0, 0, 0, -num_video % kv_block_size))] for x in (blocks.k_carved, blocks.v_carved))
+    if tail_block_size:
+        fill = -blocks.k_tail.shape[2] % kv_block_size
+        keys.append(F.pad(blocks.k_tail, (0, 0, 0, fill)))
+        values.append(F.pad(blocks.v_tail, (0, 0, 0, fill)))
+        cell = torch.arange(blocks.k_tail.shape[2] + fill, device=device)
         population = (num_video - cell * tail_block_size).clamp(0, tail_block_size)
         bias.append(population.float().log().expand(batch, -1))  # log 0 = -inf: the fill is no cell
         decider.append((cell * tail_block_size // kv_block_size).clamp_max(num_kv_blocks))
         is_token = F.pad(is_token, (0, cell.numel()), value=False)
-    keys, values, bias, decider = torch.cat(keys, 2), torch.cat(values, 2), torch.cat(bias, 1), torch.cat(decider)
+    return _Columns(torch.cat(keys, 2), torch.cat(values, 2), torch.cat(bias, 1), torch.cat(decider), is_token)
 
+
+def _block_mask(columns: _Columns, layout: CarvedLayout, lists: BlockLists, padded: int, num_video: int) -> BlockMask:
+    """padded: context columns, gap included."""
+    q_block_size, kv_block_size = layout[2:4]
+    index, count = lists
+    device, num_kv_blocks = index.device, -(-num_video // kv_block_size)
     # Column num_kv_blocks takes the -1 entries past the counts and stands for "always kept".
-    listed = torch.where(kv_block_index >= 0, kv_block_index, num_kv_blocks).long()
+    listed = torch.where(index >= 0, index, num_kv_blocks).long()
     is_kept = torch.zeros(*listed.shape[:3], num_kv_blocks + 1, dtype=torch.bool, device=device)
     is_kept = is_kept.scatter_(3, listed, True).index_fill_(3, torch.tensor(num_kv_blocks, device=device), True)
-
-    def score_mod(score, b, h, row, column):
-        return score + bias[b, column]
+    bias, decider, is_token = columns.bias, columns.decider, columns.is_token
 
     def mask_mod(b, h, row, column):
         kept = is_kept[b, h, row // q_block_size, decider[column]]
         return (kept == is_token[column]) & (bias[b, column] > -torch.inf)
 
     # The ragged last block, where it is kept, is the last of its ascending list: one full block less.
-    first_video, num_columns = padded // kv_block_size, keys.shape[2] // kv_block_size
-    last_kept = is_kept[..., num_kv_blocks - 1].int() if ragged else torch.zeros_like(kv_block_count)
-    full_index = F.pad(kv_block_index.clamp_min(0) + first_video, (0, num_columns - kv_block_index.shape[3]))
+    first_video, num_columns = padded // kv_block_size, columns.keys.shape[2] // kv_block_size
+    last_kept = is_kept[..., num_kv_blocks - 1].int() if num_video % kv_block_size else torch.zeros_like(count)
+    full_index = F.pad(index.clamp_min(0) + first_video, (0, num_columns - index.shape[3]))
     partial = torch.cat(
         [
             torch.arange(first_video, device=device),
@@ -92,38 +128,17 @@ def block_sparse_attention(
             torch.tensor([first_video + num_kv_blocks - 1], device=device),
         ]
     )
-    partial_index = F.pad(partial.int(), (0, num_columns - partial.numel())).expand(*kv_block_count.shape, -1)
-    block_mask = BlockMask.from_kv_blocks(
+    partial_index = F.pad(partial.int(), (0, num_columns - partial.numel())).expand(*count.shape, -1)
+    return BlockMask.from_kv_blocks(
         last_kept + (partial.numel() - 1),
         partial_index.contiguous(),
-        kv_block_count - last_kept,
+        count - last_kept,
         full_index.contiguous(),
         BLOCK_SIZE=(q_block_size, kv_block_size),
         mask_mod=mask_mod,
-        seq_lengths=(num_video, keys.shape[2]),
+        seq_lengths=(num_video, columns.keys.shape[2]),
         **_FORWARD_MASK,
     )
-
-    out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
-    lse = q.new_empty(batch, heads, tokens, dtype=torch.float32)
-    context_rows, video_rows = token_index[:num_context], token_index[num_context:]
-    out[:, :, video_rows], lse[:, :, video_rows] = _flex(
-        reorder_tokens(q, video_rows), keys, values, score_mod, block_mask, softmax_scale
-    )
-    if num_context:
-        # Context rows attend everything; of the bias only -inf counts for them.
-        masked = F.pad(torch.where(context_bias > -torch.inf, 0.0, -torch.inf), (0, num_video))
-        out[:, :, context_rows], lse[:, :, context_rows] = _flex(
-            reorder_tokens(q, context_rows),
-            k_carved,
-            v_carved,
-            lambda score, b, h, row, column: score + masked[b, column],
-            None,
-            softmax_scale,
-        )
-    if residual is not None:
-        out += unpack_residual(residual, residual_scale, torch.float32).transpose(1, 2)
-    return out, lse
 
 
 def _flex(q, k, v, score_mod, block_mask, softmax_scale):

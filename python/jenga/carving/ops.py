@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual, ScoreCells
 
 CONTEXT_ALIGNMENT = 128
 _LIBRARIES = Path(__file__).parent.parent / "lib"
@@ -31,17 +32,6 @@ class NativeStatus:
     cpu: bool
     cuda: bool
     reason: str
-
-
-class PreparedBlocks(NamedTuple):
-    """What `prepare_blocks` returns."""
-
-    k_carved: Tensor  # [B, H, P + N, D]
-    v_carved: Tensor  # [B, H, P + N, D]
-    q_means: Tensor  # [B, H, nqc, D]
-    k_means: Tensor  # [B, H, nkc, D]
-    k_tail: Tensor  # [B, H, nc, D]
-    v_tail: Tensor  # [B, H, nc, D]
 
 
 def native_status() -> NativeStatus:
@@ -63,122 +53,63 @@ def block_adjacency(t: int, h: int, w: int, curve: str = "gilbert3d", block_size
 
 
 def prepare_blocks(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    token_index: Tensor,
-    num_context: int,
-    q_cell_size: int = 16,
-    k_cell_size: int = 8,
-    tail_block_size: int = 64,
-    context_bias: Tensor | None = None,
+    q: Tensor, k: Tensor, v: Tensor, layout: CarvedLayout, context_bias: Tensor | None = None
 ) -> PreparedBlocks:
     """One pass over q, k, v: keys and values in carved layout and every mean that the next two operators need.
 
     q, k, v `[B, H, S, D]` in raster order, bfloat16, float16 or (CPU) float32, any strides with a contiguous last dim;
-    D a multiple of 8, at most 256. token_index int32 `[S]`: raster row of each carved row, the C = `num_context`
-    context tokens first. q_cell_size, k_cell_size: tokens of a query cell and of a key cell, 8, 16, 32, 64 or 128.
-    tail_block_size 32, 64, 128, or 0 for tails of no cells. context_bias as in `block_sparse_attention`: rows that it
-    masks are written as zeros, whatever they hold. All outputs have the dtype of q.
+    D a multiple of 8, at most 256. layout: cells of 8, 16, 32, 64 or 128 tokens, tail_block_size 32, 64, 128, or 0.
+    context_bias: see `PreparedBlocks`; rows that it masks are written as zeros, whatever they hold, and from column C
+    on it masks all. All outputs have the dtype of q.
     """
-    return PreparedBlocks(
-        *torch.ops.jenga.prepare_blocks(
-            q, k, v, token_index, num_context, q_cell_size, k_cell_size, tail_block_size, context_bias
-        )
-    )
+    sizes = (layout.q_cell_size, layout.k_cell_size, layout.tail_block_size)
+    prepared = torch.ops.jenga.prepare_blocks(q, k, v, layout.token_index, layout.num_context, *sizes, context_bias)
+    return PreparedBlocks(*prepared, layout, context_bias)
 
 
 def select_blocks(
     q_means: Tensor,
     k_means: Tensor,
     adjacency: Tensor | None,
-    num_video: int,
-    q_block_size: int,
-    kv_block_size: int,
-    q_cells: int,
-    k_cells: int,
+    cells: ScoreCells,
     min_blocks: int,
     top_p: float,
     softmax_scale: float,
-) -> tuple[Tensor, Tensor]:
+) -> BlockLists:
     """The key blocks that each query block keeps (paper section 3.1; the rule is in `kernels/params.h`).
 
-    q_means `[B, H, nqc, D]`, k_means `[B, H, nkc, D]` of one dtype, as `prepare_blocks` makes them of N = num_video
-    tokens: q_cells query cells to a query block of q_block_size tokens, k_cells key cells to a key block of
-    kv_block_size, 1, 2, 4 or 8 each. adjacency bool `[nq, nkv]` (True: always kept), min_blocks >= 1, top_p in [0, 1]
+    q_means `[B, H, nqc, D]`, k_means `[B, H, nkc, D]` of one dtype, as `prepare_blocks` makes them; adjacency bool `[nq, nkv]` (True: always kept), min_blocks >= 1, top_p in [0, 1]
     -> kv_block_index int32 `[B, H, nq, max_kv]`, ascending, -1 past the count; kv_block_count int32 `[B, H, nq]`.
     max_kv = nkv where top_p > 0 or adjacency is given, else min(min_blocks, nkv).
     """
-    return torch.ops.jenga.select_blocks(
-        q_means,
-        k_means,
-        adjacency,
-        num_video,
-        q_block_size,
-        kv_block_size,
-        q_cells,
-        k_cells,
-        min_blocks,
-        top_p,
-        softmax_scale,
-    )
+    lists = torch.ops.jenga.select_blocks(q_means, k_means, adjacency, *cells, min_blocks, top_p, softmax_scale)
+    return BlockLists(*lists)
 
 
 def block_sparse_attention(
-    q: Tensor,
-    k_carved: Tensor,
-    v_carved: Tensor,
-    kv_block_index: Tensor,
-    kv_block_count: Tensor,
-    token_index: Tensor,
-    num_context: int,
-    q_block_size: int,
-    kv_block_size: int,
-    softmax_scale: float,
-    context_bias: Tensor | None = None,
-    k_tail: Tensor | None = None,
-    v_tail: Tensor | None = None,
-    tail_block_size: int = 0,
-    residual: Tensor | None = None,
-    residual_scale: Tensor | None = None,
+    q: Tensor, blocks: PreparedBlocks, lists: BlockLists, softmax_scale: float, residual: Residual | None = None
 ) -> tuple[Tensor, Tensor]:
     """Attention over context, kept key blocks and, with tails, one compensation term per cell of every dropped block.
 
-    q `[B, H, S, D]` in raster order; the rest as `prepare_blocks` and `select_blocks` return it. context_bias float32
-    `[B, P]`: natural-log bias of context columns, -inf = never attended (so from column C on); its finite part acts on
-    video rows only. residual: `[B, S, H, D]` in a float dtype or int8, or uint8 `[B, S, H, D/2]` (4 bits), added to
-    out; int8 and uint8 need residual_scale float32 `[B, S, H]` (see `pack_residual`).
+    q `[B, H, S, D]` in raster order. The finite part of blocks.context_bias acts on video rows only. residual is added
+    to out.
 
     Returns out `[B, H, S, D]` in raster order, memory `[B, S, H, D]`, and lse float32 `[B, H, S]`, natural log, over
     everything that was attended, tail cells included. A row with nothing to attend: out 0, lse -inf.
     """
+    token_index, num_context, q_block_size, kv_block_size, tail_block_size = blocks.layout[:5]
     return torch.ops.jenga.block_sparse_attention(
-        q,
-        k_carved,
-        v_carved,
-        kv_block_index,
-        kv_block_count,
-        token_index,
-        num_context,
-        q_block_size,
-        kv_block_size,
-        softmax_scale,
-        context_bias,
-        k_tail,
-        v_tail,
-        tail_block_size,
-        residual,
-        residual_scale,
+        *(q, blocks.k_carved, blocks.v_carved, *lists, token_index, num_context, q_block_size, kv_block_size),
+        *(softmax_scale, blocks.context_bias, *blocks.tail, tail_block_size, *(residual or ())),
     )
 
 
-def pack_residual(dense: Tensor, carved: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def pack_residual(dense: Tensor, carved: Tensor, bits: int) -> Residual:
     """dense - carved, `[B, H, S, D]` each, quantised with one scale per token and head (ours: anchored carving).
 
-    Returns packed int8 `[B, S, H, D]` (bits 8) or uint8 `[B, S, H, D/2]` (bits 4: even channel in the low nibble) and
-    scale float32 `[B, S, H]`.
+    bits 8: codes int8 `[B, S, H, D]`; 4: uint8 `[B, S, H, D/2]`, the even channel in the low nibble.
     """
-    return torch.ops.jenga.pack_residual(dense, carved, bits)
+    return Residual(*torch.ops.jenga.pack_residual(dense, carved, bits))
 
 
 def cpu_isa() -> str:
@@ -190,13 +121,6 @@ def _ceil_div(a: int, b: int) -> int:
     return (a + b - 1) // b
 
 
-def _refuse_grad(op: str, **tensors: Tensor | None) -> None:
-    """Under torch.compile the kernels never see who needs grad, so the fakes say it as the kernels do."""
-    for name, tensor in tensors.items():
-        if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(f"{op}: {name} must not require grad, got requires_grad=True; run under torch.no_grad()")
-
-
 def _fake_curve_order(t, h, w, curve):
     return torch.empty(t * h * w, dtype=torch.int32)
 
@@ -206,10 +130,7 @@ def _fake_block_adjacency(t, h, w, curve, block_size):
     return torch.empty(blocks, blocks, dtype=torch.bool)
 
 
-def _fake_prepare_blocks(
-    q, k, v, token_index, num_context, q_cell_size, k_cell_size, tail_block_size, context_bias=None
-):
-    _refuse_grad("prepare_blocks", q=q, k=k, v=v, context_bias=context_bias)
+def _fake_prepare_blocks(q, k, v, token_index, num_context, q_cell_size, k_cell_size, tail_block_size, *_):
     batch, heads, tokens, head_dim = q.shape
     video = tokens - num_context
     carved = _ceil_div(num_context, CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT + video
@@ -219,20 +140,8 @@ def _fake_prepare_blocks(
     return tuple(q.new_empty(batch, heads, number, head_dim) for number in rows)
 
 
-def _fake_select_blocks(
-    q_means,
-    k_means,
-    adjacency,
-    num_video,
-    q_block_size,
-    kv_block_size,
-    q_cells,
-    k_cells,
-    min_blocks,
-    top_p,
-    softmax_scale,
-):
-    _refuse_grad("select_blocks", q_means=q_means, k_means=k_means)
+def _fake_select_blocks(q_means, k_means, adjacency, num_video, q_block_size, kv_block_size, *rule):
+    min_blocks, top_p = rule[2:4]  # behind q_cells, k_cells
     batch, heads = q_means.shape[:2]
     num_q, num_kv = _ceil_div(num_video, q_block_size), _ceil_div(num_video, kv_block_size)
     max_kv = num_kv if top_p > 0 or adjacency is not None else torch.sym_min(min_blocks, num_kv)
@@ -240,41 +149,13 @@ def _fake_select_blocks(
     return index, q_means.new_empty(batch, heads, num_q, dtype=torch.int32)
 
 
-def _fake_block_sparse_attention(
-    q,
-    k_carved,
-    v_carved,
-    kv_block_index,
-    kv_block_count,
-    token_index,
-    num_context,
-    q_block_size,
-    kv_block_size,
-    softmax_scale,
-    context_bias=None,
-    k_tail=None,
-    v_tail=None,
-    tail_block_size=0,
-    residual=None,
-    residual_scale=None,
-):
-    _refuse_grad(
-        "block_sparse_attention",
-        q=q,
-        k_carved=k_carved,
-        v_carved=v_carved,
-        context_bias=context_bias,
-        k_tail=k_tail,
-        v_tail=v_tail,
-        residual=residual,
-    )
+def _fake_block_sparse_attention(q, *_):
     batch, heads, tokens, head_dim = q.shape
     out = q.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)
     return out, q.new_empty(batch, heads, tokens, dtype=torch.float32)
 
 
 def _fake_pack_residual(dense, carved, bits):
-    _refuse_grad("pack_residual", dense=dense, carved=carved)
     batch, heads, tokens, head_dim = dense.shape
     width, dtype = (head_dim // 2, torch.uint8) if bits == 4 else (head_dim, torch.int8)
     packed = dense.new_empty(batch, tokens, heads, width, dtype=dtype)
@@ -289,6 +170,21 @@ _FAKES = (
     _fake_block_sparse_attention,
     _fake_pack_residual,
 )
+
+
+def _register_fake(fake) -> None:
+    """Under torch.compile the kernels never see who needs grad, so fakes say it as the kernels do."""
+    name = fake.__name__.removeprefix("_fake_")
+    arguments = [argument.name for argument in getattr(torch.ops.jenga, name).default._schema.arguments]
+
+    def checked(*args):
+        for argument, value in zip(arguments, args, strict=False):
+            if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+                rule = f"{name}: {argument} must not require grad, got requires_grad=True"
+                raise RuntimeError(f"{rule}; run under torch.no_grad()")
+        return fake(*args)
+
+    torch.library.register_fake("jenga::" + name, checked, allow_override=True)
 
 
 def _load_library(name: str) -> str:
@@ -311,7 +207,7 @@ def _load() -> NativeStatus:
     if reason:
         return NativeStatus(False, False, reason)
     for fake in _FAKES:
-        torch.library.register_fake("jenga::" + fake.__name__.removeprefix("_fake_"), fake, allow_override=True)
+        _register_fake(fake)
     if torch.version.cuda is None:
         return NativeStatus(True, False, f"torch {torch.__version__} is built without CUDA")
     if not torch._C._dispatch_has_kernel_for_dispatch_key("jenga::prepare_blocks", "CUDA"):

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 
 from . import curves, ops, reference
 from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
+from .operands import CarvedLayout
 
 
 @dataclass(frozen=True)
 class Plan:
     """What depends on grid, sequence length and device alone."""
 
-    token_index: torch.Tensor  # int32 [S]: raster row of every carved token, context first
+    layout: CarvedLayout
     forced_blocks: torch.Tensor | None  # bool [nq, nkv]: kept whatever the scores say
-    num_context: int
     num_video: int
     min_blocks: int
 
@@ -29,10 +29,12 @@ def make_plan(grid: TokenGrid, tokens: int, video_start: int, device, config: Je
     context = torch.cat([torch.arange(video_start), torch.arange(video_start + num_video, tokens)])
     token_index = torch.cat([context.int(), video_start + order])
     forced = _forced_blocks(grid, config, source) if config.adjacency else None
+    tail = config.tail_block_size if config.compensation == "mean" else 0
     return Plan(
-        token_index.to(device),
+        CarvedLayout(
+            token_index.to(device), tokens - num_video, Q_BLOCK_SIZE, config.kv_block_size, tail, *config.score_cells
+        ),
         None if forced is None else forced.to(device),
-        tokens - num_video,
         num_video,
         config.min_blocks(num_video),
     )
@@ -60,8 +62,8 @@ def make_context_bias(plan: Plan, batch: int, video_start: int, text_bias, kv_ma
 
     text_bias: (start, stop, value) of raster columns; kv_mask: bool [B, S]; None where there is none.
     """
-    num_context = plan.num_context
-    columns = plan.token_index[:num_context]
+    token_index, num_context = plan.layout[:2]
+    columns = token_index[:num_context]
     padded = num_context + -num_context % reference.CONTEXT_ALIGNMENT
     bias = torch.full((batch, padded), -torch.inf, device=columns.device)
     bias[:, :num_context] = 0

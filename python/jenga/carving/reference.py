@@ -21,6 +21,8 @@ Carved key rows: context 0 .. C-1, zeros C .. P-1, then the video token at curve
 import torch
 import torch.nn.functional as F
 
+from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual, ScoreCells
+
 CONTEXT_ALIGNMENT = 128
 # Elements of one piece of work: what the caches of a CPU hold, what fills an accelerator.
 CPU_PIECE = 1 << 21
@@ -48,21 +50,15 @@ def prepare_blocks(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    token_index: torch.Tensor,
-    num_context: int,
-    q_cell_size: int,
-    k_cell_size: int,
-    tail_block_size: int,
+    layout: CarvedLayout,
     context_bias: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> PreparedBlocks:
     """Steps 1 and 2: keys and values in carved order, and every mean that the next steps need.
 
-    q k v [B, H, S, D] in raster order; token_index int32 [S]: raster row of every carved token, context first.
-    Returns k_carved, v_carved [B, H, P + N, D] and the means of cells, in the dtype of q: q_means [B, H, nqc, D],
-    k_means [B, H, nkc, D], k_tail and v_tail [B, H, nc, D] (tail_block_size 0: no cells). Context rows that
-    context_bias fp32 [B, P] masks with -inf are written as zeros, so that whatever a masked token holds, NaN included,
-    stays out of the arithmetic.
+    q k v [B, H, S, D] in raster order. Everything has the dtype of q. Context rows that context_bias fp32 [B, P] masks
+    with -inf are written as zeros, so that whatever a masked token holds, NaN included, stays out of the arithmetic.
     """
+    token_index, num_context = layout[:2]
     gap = -num_context % CONTEXT_ALIGNMENT
 
     def carve(x):
@@ -78,43 +74,31 @@ def prepare_blocks(
     def means(x, cell_size):
         return block_means(x, cell_size).to(x.dtype) if cell_size else x[:, :, :0]
 
-    q_means = means(reorder_tokens(q, token_index[num_context:]), q_cell_size)
-    tails = (means(x, tail_block_size) for x in (k_video, v_video))
-    return k_carved, v_carved, q_means, means(k_video, k_cell_size), *tails
+    q_means = means(reorder_tokens(q, token_index[num_context:]), layout.q_cell_size)
+    tails = (means(x, layout.tail_block_size) for x in (k_video, v_video))
+    return PreparedBlocks(k_carved, v_carved, q_means, means(k_video, layout.k_cell_size), *tails, layout, context_bias)
 
 
 def select_blocks(
     q_means: torch.Tensor,
     k_means: torch.Tensor,
     adjacency: torch.Tensor | None,
-    num_video: int,
-    q_block_size: int,
-    kv_block_size: int,
-    q_cells: int,
-    k_cells: int,
+    cells: ScoreCells,
     min_blocks: int,
     top_p: float,
     softmax_scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> BlockLists:
     """Step 3: the key blocks that every (head, query block) keeps.
 
     p = the share of its attention that a query block gives to a key block, as far as their cells tell (`block_scores`),
     sorted downwards, ties by index. Kept are the first max(min_blocks, 1 + number of prefixes whose mass is <= top_p)
     blocks, and every block that adjacency forces.
-    q_means [B, H, nqc, D], k_means [B, H, nkc, D]: q_cells and k_cells to a block of q_block_size and kv_block_size
-    tokens, of num_video in all; adjacency bool [nq, nkv] or None.
+    q_means [B, H, nqc, D], k_means [B, H, nkc, D] as prepare_blocks makes them; adjacency bool [nq, nkv] or None.
     Returns kv_block_index int32 [B, H, nq, max_kv], ascending, -1 past the count, and kv_block_count int32 [B, H, nq];
     max_kv = nkv with top_p or adjacency, else min(min_blocks, nkv). Source: paper with one cell; the order of ties and
     finer cells are ours.
     """
-    scores = block_scores(
-        q_means,
-        k_means,
-        num_video,
-        (q_block_size // q_cells, kv_block_size // k_cells),
-        (q_cells, k_cells),
-        softmax_scale,
-    )
+    scores = block_scores(q_means, k_means, cells, softmax_scale)
     num_blocks = scores.shape[-1]
     scores, by_rank = scores.sort(dim=-1, descending=True, stable=True)
     need = (1 + (scores.softmax(-1).cumsum(-1) <= top_p).sum(-1, keepdim=True)).clamp_min(min_blocks)
@@ -126,10 +110,10 @@ def select_blocks(
 
     count = kept.sum(-1, dtype=torch.int32)
     ascending = torch.where(kept, rank, num_blocks).sort(dim=-1).values[..., :max_kv]
-    return torch.where(ascending < num_blocks, ascending, -1).int(), count
+    return BlockLists(torch.where(ascending < num_blocks, ascending, -1).int(), count)
 
 
-def block_scores(q_means, k_means, num_video: int, cell_sizes, cells, softmax_scale: float) -> torch.Tensor:
+def block_scores(q_means, k_means, cells: ScoreCells, softmax_scale: float) -> torch.Tensor:
     """[B, H, nq, nkv]: the logarithm of the attention that each query block gives to each key block, up to a constant
     for each query block. Source: ours.
 
@@ -138,7 +122,8 @@ def block_scores(q_means, k_means, num_video: int, cell_sizes, cells, softmax_sc
     tokens over what they give to all keys. That total takes one mean for every four key cells of a block: finer ones
     tell it no better.
     """
-    (q_size, k_size), (q_cells, k_cells) = cell_sizes, cells
+    num_video, q_block_size, kv_block_size, q_cells, k_cells = cells
+    q_size, k_size = q_block_size // q_cells, kv_block_size // k_cells
     compute = _compute_dtype(q_means)
 
     def tokens(number, size):
@@ -172,60 +157,44 @@ def block_scores(q_means, k_means, num_video: int, cell_sizes, cells, softmax_sc
 
 def block_sparse_attention(
     q: torch.Tensor,
-    k_carved: torch.Tensor,
-    v_carved: torch.Tensor,
-    kv_block_index: torch.Tensor,
-    kv_block_count: torch.Tensor,
-    token_index: torch.Tensor,
-    num_context: int,
-    q_block_size: int,
-    kv_block_size: int,
+    blocks: PreparedBlocks,
+    lists: BlockLists,
     softmax_scale: float,
-    context_bias: torch.Tensor | None = None,
-    k_tail: torch.Tensor | None = None,
-    v_tail: torch.Tensor | None = None,
-    tail_block_size: int = 0,
-    residual: torch.Tensor | None = None,
-    residual_scale: torch.Tensor | None = None,
+    residual: Residual | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Step 4: one softmax over context, kept blocks and, for the dropped ones, tail cells.
 
     Logits of a video row q: softmax_scale q.k_j + context_bias_j over the context, softmax_scale q.k_j over the kept
     blocks, softmax_scale q.k_tail_c + log n_c (value v_tail_c) over the tail cells of dropped blocks. A context row
     attends all context with context_bias > -inf, without the finite part of the bias, and the whole video.
-    q [B, H, S, D] raster order; k_carved, v_carved as prepare_blocks makes them; lists as select_blocks makes them;
-    context_bias fp32 [B, P], natural log, -inf from C on (None: 0); residual [B, S, H, D] float or int8, or uint8
-    [B, S, H, D / 2] with two 4-bit codes a byte, the integers times residual_scale fp32 [B, S, H], is added to out.
+    q [B, H, S, D] raster order; residual is added to out.
     Returns out [B, H, S, D] in raster order (memory [B, S, H, D]) and lse fp32 [B, H, S], natural log, which covers the
     tail. A row with nothing to attend: out 0, lse -inf. Source: paper; compensation and lse ours.
     """
     batch, heads, tokens, dim = q.shape
-    padded = k_carved.shape[2] - (tokens - num_context)
+    token_index, num_context = blocks.layout[:2]
     compute = _compute_dtype(q)
-    bias = context_bias
+    bias = blocks.context_bias
     if bias is None:
+        padded = blocks.k_carved.shape[2] - (tokens - num_context)
         bias = torch.where(torch.arange(padded, device=q.device) < num_context, 0.0, -torch.inf).expand(batch, -1)
     bias = bias.to(compute)
 
     out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
     lse = q.new_empty(batch, heads, tokens, dtype=compute)
     context_rows, video_rows = token_index[:num_context], token_index[num_context:]
-    tail = (k_tail, v_tail, tail_block_size) if k_tail is not None and tail_block_size else None
     q_video = reorder_tokens(q, video_rows)
-    lists = (kv_block_index, kv_block_count)
-    out[:, :, video_rows], lse[:, :, video_rows] = _video_rows(
-        q_video, k_carved, v_carved, lists, bias, tail, (q_block_size, kv_block_size), softmax_scale
-    )
+    out[:, :, video_rows], lse[:, :, video_rows] = _video_rows(q_video, blocks, lists, bias, softmax_scale)
     if num_context:
         out[:, :, context_rows], lse[:, :, context_rows] = _context_rows(
-            reorder_tokens(q, context_rows), k_carved, v_carved, bias, softmax_scale
+            reorder_tokens(q, context_rows), blocks, bias, softmax_scale
         )
     if residual is not None:
-        out += unpack_residual(residual, residual_scale, compute).transpose(1, 2)
+        out += unpack_residual(residual, compute).transpose(1, 2)
     return out, lse
 
 
-def pack_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pack_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int) -> Residual:
     """What carving missed, dense - carved, in 8 or 4 bits with one scale per token and head. Source: ours.
 
     dense, carved [B, H, S, D]. Returns int8 [B, S, H, D] or uint8 [B, S, H, D / 2] (even channel in the low nibble,
@@ -236,28 +205,30 @@ def pack_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int) -> tuple
     scale = missed.abs().amax(-1) / limit
     code = torch.where(scale[..., None] > 0, missed / scale[..., None], 0).round().clamp(-limit, limit).to(torch.int8)
     if bits == 8:
-        return code.contiguous(), scale
+        return Residual(code.contiguous(), scale)
     nibble = code.view(torch.uint8) & 15
-    return nibble[..., 0::2] | nibble[..., 1::2] << 4, scale
+    return Residual(nibble[..., 0::2] | nibble[..., 1::2] << 4, scale)
 
 
-def unpack_residual(residual: torch.Tensor, scale: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
-    """What pack_residual packed, or a float residual (scale None), as numbers [B, S, H, D]."""
+def unpack_residual(residual: Residual, dtype: torch.dtype) -> torch.Tensor:
+    """What pack_residual packed, or a float residual, as numbers [B, S, H, D]."""
+    codes, scale = residual
     if scale is None:
-        return residual.to(dtype)
-    if residual.dtype == torch.uint8:
-        nibbles = torch.stack([residual & 15, residual >> 4], dim=-1).flatten(-2).to(torch.int8)
-        residual = torch.where(nibbles > 7, nibbles - 16, nibbles)
-    return residual.to(dtype) * scale[..., None].to(dtype)
+        return codes.to(dtype)
+    if codes.dtype == torch.uint8:
+        nibbles = torch.stack([codes & 15, codes >> 4], dim=-1).flatten(-2).to(torch.int8)
+        codes = torch.where(nibbles > 7, nibbles - 16, nibbles)
+    return codes.to(dtype) * scale[..., None].to(dtype)
 
 
-def _video_rows(q, k_carved, v_carved, lists, context_bias, tail, block_sizes, softmax_scale):
+def _video_rows(q, prepared: PreparedBlocks, lists: BlockLists, context_bias, softmax_scale):
     """q [B, H, N, D] in curve order -> out [B, H, N, D], lse [B, H, N].
 
     Every (head, query block) is a small dense attention over its own columns: it gathers them and is done. Pieces of as
     many of these as fit run together.
     """
-    (batch, heads, num_video, dim), (q_block, kv_block) = q.shape, block_sizes
+    batch, heads, num_video, dim = q.shape
+    q_block, kv_block, cell_size = prepared.layout[2:5]
     index, count = (x.flatten(0, 2) for x in lists)  # one row per (b, h, query block)
     num_q_blocks, num_kv_blocks = -(-num_video // q_block), -(-num_video // kv_block)
     padded = context_bias.shape[1]
@@ -266,18 +237,17 @@ def _video_rows(q, k_carved, v_carved, lists, context_bias, tail, block_sizes, s
         return F.pad(x, (0, 0, 0, number * size - x.shape[2])).view(batch * heads, number, size, x.shape[3])
 
     q_blocks = blocks(q, q_block, num_q_blocks).flatten(0, 1)
-    context = [x[:, :, :padded].flatten(0, 1) for x in (k_carved, v_carved)]
-    video = [blocks(x[:, :, padded:], kv_block, num_kv_blocks) for x in (k_carved, v_carved)]
-    cells = []
-    if tail:
-        k_tail, v_tail, cell_size = tail
-        cells = [k_tail.flatten(0, 1), v_tail.flatten(0, 1)]
-        cell = torch.arange(k_tail.shape[2], device=q.device)
+    carved = (prepared.k_carved, prepared.v_carved)
+    context = [x[:, :, :padded].flatten(0, 1) for x in carved]
+    video = [blocks(x[:, :, padded:], kv_block, num_kv_blocks) for x in carved]
+    if cell_size:
+        cells = [x.flatten(0, 1) for x in prepared.tail]
+        cell = torch.arange(cells[0].shape[1], device=q.device)
         log_population = (num_video - cell * cell_size).clamp_max(cell_size).to(context_bias.dtype).log()
         block_of_cell = cell * cell_size // kv_block
 
     out, lse = torch.empty_like(q_blocks), q.new_empty(q_blocks.shape[:2], dtype=context_bias.dtype)
-    columns = padded + index.shape[1] * kv_block + (cells[0].shape[1] if tail else 0)
+    columns = padded + index.shape[1] * kv_block + (cells[0].shape[1] if cell_size else 0)
     step = max(1, _piece(q) // (columns * max(dim, q_block)))
     for first in range(0, len(q_blocks), step):
         piece = slice(first, first + step)
@@ -289,10 +259,10 @@ def _video_rows(q, k_carved, v_carved, lists, context_bias, tail, block_sizes, s
         column_bias = [context_bias[row // heads], torch.where(valid, 0.0, -torch.inf).flatten(1).to(context_bias)]
         keys, values = (
             [context[i][row], video[i][row[:, None], kept.clamp_min(0)].flatten(1, 2)]
-            + ([cells[i][row]] if tail else [])
+            + ([cells[i][row]] if cell_size else [])
             for i in (0, 1)
         )
-        if tail:
+        if cell_size:
             # Column num_kv_blocks takes the -1 entries of shorter lists.
             is_kept = torch.zeros(len(kept), num_kv_blocks + 1, dtype=torch.bool, device=q.device)
             is_kept.scatter_(1, torch.where(kept >= 0, kept, num_kv_blocks), True)
@@ -305,9 +275,10 @@ def _video_rows(q, k_carved, v_carved, lists, context_bias, tail, block_sizes, s
     return out, lse.view(batch, heads, num_q_blocks * q_block)[:, :, :num_video]
 
 
-def _context_rows(q, k_carved, v_carved, context_bias, softmax_scale):
+def _context_rows(q, prepared: PreparedBlocks, context_bias, softmax_scale):
     """q [B, H, C, D] -> out, lse: dense attention over every column that is not masked."""
     batch, heads, rows, dim = q.shape
+    k_carved, v_carved = prepared.k_carved, prepared.v_carved
     bias = torch.where(context_bias > -torch.inf, 0.0, -torch.inf).to(context_bias)
     bias = F.pad(bias, (0, k_carved.shape[2] - bias.shape[1]))  # video columns: 0
     out, lse = torch.empty_like(q), q.new_empty(batch, heads, rows, dtype=bias.dtype)

@@ -7,25 +7,11 @@ Source: ours, in the line of DiTFastAttn's residual sharing.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
 from .config import Q_BLOCK_SIZE
-
-
-class BlockLists(NamedTuple):
-    """The key blocks that every (head, query block) keeps, as select_blocks returns them."""
-
-    index: torch.Tensor  # int32 [B, H, nq, max_kv], ascending, -1 past the count
-    count: torch.Tensor  # int32 [B, H, nq]
-
-
-class Residual(NamedTuple):
-    """codes: bfloat16 or int8 [B, S, H, D], uint8 [B, S, H, D / 2]. scale: fp32 [B, S, H], None with bfloat16."""
-
-    codes: torch.Tensor
-    scale: torch.Tensor | None
+from .operands import BlockLists, Residual
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class AnchorState:
 def make_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int, pack_residual) -> Residual:
     """dense, carved [B, H, S, D]; bits 4, 8 or 16; pack_residual: that operator of a backend."""
     if bits < 16:
-        return Residual(*pack_residual(dense.to(carved.dtype), carved, bits))
+        return pack_residual(dense.to(carved.dtype), carved, bits)
     return Residual((dense.float() - carved.float()).transpose(1, 2).to(torch.bfloat16).contiguous(), None)
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..carving.config import JengaConfig, TokenGrid
-from ..carving.residuals import BlockLists, pack_lists, unpack_lists
+from ..carving.operands import BlockLists
+from ..carving.residuals import pack_lists, unpack_lists
 
 # Of one layer; so many of its first heads are kept as fit. 60 MiB for 60 layers; at HunyuanVideo 720p that is 5 of 24
 # heads, at Wan 14B 720p 12 of 40, below some 30,000 tokens all.

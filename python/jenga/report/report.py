@@ -17,7 +17,7 @@ import torch
 
 from ..carving.attention import DENSE
 from ..carving.config import JengaConfig, TokenGrid
-from ..carving.residuals import BlockLists
+from ..carving.operands import BlockLists
 from ..runtime.anchors import ANCHOR
 from ..runtime.listener import Listener
 from ..runtime.measure import PeakMemory, Stopwatch

@@ -16,7 +16,8 @@ import torch
 
 from ..carving.attention import CarvedAttention
 from ..carving.config import Q_BLOCK_SIZE, AnchorConfig
-from ..carving.residuals import AnchorState, BlockLists, Residual, num_bytes, pack_lists
+from ..carving.operands import BlockLists, Residual
+from ..carving.residuals import AnchorState, num_bytes, pack_lists
 from .call import AttentionInput
 from .residual_store import Budget, ResidualStore, budget_for
 

@@ -1,0 +1,57 @@
+// The operators of the pipeline on CUDA: kernels/cuda does the work, on the device of the tensors and the current
+// stream.
+#include "csrc/ops/block_sparse_attention.h"
+#include "csrc/ops/cuda/launch_scope.h"
+#include "csrc/ops/operator.h"
+#include "csrc/ops/pack_residual.h"
+#include "csrc/ops/prepare_blocks.h"
+#include "csrc/ops/select_blocks.h"
+#include "kernels/cuda/launch.h"
+
+namespace jenga::ops {
+namespace {
+
+// Workspaces come from the caching allocator: safe in a CUDA graph.
+
+void launch_prepare_blocks(const PrepareBlocksCall& call) {
+  const LaunchScope scope(call.q);
+  check_launch("prepare_blocks", cuda::prepare_blocks(call.params, scope.stream()));
+}
+
+void launch_select_blocks(const SelectBlocksCall& call) {
+  constexpr const char* kOp = "select_blocks";
+  const LaunchScope scope(call.q_means);
+  int64_t most = 0;
+  check_launch(kOp, cuda::most_selectable_blocks(&most));
+  JENGA_REQUIRE(call.params.num_kv_blocks() <= most, kOp, ": num_video must be at most ", most,
+                " key blocks on this GPU (their scores stay in shared memory), got ", call.params.num_kv_blocks(),
+                "; take key blocks of 128 tokens or the torch backend");
+  const auto bytes = static_cast<int64_t>(cuda::select_blocks_workspace(call.params));
+  const Tensor workspace = new_tensor(call.q_means, {bytes}, ScalarType::Byte);
+  check_launch(kOp, cuda::select_blocks(call.params, workspace.mutable_data_ptr(), scope.stream()));
+}
+
+void launch_block_sparse_attention(const BlockSparseAttentionCall& call) {
+  const LaunchScope scope(call.q);
+  const auto bytes = static_cast<int64_t>(cuda::block_sparse_attention_workspace(call.params));
+  const Tensor workspace = new_tensor(call.q, {bytes}, ScalarType::Byte);
+  check_launch(
+      "block_sparse_attention",
+      cuda::block_sparse_attention(call.params, bytes ? workspace.mutable_data_ptr() : nullptr, scope.stream()));
+}
+
+void launch_pack_residual(const PackResidualCall& call) {
+  const LaunchScope scope(call.dense);
+  check_launch("pack_residual", cuda::pack_residual(call.params, scope.stream()));
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) {
+  implement<make_prepare_blocks, launch_prepare_blocks>(m, "prepare_blocks");
+  implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
+  implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
+  implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");
+}
+
+}  // namespace jenga::ops

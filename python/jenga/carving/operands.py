@@ -1,0 +1,80 @@
+"""What the carving operators take and return. B batch, H heads, S tokens, D head dim; C context, N video tokens.
+
+A tensor brings its dtype and strides; what is quantised brings its scale beside it, as `Residual` does.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class ScoreCells(NamedTuple):
+    """How select_blocks finds the blocks of the cells it is given: tokens in all, sizes of blocks, cells to a block."""
+
+    num_video: int
+    q_block_size: int
+    kv_block_size: int
+    q_cells: int  # 1, 2, 4 or 8
+    k_cells: int
+
+
+class CarvedLayout(NamedTuple):
+    """The order of a sequence and the sizes of what its video is cut into, in tokens."""
+
+    token_index: Tensor  # int32 [S]: raster row of every carved row, the context first
+    num_context: int  # C
+    q_block_size: int = 128  # query rows that share one list
+    kv_block_size: int = 64  # keys that are kept or dropped together
+    tail_block_size: int = 64  # keys that one mean stands for where they are dropped; 0: dropped keys leave nothing
+    q_cells: int = 8  # parts of a block whose means are compared
+    k_cells: int = 8
+
+    @property
+    def q_cell_size(self) -> int:
+        return self.q_block_size // self.q_cells
+
+    @property
+    def k_cell_size(self) -> int:
+        return self.kv_block_size // self.k_cells
+
+    def cells(self, num_video: int) -> ScoreCells:
+        return ScoreCells(num_video, self.q_block_size, self.kv_block_size, self.q_cells, self.k_cells)
+
+
+class PreparedBlocks(NamedTuple):
+    """Keys and values in carved layout and every mean of them: what prepare_blocks returns, what attention is given.
+
+    P = C rounded up to 128; nqc, nkc, nc: query cells, key cells, tail cells (0 with tail_block_size 0).
+    """
+
+    k_carved: Tensor  # [B, H, P + N, D]
+    v_carved: Tensor  # [B, H, P + N, D]
+    q_means: Tensor  # [B, H, nqc, D]
+    k_means: Tensor  # [B, H, nkc, D]
+    k_tail: Tensor  # [B, H, nc, D]
+    v_tail: Tensor  # [B, H, nc, D]
+    layout: CarvedLayout
+    context_bias: Tensor | None  # fp32 [B, P]: natural-log bias of context columns, -inf = never attended; None: 0
+
+    @property
+    def tail(self) -> tuple[Tensor | None, Tensor | None]:
+        """Keys and values of the tail cells, None where dropped keys leave nothing."""
+        return (self.k_tail, self.v_tail) if self.layout.tail_block_size else (None, None)
+
+
+class BlockLists(NamedTuple):
+    """The key blocks that every (head, query block) keeps, as select_blocks returns them."""
+
+    index: Tensor  # int32 [B, H, nq, max_kv], ascending, -1 past the count
+    count: Tensor  # int32 [B, H, nq]
+
+
+class Residual(NamedTuple):
+    """What is added to the output.
+
+    codes: a float dtype or int8 [B, S, H, D], or uint8 [B, S, H, D / 2] with two 4-bit codes a byte. scale: fp32
+    [B, S, H], None with a float dtype.
+    """
+
+    codes: Tensor
+    scale: Tensor | None
