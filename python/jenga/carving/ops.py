@@ -78,9 +78,9 @@ def select_blocks(
 ) -> BlockLists:
     """The key blocks that each query block keeps (paper section 3.1; the rule is in `kernels/params.h`).
 
-    q_means `[B, H, nqc, D]`, k_means `[B, H, nkc, D]` of one dtype, as `prepare_blocks` makes them; adjacency bool `[nq, nkv]` (True: always kept), min_blocks >= 1, top_p in [0, 1]
-    -> kv_block_index int32 `[B, H, nq, max_kv]`, ascending, -1 past the count; kv_block_count int32 `[B, H, nq]`.
-    max_kv = nkv where top_p > 0 or adjacency is given, else min(min_blocks, nkv).
+    q_means `[B, H, nqc, D]`, k_means `[B, H, nkc, D]` of one dtype, as `prepare_blocks` makes them; adjacency bool
+    `[nq, nkv]` (True: always kept), min_blocks >= 1, top_p in [0, 1]. Lists are as wide as nkv where top_p > 0 or
+    adjacency is given, else as min(min_blocks, nkv).
     """
     lists = torch.ops.jenga.select_blocks(q_means, k_means, adjacency, *cells, min_blocks, top_p, softmax_scale)
     return BlockLists(*lists)
