@@ -1,10 +1,10 @@
 // Carved attention of one block of query rows, for any tier (include after simd.h and vector_math.h).
 //
-// For every tile of 64 keys: scores = Q K^T in register blocks of kRows x kScoreVecs; online softmax in base 2 (running
+// For every unit of 64 keys: scores = Q K^T in register blocks of kRows x kScoreVecs; online softmax in base 2 (running
 // maximum m, sum l, rescale alpha per row); then O = alpha O + P V in blocks of kRows x kValueVecs. The last rows take
-// lower blocks, so that few are computed for nothing. The sums of a tile, of weights and of P V, start at zero and are
-// folded into l and O once: rounding grows with the number of tiles and the length of one, not with the number of keys.
-// Math decides what a 32-bit unit holds.
+// lower blocks, so that few are computed for nothing. The sums of a unit, of weights and of P V, start at zero and are
+// folded into l and O once: rounding grows with the number of units and the length of one, not with the number of keys.
+// Math decides what a 32-bit word holds.
 #pragma once
 
 #include <cmath>
@@ -18,42 +18,42 @@ namespace {
 // Finite, so that m - m is 0 and not NaN in a row that has seen masked keys only.
 constexpr float kNoMaximum = -1e30f;
 constexpr float kLog2E = 1.44269504088896340736f;
-constexpr int kTileVecs = kTileKeys / kWidth;
+constexpr int kUnitVecs = kUnitKeys / kWidth;
 constexpr int kPanelKeys = kScoreVecs * kWidth;  // keys of a register block
 constexpr int kFewRows = kRows < 4 ? kRows : 4;  // of the lower register block
 
 template <class Math>
-void pack_tile(const PackJob& job) {
+void pack_unit(const PackJob& job) {
   alignas(64) float row[kMaxHeadDim];
-  const int64_t units = job.head_dim / Math::kPerUnit;
+  const int64_t words = job.head_dim / Math::kPerWord;
   auto skipped = [&](int64_t j) {
     return j >= job.rows || (job.bias && job.bias[j] == -std::numeric_limits<float>::infinity());
   };
-  for (int64_t j = 0; j < kTileKeys; ++j) {
+  for (int64_t j = 0; j < kUnitKeys; ++j) {
     if (skipped(j)) {
-      std::memset(row, 0, units * sizeof(float));
+      std::memset(row, 0, words * sizeof(float));
     } else {
       Math::pack_query(row, at(job.k, j * job.k_stride, job.dtype), job.dtype, job.head_dim);
     }
-    float* const column = job.k_tile + j / kPanelKeys * kPanelKeys * units + j % kPanelKeys;
-    for (int64_t d = 0; d < units; ++d) column[d * kPanelKeys] = row[d];
+    float* const column = job.k_unit + j / kPanelKeys * kPanelKeys * words + j % kPanelKeys;
+    for (int64_t d = 0; d < words; ++d) column[d * kPanelKeys] = row[d];
   }
-  if (!job.v_tile) return;
+  if (!job.v_unit) return;
   const int64_t stride = round_up(job.head_dim, kChannelAlignment);
-  for (int64_t j = 0; j < kTileKeys; j += 2) {
+  for (int64_t j = 0; j < kUnitKeys; j += 2) {
     const void* rows[2];
     for (int i = 0; i < 2; ++i) rows[i] = skipped(j + i) ? nullptr : at(job.v, (j + i) * job.v_stride, job.dtype);
-    Math::pack_values(job.v_tile + j / Math::kPerUnit * stride, stride, rows, job.dtype, job.head_dim);
+    Math::pack_values(job.v_unit + j / Math::kPerWord * stride, stride, rows, job.dtype, job.head_dim);
   }
 }
 
 // panel[kHeight][64] = Q K^T for kHeight rows of q, summed in chains: a shorter one rounds less.
 template <class Math, int kHeight>
-inline void score_panel(float* panel, const float* q, const float* k, int64_t units) {
+inline void score_panel(float* panel, const float* q, const float* k, int64_t words) {
   const float* column = k;
-  for (int key = 0; key < kTileKeys; key += kPanelKeys) {
-    for (int64_t first = 0; first < units; first += Math::kScoreChain) {
-      const int64_t last = first + Math::kScoreChain < units ? first + Math::kScoreChain : units;
+  for (int key = 0; key < kUnitKeys; key += kPanelKeys) {
+    for (int64_t first = 0; first < words; first += Math::kScoreChain) {
+      const int64_t last = first + Math::kScoreChain < words ? first + Math::kScoreChain : words;
       Vec acc[kHeight][kScoreVecs] = {};
       for (int64_t d = first; d < last; ++d, column += kPanelKeys) {
         Vec b[kScoreVecs];
@@ -61,7 +61,7 @@ inline void score_panel(float* panel, const float* q, const float* k, int64_t un
         for (int c = 0; c < kScoreVecs; ++c) b[c] = load(column + c * kWidth);
 #pragma GCC unroll 8
         for (int r = 0; r < kHeight; ++r) {
-          const Vec a = Math::broadcast(q + r * units + d);
+          const Vec a = Math::broadcast(q + r * words + d);
 #pragma GCC unroll 8
           for (int c = 0; c < kScoreVecs; ++c) acc[r][c] = Math::dot(acc[r][c], a, b[c]);
         }
@@ -70,7 +70,7 @@ inline void score_panel(float* panel, const float* q, const float* k, int64_t un
       for (int r = 0; r < kHeight; ++r) {
 #pragma GCC unroll 8
         for (int c = 0; c < kScoreVecs; ++c) {
-          float* const sum = panel + r * kTileKeys + key + c * kWidth;
+          float* const sum = panel + r * kUnitKeys + key + c * kWidth;
           store(sum, first == 0 ? acc[r][c] : load(sum) + acc[r][c]);
         }
       }
@@ -84,10 +84,10 @@ template <class Math, int kHeight, bool kBias>
 inline void softmax_panel(float* panel, const float* bias, float scale, float* m, float* l, float* alpha) {
   alignas(64) float top_now[kWidth] = {};
   for (int r = 0; r < kHeight; ++r) {
-    float* row = panel + r * kTileKeys;
-    Vec x[kTileVecs];
+    float* row = panel + r * kUnitKeys;
+    Vec x[kUnitVecs];
 #pragma GCC unroll 16
-    for (int c = 0; c < kTileVecs; ++c) {
+    for (int c = 0; c < kUnitVecs; ++c) {
       x[c] = load(row + c * kWidth);
       if constexpr (kBias) {
         x[c] = madd(x[c], set1(scale), load(bias + c * kWidth));
@@ -95,7 +95,7 @@ inline void softmax_panel(float* panel, const float* bias, float scale, float* m
       }
     }
 #pragma GCC unroll 8
-    for (int width = kTileVecs / 2; width > 0; width /= 2) {
+    for (int width = kUnitVecs / 2; width > 0; width /= 2) {
 #pragma GCC unroll 8
       for (int c = 0; c < width; ++c) x[c] = vmax(x[c], x[c + width]);
     }
@@ -105,11 +105,11 @@ inline void softmax_panel(float* panel, const float* bias, float scale, float* m
   alignas(64) float shrink[kWidth];
   store(shrink, Math::exp2(load(m) - load(top_now)));
   for (int r = 0; r < kHeight; ++r) {
-    float* row = panel + r * kTileKeys;
+    float* row = panel + r * kUnitKeys;
     const Vec shift = set1(-top_now[r]);
     Vec mass = {};
 #pragma GCC unroll 16
-    for (int c = 0; c < kTileVecs; ++c) {
+    for (int c = 0; c < kUnitVecs; ++c) {
       const Vec score = load(row + c * kWidth);
       const Vec weight = Math::exp2(kBias ? score + shift : madd(score, set1(scale), shift));
       store(row + c * kWidth, weight);
@@ -121,18 +121,18 @@ inline void softmax_panel(float* panel, const float* bias, float scale, float* m
   }
 }
 
-// o[kHeight][kVecs] = alpha o + P V over the units of one tile.
+// o[kHeight][kVecs] = alpha o + P V over the words of one unit.
 template <class Math, int kHeight, int kVecs>
 inline void accumulate_panel(float* o, int64_t o_stride, const float* alpha, const float* p, const float* v,
-                             int64_t v_stride, int64_t units) {
+                             int64_t v_stride, int64_t words) {
   Vec acc[kHeight][kVecs] = {};
-  for (int64_t u = 0; u < units; ++u, v += v_stride) {
+  for (int64_t u = 0; u < words; ++u, v += v_stride) {
     Vec b[kVecs];
 #pragma GCC unroll 8
     for (int c = 0; c < kVecs; ++c) b[c] = load(v + c * kWidth);
 #pragma GCC unroll 8
     for (int r = 0; r < kHeight; ++r) {
-      const Vec a = Math::broadcast(p + r * (kTileKeys / Math::kPerUnit) + u);
+      const Vec a = Math::broadcast(p + r * (kUnitKeys / Math::kPerWord) + u);
 #pragma GCC unroll 8
       for (int c = 0; c < kVecs; ++c) acc[r][c] = Math::dot(acc[r][c], a, b[c]);
     }
@@ -149,13 +149,13 @@ inline void accumulate_panel(float* o, int64_t o_stride, const float* alpha, con
 
 template <class Math, int kHeight>
 inline void accumulate_channels(int64_t vecs, float* o, int64_t o_stride, const float* alpha, const float* p,
-                                const float* v, int64_t v_stride, int64_t units) {
+                                const float* v, int64_t v_stride, int64_t words) {
   if constexpr (kValueVecs >= 4) {
-    if (vecs == 4) return accumulate_panel<Math, kHeight, 4>(o, o_stride, alpha, p, v, v_stride, units);
-    if (vecs == 3) return accumulate_panel<Math, kHeight, 3>(o, o_stride, alpha, p, v, v_stride, units);
+    if (vecs == 4) return accumulate_panel<Math, kHeight, 4>(o, o_stride, alpha, p, v, v_stride, words);
+    if (vecs == 3) return accumulate_panel<Math, kHeight, 3>(o, o_stride, alpha, p, v, v_stride, words);
   }
-  if (vecs == 2) return accumulate_panel<Math, kHeight, 2>(o, o_stride, alpha, p, v, v_stride, units);
-  accumulate_panel<Math, kHeight, 1>(o, o_stride, alpha, p, v, v_stride, units);
+  if (vecs == 2) return accumulate_panel<Math, kHeight, 2>(o, o_stride, alpha, p, v, v_stride, words);
+  accumulate_panel<Math, kHeight, 1>(o, o_stride, alpha, p, v, v_stride, words);
 }
 
 // Per row: divide by the mass, add the residual, round, store where the token is.
@@ -202,21 +202,21 @@ inline void for_row_groups(int64_t rows, Work work) {
 template <class Math>
 void attend_block(const AttendJob& job) {
   const BlockSparseAttentionParams& p = *job.params;
-  const int64_t units = p.head_dim / Math::kPerUnit, weight_units = kTileKeys / Math::kPerUnit;
+  const int64_t words = p.head_dim / Math::kPerWord, weight_words = kUnitKeys / Math::kPerWord;
   const int64_t rows = round_up(job.rows, kRows), stride = round_up(p.head_dim, kChannelAlignment);
   float* const q = job.scratch;
-  float* const o = q + round_up(rows * units, 16);
+  float* const o = q + round_up(rows * words, 16);
   float* const weights = o + rows * stride;
-  float* const panel = weights + rows * weight_units;
-  float* const l = panel + kRows * kTileKeys;
+  float* const panel = weights + rows * weight_words;
+  float* const l = panel + kRows * kUnitKeys;
   float* const m = l + rows * kWidth;  // kWidth more than rows: vectors start at any row group
   float* const alpha = m + rows + kWidth;
 
   const int64_t q_head = job.batch * p.q_strides.batch + job.head * p.q_strides.head;
-  std::memset(q, 0, rows * units * sizeof(float));
+  std::memset(q, 0, rows * words * sizeof(float));
   for (int64_t r = 0; r < job.rows; ++r) {
     const int64_t token = p.token_index[job.first_row + r];
-    Math::pack_query(q + r * units, at(p.q, q_head + token * p.q_strides.token, p.dtype), p.dtype, p.head_dim);
+    Math::pack_query(q + r * words, at(p.q, q_head + token * p.q_strides.token, p.dtype), p.dtype, p.head_dim);
   }
   std::memset(o, 0, rows * stride * sizeof(float));
   std::memset(l, 0, rows * kWidth * sizeof(float));
@@ -225,25 +225,25 @@ void attend_block(const AttendJob& job) {
   const float scale = p.softmax_scale * kLog2E;
   const int64_t channel_vecs = stride / kWidth, channel_blocks = ceil_div(channel_vecs, kValueVecs);
   const int64_t block_vecs = ceil_div(channel_vecs, channel_blocks);
-  for (int64_t t = 0; t < job.num_tiles; ++t) {
-    const AttentionTile& tile = job.tiles[t];
+  for (int64_t t = 0; t < job.num_units; ++t) {
+    const KeyUnit& unit = job.units[t];
     for_row_groups(job.rows, [&]<int kHeight>(int64_t r) {
-      // A weight of one unit is made where its score is.
-      float* const scores = Math::kPerUnit == 1 ? weights + r * weight_units : panel;
-      score_panel<Math, kHeight>(scores, q + r * units, tile.k, units);
-      if (tile.bias) {
-        softmax_panel<Math, kHeight, true>(scores, tile.bias, scale, m + r, l + r * kWidth, alpha + r);
+      // A weight of one word is made where its score is.
+      float* const scores = Math::kPerWord == 1 ? weights + r * weight_words : panel;
+      score_panel<Math, kHeight>(scores, q + r * words, unit.k, words);
+      if (unit.bias) {
+        softmax_panel<Math, kHeight, true>(scores, unit.bias, scale, m + r, l + r * kWidth, alpha + r);
       } else {
         softmax_panel<Math, kHeight, false>(scores, nullptr, scale, m + r, l + r * kWidth, alpha + r);
       }
-      if constexpr (Math::kPerUnit > 1) Math::pack_weights(weights + r * weight_units, panel, kHeight * kTileKeys);
+      if constexpr (Math::kPerWord > 1) Math::pack_weights(weights + r * weight_words, panel, kHeight * kUnitKeys);
     });
-    const int64_t value_units = ceil_div(tile.keys, Math::kPerUnit);
+    const int64_t value_words = ceil_div(unit.keys, Math::kPerWord);
     for (int64_t c = 0; c < channel_vecs; c += block_vecs) {
       const int64_t vecs = channel_vecs - c < block_vecs ? channel_vecs - c : block_vecs;
       for_row_groups(job.rows, [&]<int kHeight>(int64_t r) {
         accumulate_channels<Math, kHeight>(vecs, o + r * stride + c * kWidth, stride, alpha + r,
-                                           weights + r * weight_units, tile.v + c * kWidth, tile.v_stride, value_units);
+                                           weights + r * weight_words, unit.v + c * kWidth, unit.v_stride, value_words);
       });
     }
   }
@@ -253,9 +253,9 @@ void attend_block(const AttendJob& job) {
 // block_sparse_attention in fp32 arithmetic, whatever the dtype.
 void fp32_attention(const BlockSparseAttentionParams& params, ParallelFor parallel_for) {
   if (params.dtype == DataType::kFloat32) {
-    run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<FloatMath>});
+    run_attention(params, parallel_for, {FloatMath::kPerWord, pack_unit<FloatMath>, attend_block<FloatMath>});
   } else {
-    run_attention(params, parallel_for, {FloatMath::kPerUnit, pack_tile<FloatMath>, attend_block<HalfMath>});
+    run_attention(params, parallel_for, {FloatMath::kPerWord, pack_unit<FloatMath>, attend_block<HalfMath>});
   }
 }
 

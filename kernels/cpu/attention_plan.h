@@ -1,9 +1,9 @@
-// What all tiers share of block_sparse_attention: packing, the list of tiles of every query block, and its schedule.
+// What all tiers share of block_sparse_attention: packing, the list of units of every query block, and its schedule.
 // Compiled without instruction-set flags; a tier brings two functions, pack and attend.
 //
-// Packed panels, in units of 32 bit (one fp32, or a pair of bf16 for the native dot product):
-//   K tile [64 / panel][D / per_unit][panel keys], where a panel is what the tier scores at once; V tile
-//   [64 / per_unit][value_stride]; rows and channels past the end are zeros.
+// Packed panels, in words of 32 bit (one fp32, or a pair of bf16 for the native dot product):
+//   K unit [64 / panel][D / per_word][panel keys], where a panel is what the tier scores at once; V unit
+//   [64 / per_word][value_stride]; rows and channels past the end are zeros.
 // A head is packed once per call and read by all of its query blocks. Heads are taken in groups, so that the panels
 // stay below a bound whatever the sequence is.
 #pragma once
@@ -12,44 +12,44 @@
 
 namespace jenga::cpu {
 
-inline constexpr int64_t kTileKeys = 64;
+inline constexpr int64_t kUnitKeys = 64;
 inline constexpr int64_t kMaxQueryRows = 128;
 inline constexpr int64_t kChannelAlignment = 16;  // rows of V panels and of the accumulator, in channels
 
-// Rows of K and V that make one packed tile. A skipped row is written as zeros: a masked token may hold NaN.
+// Rows of K and V that make one packed unit. A skipped row is written as zeros: a masked token may hold NaN.
 struct PackJob {
   DataType dtype;
   const void *k, *v;           // first row
   int64_t k_stride, v_stride;  // elements from row to row
-  int64_t rows, head_dim;      // rows <= kTileKeys
+  int64_t rows, head_dim;      // rows <= kUnitKeys
   const float* bias;           // [rows], -inf = skipped; or null
-  float *k_tile, *v_tile;      // v_tile null: V is read where it is
+  float *k_unit, *v_unit;      // v_unit null: V is read where it is
 };
 
-struct AttentionTile {
+struct KeyUnit {
   const float *k, *v;
-  int64_t v_stride;   // units from one row of V to the next
+  int64_t v_stride;   // words from one row of V to the next
   int64_t keys;       // rows that exist
-  const float* bias;  // [kTileKeys] base-2 logit bias, -inf = masked; null where nothing is masked or biased
+  const float* bias;  // [kUnitKeys] base-2 logit bias, -inf = masked; null where nothing is masked or biased
 };
 
 struct AttendJob {
   const BlockSparseAttentionParams* params;
   int64_t batch, head, first_row, rows;  // carved query rows, all context or all video
-  const AttentionTile* tiles;
-  int64_t num_tiles;
+  const KeyUnit* units;
+  int64_t num_units;
   float* scratch;  // attend_scratch_floats(head_dim), 64-byte aligned
 };
 
-// Query rows, weights of a tile, accumulator, a panel of scores and the running maximum, sum and rescale of every row.
+// Query rows, weights of a unit, accumulator, a panel of scores and the running maximum, sum and rescale of every row.
 // Rows are rounded up by at most 8, vectors are at most 16 wide.
 constexpr int64_t attend_scratch_floats(int64_t head_dim) {
-  return (kMaxQueryRows + 8) * (head_dim + kTileKeys + round_up(head_dim, kChannelAlignment) + 16 + 2) + 8 * kTileKeys +
+  return (kMaxQueryRows + 8) * (head_dim + kUnitKeys + round_up(head_dim, kChannelAlignment) + 16 + 2) + 8 * kUnitKeys +
          128;
 }
 
 struct AttentionTier {
-  int64_t per_unit;  // 1: fp32 arithmetic, 2: bf16 pairs
+  int64_t per_word;  // 1: fp32 arithmetic, 2: bf16 pairs
   void (*pack)(const PackJob&);
   void (*attend)(const AttendJob&);
 };

@@ -1,4 +1,4 @@
-// Masses of select_blocks, for any tier (include after attention.h, whose tiles and score panels it shares).
+// Masses of select_blocks, for any tier (include after attention.h, whose units and score panels it shares).
 #pragma once
 
 #include "kernels/cpu/selection_plan.h"
@@ -11,33 +11,33 @@ static_assert(kGroupCells % kRows == 0);
 // logits[kGroupCells][stride] in base 2: scale * <q, k>, plus the last column's own tokens; -infinity past the end.
 template <class Math>
 inline void group_logits(const MassJob& job, const KeyPanel& keys) {
-  alignas(64) float panel[kRows * kTileKeys];
-  const int64_t tiles = ceil_div(keys.size, kTileKeys);
-  for (int64_t tile = 0; tile < tiles; ++tile) {
+  alignas(64) float panel[kRows * kUnitKeys];
+  const int64_t units = ceil_div(keys.size, kUnitKeys);
+  for (int64_t unit = 0; unit < units; ++unit) {
     for (int64_t first = 0; first < kGroupCells; first += kRows) {
-      score_panel<Math, kRows>(panel, job.q_units + first * job.units, keys.tiles + tile * job.units * kTileKeys,
-                               job.units);
+      score_panel<Math, kRows>(panel, job.q_words + first * job.words, keys.units + unit * job.words * kUnitKeys,
+                               job.words);
       for (int r = 0; r < kRows; ++r) {
-        float* const out = job.logits + (first + r) * tiles * kTileKeys + tile * kTileKeys;
-        for (int c = 0; c < kTileKeys; c += kWidth) {
-          store(out + c, load(panel + r * kTileKeys + c) * set1(job.scale));
+        float* const out = job.logits + (first + r) * units * kUnitKeys + unit * kUnitKeys;
+        for (int c = 0; c < kUnitKeys; c += kWidth) {
+          store(out + c, load(panel + r * kUnitKeys + c) * set1(job.scale));
         }
       }
     }
   }
   for (int64_t r = 0; r < kGroupCells; ++r) {
-    float* const row = job.logits + r * tiles * kTileKeys;
+    float* const row = job.logits + r * units * kUnitKeys;
     row[keys.size - 1] += keys.last_log2;
-    for (int64_t c = keys.size; c < tiles * kTileKeys; ++c) row[c] = kNoMaximum;
+    for (int64_t c = keys.size; c < units * kUnitKeys; ++c) row[c] = kNoMaximum;
   }
 }
 
 template <class Math>
-void pack_queries(const SelectBlocksParams& p, const void* rows, int64_t count, float* units) {
-  const int64_t size = p.head_dim / Math::kPerUnit;
-  std::memset(units, 0, kGroupCells * size * sizeof(float));
+void pack_queries(const SelectBlocksParams& p, const void* rows, int64_t count, float* words) {
+  const int64_t size = p.head_dim / Math::kPerWord;
+  std::memset(words, 0, kGroupCells * size * sizeof(float));
   for (int64_t r = 0; r < count; ++r) {
-    Math::pack_query(units + r * size, at(rows, r * p.head_dim, p.dtype), p.dtype, p.head_dim);
+    Math::pack_query(words + r * size, at(rows, r * p.head_dim, p.dtype), p.dtype, p.head_dim);
   }
 }
 
@@ -55,7 +55,7 @@ template <class Math>
 void block_masses(const MassJob& job) {
   float shifts[kGroupCells];
   group_logits<Math>(job, job.coarse);
-  const int64_t coarse = round_up(job.coarse.size, kTileKeys), cells = round_up(job.cells.size, kTileKeys);
+  const int64_t coarse = round_up(job.coarse.size, kUnitKeys), cells = round_up(job.cells.size, kUnitKeys);
   for (int64_t r = 0; r < kGroupCells; ++r) shifts[r] = log2_total(job.logits + r * coarse, coarse);
   group_logits<Math>(job, job.cells);
   for (int64_t first = 0, block = 0; first < kGroupCells; first += job.q_cells, ++block) {
@@ -79,7 +79,7 @@ void block_masses(const MassJob& job) {
 
 void fp32_selection(const SelectBlocksParams& params, ParallelFor parallel_for) {
   run_selection(params, parallel_for,
-                {FloatMath::kPerUnit, pack_tile<FloatMath>, pack_queries<FloatMath>, block_masses<FloatMath>});
+                {FloatMath::kPerWord, pack_unit<FloatMath>, pack_queries<FloatMath>, block_masses<FloatMath>});
 }
 
 }  // namespace

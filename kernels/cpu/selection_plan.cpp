@@ -83,27 +83,27 @@ int64_t count_for_mass(const Row& row, float top_p) {
 struct Selection {
   const SelectBlocksParams& p;
   const SelectionTier& tier;
-  Scratch panels;  // [B * H][coarse tiles, cell tiles][units][kTileKeys]
+  Scratch panels;  // [B * H][coarse units, cell units][words][kUnitKeys]
 
-  int64_t units() const { return p.head_dim / tier.per_unit; }
-  int64_t coarse_tiles() const { return ceil_div(p.num_coarse(), kTileKeys); }
-  int64_t cell_tiles() const { return ceil_div(p.num_k_cells(), kTileKeys); }
-  int64_t tiles() const { return coarse_tiles() + cell_tiles(); }
+  int64_t words() const { return p.head_dim / tier.per_word; }
+  int64_t coarse_units() const { return ceil_div(p.num_coarse(), kUnitKeys); }
+  int64_t cell_units() const { return ceil_div(p.num_k_cells(), kUnitKeys); }
+  int64_t units() const { return coarse_units() + cell_units(); }
   int64_t groups() const { return ceil_div(p.num_q_blocks(), kGroupCells / p.q_cells); }
-  int64_t tile_bytes() const { return units() * kTileKeys * 4; }
-  int64_t pack_bytes() const { return kTileKeys * p.head_dim * element_size(p.dtype); }
-  float* panel(int64_t head, int64_t tile) const {
-    return reinterpret_cast<float*>(panels.get() + (head * tiles() + tile) * tile_bytes());
+  int64_t unit_bytes() const { return words() * kUnitKeys * 4; }
+  int64_t pack_bytes() const { return kUnitKeys * p.head_dim * element_size(p.dtype); }
+  float* panel(int64_t head, int64_t unit) const {
+    return reinterpret_cast<float*>(panels.get() + (head * units() + unit) * unit_bytes());
   }
 
   // Scratch of a thread, in bytes: where each part begins, and the size of all.
   struct Layout {
-    int64_t q_units = 0, logits, cell_masses, block_masses, keys, bytes;
+    int64_t q_words = 0, logits, cell_masses, block_masses, keys, bytes;
   };
   Layout layout() const {
-    const int64_t row = cell_tiles() * kTileKeys * 4, blocks = round_up(p.num_kv_blocks() * 4, 64);
+    const int64_t row = cell_units() * kUnitKeys * 4, blocks = round_up(p.num_kv_blocks() * 4, 64);
     Layout at;
-    at.logits = round_up(kGroupCells * units() * 4, 64);
+    at.logits = round_up(kGroupCells * words() * 4, 64);
     at.cell_masses = at.logits + kGroupCells * row;
     at.block_masses = at.cell_masses + row;
     at.keys = at.block_masses + kGroupCells * blocks;
@@ -135,10 +135,10 @@ struct Selection {
   }
 
   void pack(int64_t index, std::byte* scratch) const {
-    const int64_t head = index / tiles(), tile = index % tiles();
-    const bool is_coarse = tile < coarse_tiles();
-    const int64_t first = (is_coarse ? tile : tile - coarse_tiles()) * kTileKeys;
-    const int64_t rows = std::min(kTileKeys, (is_coarse ? p.num_coarse() : p.num_k_cells()) - first);
+    const int64_t head = index / units(), unit = index % units();
+    const bool is_coarse = unit < coarse_units();
+    const int64_t first = (is_coarse ? unit : unit - coarse_units()) * kUnitKeys;
+    const int64_t rows = std::min(kUnitKeys, (is_coarse ? p.num_coarse() : p.num_k_cells()) - first);
     if (is_coarse) average_cells(head, first, rows, scratch);
     tier.pack({.dtype = p.dtype,
                .k = is_coarse ? static_cast<const void*>(scratch) : k_rows(head, first),
@@ -148,8 +148,8 @@ struct Selection {
                .rows = rows,
                .head_dim = p.head_dim,
                .bias = nullptr,
-               .k_tile = panel(head, tile),
-               .v_tile = nullptr});
+               .k_unit = panel(head, unit),
+               .v_unit = nullptr});
   }
 
   static float log2_share(int64_t part, int64_t whole) {
@@ -169,13 +169,13 @@ struct Selection {
     const auto part = [&](int64_t offset) { return reinterpret_cast<float*>(scratch + offset); };
     float* const block_masses = part(at.block_masses);
     const auto* q = static_cast<const char*>(p.q_means) + (head * q_cells + first) * p.head_dim * element_size(p.dtype);
-    tier.pack_queries(p, q, count, part(at.q_units));
-    tier.masses({.q_units = part(at.q_units),
+    tier.pack_queries(p, q, count, part(at.q_words));
+    tier.masses({.q_words = part(at.q_words),
                  .weights = weights,
                  .coarse = {panel(head, 0), p.num_coarse(), log2_share(p.last_coarse(), p.coarse_size())},
-                 .cells = {panel(head, coarse_tiles()), p.num_k_cells(), log2_share(p.last_k_cell(), p.k_cell_size())},
+                 .cells = {panel(head, coarse_units()), p.num_k_cells(), log2_share(p.last_k_cell(), p.k_cell_size())},
                  .num_kv_blocks = p.num_kv_blocks(),
-                 .units = units(),
+                 .words = words(),
                  .q_cells = p.q_cells,
                  .k_cells = p.k_cells,
                  .scale = p.softmax_scale * 1.44269504088896340736f,
@@ -219,9 +219,9 @@ struct Selection {
 
 void run_selection(const SelectBlocksParams& params, ParallelFor parallel_for, const SelectionTier& tier) {
   Selection selection{params, tier, nullptr};
-  const int64_t heads = params.batch * params.heads, tiles = heads * selection.tiles();
-  selection.panels = make_scratch(tiles * selection.tile_bytes());
-  share(parallel_for, tiles, selection.pack_bytes(),
+  const int64_t heads = params.batch * params.heads, units = heads * selection.units();
+  selection.panels = make_scratch(units * selection.unit_bytes());
+  share(parallel_for, units, selection.pack_bytes(),
         [&](std::byte* scratch, int64_t i) { selection.pack(i, scratch); });
   share(parallel_for, heads * selection.groups(), selection.layout().bytes,
         [&](std::byte* scratch, int64_t i) { selection.run_group(i, scratch); });

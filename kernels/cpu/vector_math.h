@@ -94,22 +94,22 @@ inline void* at(void* data, int64_t element, DataType type) {
   return static_cast<char*>(data) + element * element_size(type);
 }
 
-// fp32 arithmetic on any dtype: a unit is one fp32 number.
+// fp32 arithmetic on any dtype: a word is one fp32 number.
 struct FloatMath {
-  static constexpr int64_t kPerUnit = 1;
-  static constexpr int64_t kScoreChain = 32;  // units
-  static Vec broadcast(const float* unit) { return set1(*unit); }
+  static constexpr int64_t kPerWord = 1;
+  static constexpr int64_t kScoreChain = 32;  // words
+  static Vec broadcast(const float* word) { return set1(*word); }
   static Vec dot(Vec sum, Vec a, Vec b) { return madd(a, b, sum); }
   static Vec exp2(Vec x) { return exp2_precise(x); }
 
-  static void pack_query(float* units, const void* row, DataType type, int64_t size) {
-    load_row(units, row, type, size);
+  static void pack_query(float* words, const void* row, DataType type, int64_t size) {
+    load_row(words, row, type, size);
   }
-  // Two rows of V as kPerUnit unit rows; a null row is zeros.
-  static void pack_values(float* units, int64_t stride, const void* const rows[2], DataType type, int64_t size) {
+  // Two rows of V as kPerWord word rows; a null row is zeros.
+  static void pack_values(float* words, int64_t stride, const void* const rows[2], DataType type, int64_t size) {
     for (int i = 0; i < 2; ++i) {
-      std::memset(units + i * stride, 0, stride * sizeof(float));
-      if (rows[i]) load_row(units + i * stride, rows[i], type, size);
+      std::memset(words + i * stride, 0, stride * sizeof(float));
+      if (rows[i]) load_row(words + i * stride, rows[i], type, size);
     }
   }
 };

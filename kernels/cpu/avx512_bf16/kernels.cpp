@@ -15,7 +15,7 @@ namespace {
 
 void block_sparse_attention(const BlockSparseAttentionParams& params, ParallelFor parallel_for) {
   if (params.dtype == DataType::kBFloat16) {
-    run_attention(params, parallel_for, {DotMath::kPerUnit, pack_tile<DotMath>, attend_block<DotMath>});
+    run_attention(params, parallel_for, {DotMath::kPerWord, pack_unit<DotMath>, attend_block<DotMath>});
   } else {
     fp32_attention(params, parallel_for);
   }
@@ -24,7 +24,7 @@ void block_sparse_attention(const BlockSparseAttentionParams& params, ParallelFo
 void select_blocks(const SelectBlocksParams& params, ParallelFor parallel_for) {
   if (params.dtype == DataType::kBFloat16) {
     run_selection(params, parallel_for,
-                  {DotMath::kPerUnit, pack_tile<DotMath>, pack_queries<DotMath>, block_masses<DotMath>});
+                  {DotMath::kPerWord, pack_unit<DotMath>, pack_queries<DotMath>, block_masses<DotMath>});
   } else {
     fp32_selection(params, parallel_for);
   }
