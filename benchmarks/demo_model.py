@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 class DemoModel:
-    """One size on one device. fp32 weights; on a GPU, and on a CPU that is faster in it, the forward is autocast to bf16."""
+    """One size on one device. fp32 weights; on a GPU, and on a CPU where it is faster, autocast to bf16."""
 
     def __init__(self, size: str, device: str):
         self.grid, self.device = TokenGrid(*SIZES[size]), torch.device(device)
