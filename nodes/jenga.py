@@ -10,7 +10,8 @@ from jenga.runtime.settings import CarvingSettings, parse_blocks
 from .host import inputs, runs, status, widgets
 from .host.families import has_stages, words
 from .host.patching import carving_of, patch_model
-from .host.stages import StageSettings, outer_sample
+from .host.stage_settings import StageSettings
+from .host.stages import outer_sample
 from .host.step_reuse import FROM_PRESET
 
 OWN_CARVING = "jenga_dial"  # attachment of a MODEL: the carving that a Jenga node itself put on it

@@ -13,7 +13,8 @@ from jenga.sampling.resolution import RESIZE_MODES
 
 from .host import inputs, runs, widgets
 from .host.latents import fix_empty_latent
-from .host.stages import StageSettings, outer_sample
+from .host.stage_settings import StageSettings
+from .host.stages import outer_sample
 from .host.step_reuse import THRESHOLD
 
 CUSTOM = "custom"

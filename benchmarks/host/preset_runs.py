@@ -104,7 +104,7 @@ def jenga(host: DemoHost, preset: str) -> Variant:
 
 def carving_alone(host: DemoHost, preset: str) -> Variant:
     """A preset's kept shares with every stage at full size on the user's own schedule, every step computed."""
-    stages, model = pack_module("nodes.host.stages"), _jenga(host, preset, step_reuse="off")
+    stages, model = pack_module("nodes.host.stage_settings"), _jenga(host, preset, step_reuse="off")
     full_size = tuple(replace(rule, scale=1.0, shift_ratio=1.0) for rule in rules(host, preset))
     pack_module("nodes.jenga").add_stages(model, stages.StageSettings(preset, full_size, "off"), None)
     return _stock(host, model)
