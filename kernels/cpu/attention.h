@@ -26,11 +26,8 @@ template <class Math>
 void pack_unit(const PackJob& job) {
   alignas(64) float row[kMaxHeadDim];
   const int64_t words = job.head_dim / Math::kPerWord;
-  auto skipped = [&](int64_t j) {
-    return j >= job.rows || (job.bias && job.bias[j] == -std::numeric_limits<float>::infinity());
-  };
   for (int64_t j = 0; j < kUnitKeys; ++j) {
-    if (skipped(j)) {
+    if (j >= job.rows) {
       std::memset(row, 0, words * sizeof(float));
     } else {
       Math::pack_query(row, at(job.k, j * job.k_stride, job.dtype), job.dtype, job.head_dim);
@@ -42,7 +39,7 @@ void pack_unit(const PackJob& job) {
   const int64_t stride = round_up(job.head_dim, kChannelAlignment);
   for (int64_t j = 0; j < kUnitKeys; j += 2) {
     const void* rows[2];
-    for (int i = 0; i < 2; ++i) rows[i] = skipped(j + i) ? nullptr : at(job.v, (j + i) * job.v_stride, job.dtype);
+    for (int i = 0; i < 2; ++i) rows[i] = j + i >= job.rows ? nullptr : at(job.v, (j + i) * job.v_stride, job.dtype);
     Math::pack_values(job.v_unit + j / Math::kPerWord * stride, stride, rows, job.dtype, job.head_dim);
   }
 }

@@ -137,7 +137,6 @@ class Attention {
       job.k = at(p_.k_carved, k_head + t * kUnitKeys * p_.k_strides.token);
       job.v = at(p_.v_carved, v_head + t * kUnitKeys * p_.v_strides.token);
       job.rows = std::min(kUnitKeys, p_.num_context - t * kUnitKeys);
-      job.bias = context_mask_.data() + (b * context_units_ + t) * kUnitKeys;
     } else if (t < context_units_ + video_units_) {
       const int64_t row = (t - context_units_) * kUnitKeys;
       job.k = at(p_.k_carved, k_head + (context_rows_ + row) * p_.k_strides.token);

@@ -16,13 +16,12 @@ inline constexpr int64_t kUnitKeys = 64;
 inline constexpr int64_t kMaxQueryRows = 128;
 inline constexpr int64_t kChannelAlignment = 16;  // rows of V panels and of the accumulator, in channels
 
-// Rows of K and V that make one packed unit. A skipped row is written as zeros: a masked token may hold NaN.
+// Rows of K and V that make one packed unit; rows past the end are written as zeros.
 struct PackJob {
   DataType dtype;
   const void *k, *v;           // first row
   int64_t k_stride, v_stride;  // elements from row to row
   int64_t rows, head_dim;      // rows <= kUnitKeys
-  const float* bias;           // [rows], -inf = skipped; or null
   float *k_unit, *v_unit;      // v_unit null: V is read where it is
 };
 

@@ -147,7 +147,6 @@ struct Selection {
                .v_stride = 0,
                .rows = rows,
                .head_dim = p.head_dim,
-               .bias = nullptr,
                .k_unit = panel(head, unit),
                .v_unit = nullptr});
   }
