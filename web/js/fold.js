@@ -30,7 +30,7 @@ function fold(node) {
     const folded = isFolded(node, widget, options)
     widget.options.advanced = folded // nodes of HTML fold by that
     widget.advanced = folded // nodes on the canvas offer "Show Advanced" for that, but leave a gap, so:
-    widget.hidden = folded && !node.showAdvanced && !app.extensionManager.setting.get("Comfy.VueNodes.Enabled")
+    widget.hidden = folded && !node.showAdvanced && !app.extensionManager?.setting?.get("Comfy.VueNodes.Enabled")
   }
   node.setDirtyCanvas?.(true, true)
 }
