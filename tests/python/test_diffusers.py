@@ -1,5 +1,9 @@
 """Carving in pipelines of diffusers, on small random models of its classes."""
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -356,3 +360,15 @@ def test_the_library_s_own_pipelines(family, build):
         summary = carving.report.summary()
         assert len(summary["evaluations"]) == 4 and not summary["fallbacks"] and summary["anchors"]
     assert torch.equal(run(), dense)
+
+
+def test_the_document_s_examples_import_what_there_is():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "diffusers.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        tree = ast.parse(block)
+        tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names: dict = {}
+        exec(compile(tree, "docs/diffusers.md", "exec"), names)
+        assert names["apply"] is apply

@@ -20,18 +20,17 @@ COLLECTIVES = "torch.distributed"  # an error that came through a module of this
 def context_parallel_plan(transformer) -> dict:
     """The cp_plan argument of the library's enable_parallelism: how a forward's tensors are split over the ranks.
 
-    The library has one for Wan, LTX and LTX-2. That of HunyuanVideo is ours: video and text are split each, and come
-    back into their order between the exchanges. Raises ValueError for a transformer that has none.
+    Wan and LTX have the library's own. That of HunyuanVideo is ours: video and text are split each, and come back into
+    their order between the exchanges. Raises ValueError for any other: the library's plan for LTX-2 leaves a part of
+    its rotary embedding whole, and the others have none.
     """
     from diffusers.hooks.context_parallel import ContextParallelInput, ContextParallelOutput
 
-    if getattr(transformer, "_cp_plan", None) is not None:
+    name = type(transformer).__name__
+    if name in ("WanTransformer3DModel", "LTXVideoTransformer3DModel"):
         return transformer._cp_plan
-    if type(transformer).__name__ != "HunyuanVideoTransformer3DModel":
-        raise ValueError(
-            "context_parallel_plan: transformer must be one of Wan, LTX, LTX-2 or HunyuanVideo, got "
-            f"{type(transformer).__name__}"
-        )
+    if name != "HunyuanVideoTransformer3DModel":
+        raise ValueError(f"context_parallel_plan: transformer must be of Wan, LTX or HunyuanVideo, got {name}")
     if transformer.config.image_condition_type == "token_replace":
         raise ValueError(
             "context_parallel_plan: transformer must treat all tokens alike, got image_condition_type 'token_replace', "
