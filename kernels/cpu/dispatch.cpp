@@ -1,45 +1,27 @@
 // Gates and choice of the CPU tiers. A gate lists what kernels/cpu/CMakeLists.txt compiles the tier with, nothing else.
 #include "kernels/cpu/dispatch.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 
+#include "kernels/cpu/features.h"
 #include "kernels/cpu/tiers.h"
 
 namespace jenga::cpu {
 namespace {
 
-struct Feature {
-  const char* name;
-  bool (*present)();
-};
-
 #if defined(__x86_64__)
-#define JENGA_FEATURE(name)                                \
-  Feature {                                                \
-    name, [] { return __builtin_cpu_supports(name) != 0; } \
-  }
-constexpr Feature kAvx2[] = {JENGA_FEATURE("avx2"), JENGA_FEATURE("fma"), JENGA_FEATURE("f16c")};
-constexpr Feature kAvx512[] = {JENGA_FEATURE("avx2"),    JENGA_FEATURE("fma"),      JENGA_FEATURE("f16c"),
-                               JENGA_FEATURE("avx512f"), JENGA_FEATURE("avx512bw"), JENGA_FEATURE("avx512dq"),
-                               JENGA_FEATURE("avx512vl")};
-constexpr Feature kAvx512Bf16[] = {JENGA_FEATURE("avx2"),     JENGA_FEATURE("fma"),       JENGA_FEATURE("f16c"),
-                                   JENGA_FEATURE("avx512f"),  JENGA_FEATURE("avx512bw"),  JENGA_FEATURE("avx512dq"),
-                                   JENGA_FEATURE("avx512vl"), JENGA_FEATURE("avx512bf16")};
-#undef JENGA_FEATURE
+constexpr std::string_view kAvx2[] = {"avx2", "fma", "f16c"};
+constexpr std::string_view kAvx512[] = {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"};
+constexpr std::string_view kAvx512Bf16[] = {"avx2",     "fma",      "f16c",     "avx512f",
+                                            "avx512bw", "avx512dq", "avx512vl", "avx512bf16"};
 constexpr const KernelTable* kTables[] = {&avx512_bf16_table, &avx512_table, &avx2_table, &generic_table};
 #else
 constexpr const KernelTable* kTables[] = {&generic_table};
 #endif
 
-bool all_present(std::span<const Feature> gate) {
-  for (const Feature& feature : gate) {
-    if (!feature.present()) return false;
-  }
-  return true;
-}
-
-std::span<const Feature> gate_of(std::string_view isa) {
+std::span<const std::string_view> gate_of(std::string_view isa) {
 #if defined(__x86_64__)
   if (isa == "avx2") return kAvx2;
   if (isa == "avx512") return kAvx512;
@@ -48,6 +30,8 @@ std::span<const Feature> gate_of(std::string_view isa) {
   (void)isa;
   return {};
 }
+
+bool all_present(std::span<const std::string_view> gate) { return std::all_of(gate.begin(), gate.end(), has_feature); }
 
 std::string usable_names() {
   std::string names;
@@ -66,7 +50,7 @@ bool avx512_bf16_supported() { return all_present(gate_of("avx512_bf16")); }
 
 std::string gate_flags(std::string_view isa) {
   std::string flags;
-  for (const Feature& feature : gate_of(isa)) flags += (flags.empty() ? "-m" : " -m") + std::string(feature.name);
+  for (std::string_view feature : gate_of(isa)) flags += (flags.empty() ? "-m" : " -m") + std::string(feature);
   return flags;
 }
 

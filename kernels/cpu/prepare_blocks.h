@@ -5,6 +5,7 @@
 // run follow one another, since where tokens are major their rows lie in the same pages.
 #pragma once
 
+#include <initializer_list>
 #include <limits>
 
 #include "kernels/params.h"

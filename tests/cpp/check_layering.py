@@ -54,8 +54,8 @@ def is_comfy(name: str) -> bool:
 
 INCLUDE_RULES = [
     Rule(
-        "torch headers are for csrc/ops alone",
-        lambda path, name: bool(TORCH.match(name)) and not within(path, "csrc/ops"),
+        "torch headers are for csrc/ops alone, and for the Windows program that loads it",
+        lambda path, name: bool(TORCH.match(name)) and not within(path, "csrc/ops", "tests/cpp/windows"),
     ),
     Rule(
         "CUDA headers are for kernels/cuda, csrc/ops/cuda and tests/cpp/cuda alone",

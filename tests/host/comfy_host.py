@@ -17,14 +17,17 @@ class PromptFailed(Exception):
 
 
 class Host:
-    """ComfyUI's prompt executor. `status` collects the texts on the nodes as (node id, text)."""
+    """The prompt executor of the ComfyUI that `import_comfyui` has imported, with the custom nodes of its base folder.
+
+    `status` collects the texts on the nodes as (node id, text).
+    """
 
     def __init__(self, base: Path):
         self.base = base
         self.status: list[tuple[str, str]] = []
         self.progress: list[tuple[int, int]] = []
         self.on_progress = self.on_preview = None
-        self._loop, self._server, self._executor = _start(base)
+        self._loop, self._server, self._executor = _serve()
         self._server.send_progress_text = lambda text, node_id, sid=None: self.status.append((node_id, text))
         import comfy.utils
 
@@ -64,7 +67,8 @@ class Host:
         self._executor.reset()
 
 
-def _start(base: Path):
+def import_comfyui(base: Path) -> None:
+    """Imports ComfyUI with this base folder and makes the tiny checkpoints; no custom node is loaded yet."""
     sys.argv = ["main.py", "--cpu", "--base-directory", str(base), "--disable-api-nodes"]
     sys.argv += ["--database-url", "sqlite:///:memory:", "--use-pytorch-cross-attention"]
     sys.path.insert(0, str(COMFYUI))
@@ -75,6 +79,13 @@ def _start(base: Path):
     import utils.extra_config  # noqa: F401  before nodes, which puts another `utils` on the path
 
     tiny_checkpoints.make_all(base / "models" / "diffusion_models")
+    import execution  # noqa: F401
+    import server  # noqa: F401
+
+    import nodes  # noqa: F401
+
+
+def _serve():
     import execution
     import server
 

@@ -10,7 +10,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from comfy_host import COMFYUI, PACK, Host  # noqa: E402
+from comfy_host import COMFYUI, PACK, Host, import_comfyui  # noqa: E402
 
 from demo.server import Server  # noqa: E402
 
@@ -39,6 +39,7 @@ def host_session(base_directory) -> Host:
     folder, arguments = os.getcwd(), sys.argv
     os.chdir(COMFYUI)
     try:
+        import_comfyui(base_directory)
         return Host(base_directory)
     finally:
         os.chdir(folder)

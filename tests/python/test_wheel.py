@@ -1,6 +1,8 @@
 """The wheel that JENGA_WHEEL names: one for every Python, and nothing in it that only developers need."""
 
+import base64
 import email
+import hashlib
 import os
 import zipfile
 from pathlib import Path
@@ -34,8 +36,10 @@ def test_it_is_small(wheel):
     assert wheel.stat().st_size <= 30 * 2**20
 
 
-def test_libraries_lie_beside_the_package(names):
-    assert "jenga/lib/libjenga_cpu.so" in names
+def test_libraries_lie_beside_the_package(wheel, names):
+    windows = "jenga/lib/libjenga_cpu.dll" in names
+    assert windows == wheel.name.endswith("-win_amd64.whl")
+    assert windows != ("jenga/lib/libjenga_cpu.so" in names)
     assert "jenga/carving/ops.py" in names
 
 
@@ -45,7 +49,18 @@ def test_only_the_package_is_in_it(names):
 
 
 def test_every_shared_library_is_ours(names):
-    assert {Path(name).name for name in names if ".so" in name} <= {"libjenga_cpu.so", "libjenga_cuda.so"}
+    ours = {f"libjenga_{device}.{suffix}" for device in ("cpu", "cuda") for suffix in ("so", "dll")}
+    assert {Path(name).name for name in names if ".so" in name or name.endswith(".dll")} <= ours
+
+
+def test_every_file_is_in_the_record_with_its_hash(wheel):
+    rows = [line.split(",") for line in read(wheel, "RECORD").decode().splitlines()]
+    with zipfile.ZipFile(wheel) as archive:
+        files = {entry: archive.read(entry) for entry in archive.namelist() if not entry.endswith("/")}
+    assert {row[0] for row in rows} == set(files)
+    for name, digest, _ in rows:
+        expected = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).rstrip(b"=").decode()
+        assert digest == ("" if name.endswith("/RECORD") else f"sha256={expected}")
 
 
 def test_nothing_in_it_lets_pip_change_torch(wheel):

@@ -1,8 +1,7 @@
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 
 #include "csrc/core/adjacency.h"
+#include "csrc/ops/boxed.h"
 #include "csrc/ops/curve.h"
 
 namespace jenga::ops {
@@ -26,7 +25,7 @@ Tensor block_adjacency(int64_t t, int64_t h, int64_t w, std::string curve, int64
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(jenga, CompositeExplicitAutograd, m) {
-  m.impl("block_adjacency", TORCH_BOX(&block_adjacency));
+  m.impl("block_adjacency", JENGA_BOX(&block_adjacency));
 }
 
 }  // namespace jenga::ops

@@ -1,7 +1,6 @@
-#include <torch/csrc/stable/library.h>
-
 #include <string>
 
+#include "csrc/ops/boxed.h"
 #include "kernels/cpu/dispatch.h"
 
 namespace jenga::ops {
@@ -11,6 +10,6 @@ std::string cpu_isa() { return cpu::live_table().isa; }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(jenga, CompositeExplicitAutograd, m) { m.impl("cpu_isa", TORCH_BOX(&cpu_isa)); }
+STABLE_TORCH_LIBRARY_IMPL(jenga, CompositeExplicitAutograd, m) { m.impl("cpu_isa", JENGA_BOX(&cpu_isa)); }
 
 }  // namespace jenga::ops

@@ -1,7 +1,6 @@
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 
+#include "csrc/ops/boxed.h"
 #include "csrc/ops/curve.h"
 
 namespace jenga::ops {
@@ -21,6 +20,6 @@ Tensor curve_order(int64_t t, int64_t h, int64_t w, std::string curve) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(jenga, CompositeExplicitAutograd, m) { m.impl("curve_order", TORCH_BOX(&curve_order)); }
+STABLE_TORCH_LIBRARY_IMPL(jenga, CompositeExplicitAutograd, m) { m.impl("curve_order", JENGA_BOX(&curve_order)); }
 
 }  // namespace jenga::ops

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from . import ops, reference
+from . import ops, reference, self_test
 from .constraints import refusal
 
 T = TypeVar("T")
@@ -70,6 +70,8 @@ class Backends:
         reasons = []
         for backend in _candidates(requested, q.device):
             reason = self._unavailable[backend] or refusal(backend, q)
+            if not reason and backend.startswith("native"):
+                reason = self_test.failure(q.device, q.dtype, q.shape[3])
             if not reason:
                 return backend, "; ".join(reasons)
             reasons.append(f"{backend}: {reason}")

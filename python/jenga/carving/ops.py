@@ -13,6 +13,7 @@ grad while grad mode is on: there is no backward.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,9 +190,12 @@ def _register_fake(fake) -> None:
 
 def _load_library(name: str) -> str:
     """Loads one library; the reason where that fails, else an empty string."""
+    windows = sys.platform == "win32"
+    name += ".dll" if windows else ".so"
     path = _LIBRARIES / name
     if not path.is_file():
-        return f"{name} is not installed beside jenga ({_LIBRARIES} has none); `pip install .` builds it"
+        remedy = "there is none for Windows yet" if windows and "cuda" in name else "`pip install .` builds it"
+        return f"{name} is not installed beside jenga ({_LIBRARIES} has none); {remedy}"
     try:
         torch.ops.load_library(path)
     except OSError as error:
@@ -203,7 +207,7 @@ def _load() -> NativeStatus:
     """Both libraries, unless the process has them already (a build folder loaded them before this module)."""
     if torch.torch_version.TorchVersion(torch.__version__) < (2, 10):
         return NativeStatus(False, False, f"torch must be 2.10 or newer, got {torch.__version__}")
-    reason = "" if hasattr(torch.ops.jenga, "cpu_isa") else _load_library("libjenga_cpu.so")
+    reason = "" if hasattr(torch.ops.jenga, "cpu_isa") else _load_library("libjenga_cpu")
     if reason:
         return NativeStatus(False, False, reason)
     for fake in _FAKES:
@@ -211,7 +215,7 @@ def _load() -> NativeStatus:
     if torch.version.cuda is None:
         return NativeStatus(True, False, f"torch {torch.__version__} is built without CUDA")
     if not torch._C._dispatch_has_kernel_for_dispatch_key("jenga::prepare_blocks", "CUDA"):
-        reason = _load_library("libjenga_cuda.so")
+        reason = _load_library("libjenga_cuda")
     return NativeStatus(True, not reason, reason)
 
 

@@ -1,9 +1,9 @@
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include "kernels/cpu/dispatch.h"
 #include "tests/cpp/kernels/cases.h"
 #include "tests/cpp/kernels/plain.h"
+#include "tests/cpp/kernels/reservation.h"
 
 namespace jenga::test {
 namespace {
@@ -125,17 +125,9 @@ TEST(CpuAttentionOffsets, StrideBeyondTwoToTheThirtyOne) {
   Inputs inputs(c, DataType::kBFloat16);
   constexpr int64_t kFar = (int64_t{1} << 31) + 64;
   const size_t bytes = static_cast<size_t>(kFar) * 2 * 2 + (1 << 20);
-  struct Reservation {
-    void* data = MAP_FAILED;
-    size_t bytes = 0;
-    ~Reservation() {
-      if (data != MAP_FAILED) munmap(data, bytes);
-    }
-  } memory[4];
+  Reservation memory[4];
   for (Reservation& m : memory) {
-    m.bytes = bytes;
-    m.data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (m.data == MAP_FAILED) GTEST_SKIP() << "cannot reserve " << bytes << " bytes of address space";
+    if (!m.reserve(bytes)) GTEST_SKIP() << "cannot reserve " << bytes << " bytes of address space";
   }
   Tensor near = inputs.fresh_out();
   std::vector<float> near_lse = inputs.fresh_lse(), far_lse = inputs.fresh_lse();
@@ -147,15 +139,15 @@ TEST(CpuAttentionOffsets, StrideBeyondTwoToTheThirtyOne) {
   for (int x = 0; x < 3; ++x) {
     for (int64_t h = 0; h < c.heads; ++h) {
       for (int64_t s = 0; s < rows[x]; ++s) {
-        std::memcpy(static_cast<uint16_t*>(memory[x].data) + h * kFar + s * c.head_dim,
+        std::memcpy(static_cast<uint16_t*>(memory[x].data()) + h * kFar + s * c.head_dim,
                     static_cast<const uint16_t*>(*sources[x]) + h * strides[x]->head + s * strides[x]->token,
                     c.head_dim * 2);
       }
     }
-    *sources[x] = memory[x].data;
+    *sources[x] = memory[x].data();
     *strides[x] = {.batch = 2 * kFar, .head = kFar, .token = c.head_dim};
   }
-  far.out = memory[3].data;
+  far.out = memory[3].data();
   far.out_strides = {.batch = 2 * kFar, .head = kFar, .token = c.head_dim};
   far.lse = far_lse.data();
   for (const cpu::KernelTable* table : cpu::kernel_tables()) {

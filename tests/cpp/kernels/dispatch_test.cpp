@@ -8,6 +8,9 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "kernels/cpu/features.h"
+#include "tests/cpp/kernels/environment.h"
+
 namespace jenga::test {
 namespace {
 
@@ -68,6 +71,22 @@ TEST_F(CpuDispatch, UnknownTierIsRefusedWithTheRemedy) {
     EXPECT_NE(text.find("unset"), std::string::npos) << text;
   }
 }
+
+#if defined(__x86_64__) && !defined(_WIN32)
+TEST_F(CpuDispatch, FeaturesAreWhatTheCompilerSays) {
+#define EXPECT_SAME(name) EXPECT_EQ(cpu::has_feature(name), __builtin_cpu_supports(name) != 0) << name
+  EXPECT_SAME("avx2");
+  EXPECT_SAME("fma");
+  EXPECT_SAME("f16c");
+  EXPECT_SAME("avx512f");
+  EXPECT_SAME("avx512bw");
+  EXPECT_SAME("avx512dq");
+  EXPECT_SAME("avx512vl");
+  EXPECT_SAME("avx512bf16");
+#undef EXPECT_SAME
+  EXPECT_FALSE(cpu::has_feature("sse9"));
+}
+#endif
 
 TEST_F(CpuDispatch, LastTierRunsAnywhere) {
   EXPECT_STREQ(cpu::kernel_tables().back()->isa, "generic");
