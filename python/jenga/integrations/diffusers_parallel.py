@@ -21,8 +21,8 @@ def context_parallel_plan(transformer) -> dict:
     """The cp_plan argument of the library's enable_parallelism: how a forward's tensors are split over the ranks.
 
     Wan and LTX have the library's own. That of HunyuanVideo is ours: video and text are split each, and come back into
-    their order between the exchanges. Raises ValueError for any other: the library's plan for LTX-2 leaves a part of
-    its rotary embedding whole, and the others have none.
+    their order between the exchanges, which only a transformer with Jenga on it does. Raises ValueError for any other:
+    the library's plan for LTX-2 leaves a part of its rotary embedding whole, and the others have none.
     """
     from diffusers.hooks.context_parallel import ContextParallelInput, ContextParallelOutput
 
