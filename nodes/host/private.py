@@ -6,6 +6,7 @@
 | a model call's arguments | BaseModel.apply_model's parameter names | they are taken in the order of 0.30 |
 | conditionings of a batch | transformer_options "uuids", "cond_or_uncond" | parts are told apart by their place |
 | the context window | transformer_options["context_window"].index_list | windows of one size share what is kept |
+| a guidance pass | transformer_options "patches_replace", "patches" | passes are told apart by their number |
 | weight hooks | model.current_patcher.current_hooks | runs with hooks on a schedule reuse across strengths |
 | steps of a sampler call | transformer_options["sample_sigmas"] | anchors take every run for a long one |
 | the noise level | transformer_options["sigmas"] | start_percent and end_percent carve everything |
@@ -25,11 +26,13 @@ import torch
 from jenga.runtime.call import Block
 
 OVERRIDE = "optimized_attention_override"
+SCHEDULE = "sample_sigmas"
+PASS_SCHEDULE = "jenga_pass_sigmas"  # transformer_options: the part of the schedule that runs at one size
 
 
 def steps_of(options: dict) -> float:
-    """Steps of the sampler call; infinity where they are not told."""
-    sigmas = options.get("sample_sigmas")
+    """Steps of the sampler call, which has one size; infinity where they are not told."""
+    sigmas = options.get(PASS_SCHEDULE, options.get(SCHEDULE))
     return math.inf if sigmas is None else len(sigmas) - 1
 
 
@@ -40,15 +43,29 @@ def sigma_of(options: dict) -> torch.Tensor | None:
 
 
 def conditionings_of(model, options: dict) -> tuple[Hashable, ...]:
-    """What tells the parts of a batch apart: the host's conditioning, the frames of a context window, and the strengths
-    of weight hooks, which may follow a schedule. One entry for each equal part, no two alike.
+    """What tells the parts of a batch apart: the host's conditioning, the frames of a context window, the strengths of
+    weight hooks, which may follow a schedule, and the patches of a guidance pass, which may come in a part of the
+    schedule alone, before the usual pass or after it. One entry for each equal part, no two alike.
     """
     window = options.get("context_window")
     frames = None if window is None else tuple(window.index_list)
     hooks = getattr(getattr(model, "current_patcher", None), "current_hooks", None)
     weights = None if hooks is None else tuple((id(hook.hook_ref), hook.strength) for hook in hooks.hooks)
     parts = list(options.get("uuids") or options.get("cond_or_uncond") or [None])
-    return tuple((part, parts[:index].count(part), frames, weights) for index, part in enumerate(parts))
+    rest = (frames, weights, _patches(options))
+    return tuple((part, parts[:index].count(part), *rest) for index, part in enumerate(parts))
+
+
+def _patches(options: dict) -> Hashable:
+    """Which patches this call runs with: by their code, since guidance makes the functions anew at every step."""
+    replaced = options.get("patches_replace", {}).items()
+    blocks = frozenset((kind, place, _code(patch)) for kind, places in replaced for place, patch in places.items())
+    added = frozenset((kind, tuple(map(_code, patches))) for kind, patches in options.get("patches", {}).items())
+    return blocks, added, _code(options.get(OVERRIDE))
+
+
+def _code(patch) -> Hashable:
+    return getattr(patch, "__code__", type(patch))
 
 
 def block_of(options: dict) -> Block | None:

@@ -89,9 +89,9 @@ def install(
     patch = AttentionPatch.of(patcher)
 
     def predict_noise(executor, x, timestep, *args, **kwargs):
-        run.begin_evaluation()
+        run.begin_evaluation(timestep)
         if reuse is not None:
-            reuse.begin_evaluation(x, float(timestep.max()))
+            reuse.begin_evaluation(x, timestep.max())
         with run.listener.evaluation(x.device):
             out = executor(x, timestep, *args, **kwargs)
         if patch is not None:

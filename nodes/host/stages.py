@@ -13,6 +13,7 @@ from functools import partial
 import comfy.model_sampling
 import comfy.samplers
 import torch
+from comfy.model_patcher import create_model_options_clone
 
 from jenga.runtime.run import StageState
 from jenga.sampling.presets import Stage
@@ -26,9 +27,10 @@ from jenga.sampling.resolution import (
 )
 
 from . import runs, status
-from .conditions import Conditions
 from .families import packed_reason, patch_sides
 from .latents import LatentParts
+from .other_patches import KeepsSize, Kept, keepers
+from .sampler_entry import SamplerEntry
 from .stage_settings import StageSettings, is_whole
 from .unpatch import is_patched
 
@@ -37,70 +39,42 @@ def outer_sample(settings: StageSettings, node_id: str | None) -> Callable:
     """An OUTER_SAMPLE wrapper that runs the stages, unless another node has started a run: a run has one owner."""
 
     def wrapper(executor, *args, **kwargs):
-        owner = runs.running_stage(executor.class_obj.model_options)
-        if owner is None:
+        guider = executor.class_obj
+        owner = runs.running_stage(guider.model_options)
+        if owner is not None:
+            reason = f"another node runs the stages: preset {settings.preset} of the Jenga node is not used"
+            owner.run.listener.note(reason)
+            status.say(node_id, reason)
+            return executor(*args, **kwargs)
+        given = guider.model_options
+        kept = Kept.of(given)
+        try:
+            guider.model_options = create_model_options_clone(given)
             return StagedRun(settings, SamplerEntry(executor, *args, **kwargs), node_id).sample()
-        reason = f"another node runs the stages: preset {settings.preset} of the Jenga node is not used"
-        owner.run.listener.note(reason)
-        status.say(node_id, reason)
-        return executor(*args, **kwargs)
+        except KeepsSize as found:
+            kept.restore()
+            guider.model_options = create_model_options_clone(given)
+            return StagedRun(settings, SamplerEntry(executor, *args, **kwargs), node_id, str(found)).sample()
+        finally:
+            guider.model_options = given
 
     return wrapper
-
-
-class SamplerEntry:
-    """One entry of ComfyUI's outer_sample: its arguments, and that call made again for every stage.
-
-    Latents are in the latent space of the graph. parts: how those that came in are made up.
-    """
-
-    def __init__(
-        self,
-        executor,
-        noise,
-        latent_image,
-        sampler,
-        sigmas,
-        denoise_mask=None,
-        callback=None,
-        disable_pbar=False,
-        seed=None,
-        **kwargs,
-    ):
-        self.executor, self.guider = executor, executor.class_obj
-        self.noise, self.image, self.sampler, self.sigmas = noise, latent_image, sampler, sigmas
-        self.mask, self.callback, self.disable_pbar, self.seed = denoise_mask, callback, disable_pbar, seed
-        self.kwargs = kwargs  # latent_shapes, which older versions of ComfyUI do not pass
-        self.parts = LatentParts(tuple(kwargs.get("latent_shapes") or [latent_image.shape]))
-        self.conditions = Conditions(self.guider.model_patcher, self.guider.conds, self.parts.size)
-
-    def sample(self, parts: LatentParts, noise, latent, sampler, sigmas, mask, callback, seed):
-        self.guider.conds = self.conditions.at(parts.size)
-        kwargs = self.kwargs
-        if "latent_shapes" in kwargs:
-            kwargs = {**kwargs, "latent_shapes": list(parts.shapes)}
-        return self.executor(noise, latent, sampler, sigmas, mask, callback, self.disable_pbar, seed, **kwargs)
-
-    def show(self, parts: LatentParts, step: int, x0, x, steps: int) -> None:
-        """The callback that came in. For packed latents it unpacks by the shapes that came in: it gets full size."""
-        if self.callback is None:
-            return
-        if parts.packed:
-            x0, x = (parts.resized(latent, self.parts.size, "bilinear") for latent in (x0, x))
-        self.callback(step, x0, x, steps)
 
 
 class StagedRun:
     """The stages of one sampler entry, one after the other."""
 
-    def __init__(self, settings: StageSettings, entry: SamplerEntry, node_id: str | None):
-        self.settings, self.entry, self.node_id = settings, entry, node_id
+    def __init__(self, settings: StageSettings, entry: SamplerEntry, node_id: str | None, full_size: str = ""):
+        """full_size: why all steps must run at full size, where that is known already."""
+        self.settings, self.entry, self.node_id, self.full_size = settings, entry, node_id, full_size
         self.patcher = entry.guider.model_patcher
         self.model_sampling = self.patcher.get_model_object("model_sampling")
         self.steps = max(0, entry.sigmas.shape[-1] - 1)
         self.plan = settings.plan(self.patcher, entry.sigmas)
         self.state = StageState(runs.new_run(entry.guider.model_options))
         self.report = self.state.run.listener
+        self.size = entry.parts.size
+        self.done = self.steps_before = 0  # steps of this pass that the sampler reported, and of the passes before it
         self.reuse = settings.reuse(self.plan, self.patcher, entry.parts.size, self.steps, self.report.note)
 
     def sample(self) -> torch.Tensor:
@@ -111,7 +85,7 @@ class StagedRun:
         for note in self.settings.notes:
             self.report.note(note)
         stages = self.plan.stages
-        reason = self._full_size_reason(stages)
+        reason = self.full_size or self._full_size_reason(stages)
         if reason:
             self.report.note(f"all steps at full size: {reason}")
             stages = tuple(replace(stage, scale=1.0, shift_ratio=1.0) for stage in stages)
@@ -119,7 +93,7 @@ class StagedRun:
             # The sampler before or after this one meets it at these sigmas, and denoise below 1 means them.
             self.report.note("no shift by stage: a part of a schedule keeps its sigmas")
             stages = tuple(replace(stage, shift_ratio=1.0) for stage in stages)
-        runs.install(self.state, self.entry.guider, self._say, self.reuse)
+        runs.install(self.state, self.entry.guider, self._predicted, self.reuse)
         try:
             return self._sample(stages)
         finally:
@@ -131,6 +105,8 @@ class StagedRun:
     def _sample(self, stages: tuple[Stage, ...]) -> torch.Tensor:
         entry, current, parts = self.entry, self.entry.image, self.entry.parts
         groups = passes(stages) or [[Stage(0, 0, 1.0, 1.0, None)]]
+        schedules = [self._sigmas_of(group) for group in groups]
+        entry.whole_schedule(torch.cat([*(part[:-1] for part in schedules), schedules[-1][-1:]]))
         for index, group in enumerate(groups):
             first, scale = group[0].first, group[0].scale
             size = self._size(scale)
@@ -139,22 +115,42 @@ class StagedRun:
             if index:
                 current = self._restore_masked(current, mask, size)
                 self.state.run.drop_anchors()
-            sigmas = self._sigmas_of(group)
+            sigmas = schedules[index]
             if self.reuse is not None:
                 self.reuse.enter_stage(sigmas, first)
             found: list[torch.Tensor] = []
 
             def callback(step, x0, x, _, group=group, first=first, found=found, parts=parts):
                 found[:] = [x0]
+                self.done = step + 1
+                if self.reuse is not None:
+                    self.reuse.report_step(step)
                 entry.show(parts, step + first, x0, x, self.steps)
                 self._enter_step(stages, group, first + step + 1)
 
             self._enter_size(size, scale)
             self._enter_step(stages, group, first)
+            self.done, self.steps_before = 0, first
             samples = self._sample_pass(index, parts, current, sigmas, mask, callback)
-            if index + 1 < len(groups) or scale < 1:
+            end = first + (self._stopped_at(sigmas) or len(sigmas) - 1)
+            is_last = end < group[-1].stop or index + 1 == len(groups)
+            if not is_last or scale < 1:
                 current = self._clean(parts, found, samples, sigmas[-1:], mask)
-        return self._handed_over(parts, current) if scale < 1 else samples
+            if is_last:
+                return self._handed_over(parts, current, end) if scale < 1 else samples
+        raise AssertionError("the last pass returns")
+
+    def _stopped_at(self, sigmas: torch.Tensor) -> int | None:
+        """The step of this pass before which the sampler stopped, leaving the rest of its schedule over: that ends the
+        run. None where it went on to the end, in as many steps as it liked.
+        """
+        run, done = self.state.run, self.done
+        if not 0 < done < len(sigmas) - 1 or run.sigma is None or float(run.sigma.max()) < float(sigmas[done]) * 0.9999:
+            return None
+        self.report.note(
+            f"the sampler left steps over: the run ends at step {self.steps_before + done} of {self.steps}"
+        )
+        return done
 
     def _full_size_reason(self, stages: tuple[Stage, ...]) -> str:
         """Why all steps must run at full size on one schedule; empty where they need not."""
@@ -173,7 +169,12 @@ class StagedRun:
             self._size(smallest)
         except ValueError as error:
             return str(error)
-        return ""
+        return self._kept_reason(parts.size)
+
+    def _kept_reason(self, size: tuple[int, int]) -> str:
+        """Which patch keeps a tensor of that latent size; empty where none does."""
+        names = keepers(self.entry.guider.model_options, size, patch_sides(self.patcher), self.entry.sampler)
+        return f"{', '.join(names)} keeps a tensor of the latent's size, {size[0]}×{size[1]}" if names else ""
 
     def _size(self, scale: float) -> tuple[int, int]:
         return stage_size(self.entry.parts.size, scale, patch_sides(self.patcher))
@@ -192,7 +193,7 @@ class StagedRun:
         return shift_sigmas(part, group[0].shift_ratio, flow, float(self.model_sampling.sigma_max))
 
     def _enter_size(self, size: tuple[int, int], scale: float) -> None:
-        self.state.scale = scale
+        self.size, self.state.scale = size, scale
         self.state.text_logit_bias = text_amplifier(size, self.entry.parts.size) if scale < 1 else 0.0
 
     def _enter_step(self, stages: tuple[Stage, ...], group: list[Stage], step: int) -> None:
@@ -237,18 +238,25 @@ class StagedRun:
         euler = comfy.samplers.sampler_object("euler")
         return self.entry.sample(parts, torch.zeros_like(samples), samples, euler, end, mask, None, self.entry.seed)
 
-    def _handed_over(self, parts: LatentParts, clean: torch.Tensor) -> torch.Tensor:
-        """The clean latent of a schedule that ends in a small stage, as the next sampler needs it: at full size, with
-        the noise that a sampler leaves which stops at that sigma. The callback gets the prediction at full size too.
+    def _handed_over(self, parts: LatentParts, clean: torch.Tensor, step: int) -> torch.Tensor:
+        """The clean latent of a run that ends in a small stage, as the next sampler needs it: at full size, with the
+        noise that a sampler leaves which stops before `step`. The callback gets the prediction at full size too.
         """
         model, sampling, full = self.patcher.model, self.model_sampling, self.entry.parts
         clean = parts.resized(clean, full.size, self.settings.upsample)
         clean = self._restore_masked(clean, self.entry.mask, full.size)
-        sigma = self.entry.sigmas[-1:].to(clean.device)
+        sigma = self.entry.sigmas[step : step + 1].to(clean.device)
         x0 = model.process_latent_in(clean)
         noisy = sampling.noise_scaling(sigma, self.entry.noise.to(clean), x0)
-        self.entry.show(full, self.steps - 1, x0, noisy, self.steps)
-        return model.process_latent_out(sampling.inverse_noise_scaling(sigma, noisy))
+        self.entry.show(full, step - 1, x0, noisy, self.steps)
+        return model.process_latent_out(sampling.inverse_noise_scaling(self.entry.sigmas[-1:].to(noisy), noisy))
+
+    def _predicted(self) -> None:
+        """After every prediction. The first of a small stage shows whether a patch kept something of its size."""
+        small = self.state.scale < 1 and self.state.run.first_call("size")
+        if small and (reason := self._kept_reason(self.size)):
+            raise KeepsSize(reason)
+        self._say()
 
     def _say(self) -> None:
         stages = self.report.stages

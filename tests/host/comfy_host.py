@@ -27,6 +27,7 @@ class Host:
         self.status: list[tuple[str, str]] = []
         self.progress: list[tuple[int, int]] = []
         self.on_progress = self.on_preview = None
+        self.after_run = None  # gets the outputs and the status of every run
         self._loop, self._server, self._executor = _serve()
         self._server.send_progress_text = lambda text, node_id, sid=None: self.status.append((node_id, text))
         import comfy.utils
@@ -56,7 +57,10 @@ class Host:
         self._loop.run_until_complete(self._executor.execute_async(prompt, prompt_id, extra_data, outputs))
         if not self._executor.success:
             raise PromptFailed(str(self._executor.status_messages[-1]))
-        return self._executor.history_result["outputs"]
+        outputs = self._executor.history_result["outputs"]
+        if self.after_run:
+            self.after_run(outputs, self.status)
+        return outputs
 
     def wait_for(self, coroutine):
         """The result of a coroutine of ComfyUI's, on its event loop."""

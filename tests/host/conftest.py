@@ -1,6 +1,7 @@
 """One ComfyUI for all host tests, with this repository as a node pack."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -53,6 +54,20 @@ def server(here, host_session, base_directory, tmp_path_factory) -> Server:
         yield server
 
 
+def check_that_dense_is_explained(outputs: dict, status: list[tuple[str, str]]) -> None:
+    """No run of any test keeps everything, or carves nothing, without the reason in its report and on its node."""
+    lines = {node_id: text for node_id, text in status if "attention calls carved" in text}  # the last of each node
+    for line in lines.values():
+        carved, total, reasons = re.search(r"(\d+)/(\d+) attention calls carved \([^)]*\)(.*)", line).groups()
+        assert int(carved) or not int(total) or reasons.strip("; "), f"dense without a reason on the node: {line}"
+    for figures in (one for output in outputs.values() for one in output.get("jenga_report", ())):
+        if figures["kept_share"] == 1.0:
+            reasons = [*figures["fallbacks"], *figures["dense_by_choice"], *figures["notes"]]
+            assert reasons, f"a kept share of 1.0 without a reason in the report: {figures['backends']}"
+            said = any(reason in line for reason in reasons for line in lines.values())
+            assert said or not lines, f"a kept share of 1.0 without a reason on the node: {lines}"
+
+
 @pytest.fixture
 def host(host_session) -> Host:
     """The session's host with nothing cached. One thread: those of tiny tensors wait for each other longest."""
@@ -60,6 +75,7 @@ def host(host_session) -> Host:
     torch.set_num_threads(1)
     host_session.forget()
     host_session.on_progress = host_session.on_preview = None
+    host_session.after_run = check_that_dense_is_explained
     yield host_session
     torch.set_num_threads(threads)
 

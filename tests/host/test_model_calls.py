@@ -33,8 +33,8 @@ def skip_layer(scale: float, start: float = 0.0, end: float = 1.0, layers: str =
     return "SkipLayerGuidanceDiT", {**layers, "scale": scale, **percents, "rescaling_scale": 0.0}
 
 
-def extra_pass(scale: float, before: bool) -> tuple[str, dict]:
-    return "JengaTestExtraPass", {"scale": scale, "before": before}
+def extra_pass(scale: float, before: bool, until: float = 0.0) -> tuple[str, dict]:
+    return "JengaTestExtraPass", {"scale": scale, "before": before, "until": until}
 
 
 def difference(a, b) -> float:
@@ -112,6 +112,7 @@ PASSES = {
     "skip layer in a part of the schedule": skip_layer(1e-6, start=0.3, end=0.8),
     "perturbed, behind": extra_pass(1e-6, before=False),
     "perturbed, ahead": extra_pass(1e-6, before=True),
+    "perturbed, ahead in a part of the schedule": extra_pass(1e-6, before=True, until=0.93),
 }
 
 

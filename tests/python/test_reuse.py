@@ -1,5 +1,6 @@
 """Step reuse: which calls are made, and what a call that is not made returns."""
 
+import pytest
 import torch
 
 from jenga.sampling.reuse import StepReuse
@@ -16,7 +17,7 @@ class Model:
 
     def __call__(self, reuse: StepReuse, sigma: float, keys: list[str], size: int = 4) -> tuple[torch.Tensor, bool]:
         x = torch.full((len(keys), 1, size), sigma)
-        reuse.begin_evaluation(x, sigma)
+        reuse.begin_evaluation(x, torch.tensor(sigma))
         velocity = torch.tensor(self.velocities[: len(keys)])[:, None, None]
 
         def compute():
@@ -65,6 +66,30 @@ def test_every_evaluation_of_a_step_is_treated_alike():
         False,
     ]
     assert model(reuse, 0.5, ["cond"])[1] is False  # between steps 2 and 3
+
+
+class Unreadable(torch.Tensor):
+    """A noise level on a device that would have to be waited for."""
+
+    def __float__(self):
+        raise AssertionError("read")
+
+
+def test_once_the_sampler_reports_its_steps_no_sigma_is_read():
+    """Five steps, of which 1 and 3 are reused; a second evaluation after the report belongs to the next step."""
+    reuse, x = entered((0, 2, 4)), torch.ones(1, 1, 4)
+    unreadable = torch.tensor(0.9).as_subclass(Unreadable)
+    reused = []
+    for step, sigma in enumerate((torch.tensor(1.0), *[unreadable] * 4)):
+        reuse.begin_evaluation(x, sigma)
+        reused.append(reuse.model_call(x, torch.ones(1), ["cond"], lambda: x)[1])
+        reuse.report_step(step)
+    assert reused == [False, True, False, True, False]
+    reuse.begin_evaluation(x, unreadable)  # past the last step: still the last
+    assert reuse.model_call(x, torch.ones(1), ["cond"], lambda: x)[1] is False
+    reuse.enter_stage(SIGMAS, 0)
+    with pytest.raises(AssertionError, match="read"):
+        reuse.begin_evaluation(x, unreadable)
 
 
 def test_a_change_of_stage_or_shape_drops_what_was_kept():

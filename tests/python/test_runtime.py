@@ -1,5 +1,7 @@
 """What a run counts and tells apart, and the way of one attention call through it, without a host."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -117,6 +119,28 @@ def test_a_device_that_runs_out_of_memory_drops_its_own_anchors_alone():
         anchors.begin(("a",), 0, "shape")
     run.drop_anchors(torch.device("cpu"))
     assert here.begin(("a",), 0, "shape").step == 0 and there.begin(("a",), 1, "shape").step == 1
+
+
+def test_two_threads_of_one_run_keep_their_own():
+    """Two halves of a model call on two devices, as ComfyUI's CFG split makes them; here both are the CPU."""
+    settings = CarvingSettings(SETTINGS.config, (AnchorConfig(3),), min_tokens=0)
+    shared = Run(Report())
+    halves, alone = [[Model(settings, run) for _ in range(2)] for run in (shared, None)]
+    with ThreadPoolExecutor(2) as threads:
+        for step in range(6):
+            shared.begin_evaluation()
+            for model in alone:
+                model.run.begin_evaluation()
+            with shared.listener.evaluation(torch.device("cpu")):
+                calls = [
+                    threads.submit(model.call, blocks=(None,) * 3, seed=2 * step + half)
+                    for half, model in enumerate(halves)
+                ]
+                found = [call.result() for call in calls]
+            for half, model in enumerate(alone):
+                expected = model.call(blocks=(None,) * 3, seed=2 * step + half)
+                assert all(map(torch.equal, found[half], expected))
+    assert sum(shared.listener.backends.values()) == 6 * 2 * 3
 
 
 @pytest.mark.parametrize(

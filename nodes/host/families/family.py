@@ -30,7 +30,7 @@ class PublishedReuse:
 
     coefficients: Mapping[str, tuple[float, ...]]
     name: Callable[[object, tuple[int, int]], str | None]
-    signal: Callable[[object], Callable[[float, torch.device], torch.Tensor]]
+    signal: Callable[[object], Callable[[torch.Tensor, torch.device], torch.Tensor]]
 
 
 def any_schedule(diffusion_model) -> str:

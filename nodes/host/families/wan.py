@@ -60,15 +60,15 @@ def published_name(diffusion_model, size: tuple[int, int]) -> str | None:
     return None
 
 
-def time_signal(patcher) -> Callable[[float, torch.device], torch.Tensor]:
+def time_signal(patcher) -> Callable[[torch.Tensor, torch.device], torch.Tensor]:
     """sigma, device -> the projected time modulation [1, 6 * dim] that a Wan model adds there, in float32."""
     from comfy.ldm.wan.model import sinusoidal_embedding_1d  # without it this rule alone is missing
 
     sampling = patcher.get_model_object("model_sampling")
 
-    def signal(sigma: float, device: torch.device) -> torch.Tensor:
+    def signal(sigma: torch.Tensor, device: torch.device) -> torch.Tensor:
         model = patcher.model.diffusion_model
-        time = sampling.timestep(torch.tensor([sigma], device=device)).float()
+        time = sampling.timestep(sigma.reshape(1).to(device)).float()
         dtype = patcher.model.manual_cast_dtype or patcher.model.get_dtype()  # what the model computes in
         embedded = model.time_embedding(sinusoidal_embedding_1d(model.freq_dim, time).to(dtype))
         return model.time_projection(embedded).float()

@@ -203,6 +203,7 @@ class Report(Listener):
         if total:
             names = ", ".join(backend for backend in self.backends if backend != DENSE) or "nothing"
             parts.append(f"{carved}/{total} attention calls carved ({names})")
+        parts += [f"dense by choice: {reason} ({count}×)" for reason, count in self.choices.items()]
         parts += [f"fallback: {reason} ({count}×)" for reason, count in self.fallbacks.items()]
         return "; ".join(parts + self.notes)
 

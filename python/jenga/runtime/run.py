@@ -44,6 +44,7 @@ class Run:
         self.listener = listener or Listener()
         self.compiled = compiled
         self.evaluation = -1
+        self.sigma: torch.Tensor | None = None  # of the last prediction; to read it waits for its device
         self.attended = False  # whether any self-attention over the video was seen
         self._lock = threading.Lock()
         self._passes: Counter[Hashable] = Counter()
@@ -55,10 +56,10 @@ class Run:
         self._carved: dict[tuple, CarvedAttention] = {}
         self._anchors: dict[tuple, Anchors] = {}
 
-    def begin_evaluation(self) -> None:
-        """Before every prediction of the sampler."""
+    def begin_evaluation(self, sigma: torch.Tensor | None = None) -> None:
+        """Before every prediction of the sampler, at that noise level."""
         with self._lock:
-            self.evaluation += 1
+            self.evaluation, self.sigma = self.evaluation + 1, sigma
             self._passes.clear()
 
     def number_passes(self, conditionings: tuple[Hashable, ...]) -> tuple[Hashable, ...]:

@@ -84,6 +84,9 @@ class CarvedCall:
         self.layout, num_video = layout, layout.grid.num_tokens
         if num_video < self.settings.min_tokens:
             self.dense_reason = f"{num_video} video tokens, min_tokens is {self.settings.min_tokens}"
+        elif keeps_all(self.anchored_config or self.config, num_video):
+            words = f"every key block is kept: density or top_p ask for all of {num_video} video tokens"
+            self.run.listener.note(words)
 
     def find_layout(self, v: torch.Tensor, patches: Iterable[tuple[int, int, int]]) -> None:
         """Before a self-attention call of a model without a layout: looks for the video in its tokens, once a run for
@@ -290,6 +293,11 @@ def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) ->
         if anchors.num_without_place and config.strict:
             raise RuntimeError(f"carving: strict must not meet a fallback, got {anchors.describe()}")
     return step
+
+
+def keeps_all(config: JengaConfig, num_video: int) -> bool:
+    """Whether carving by that configuration leaves nothing out of so many video tokens."""
+    return config.top_p >= 1 or config.min_blocks(num_video) >= config.num_kv_blocks(num_video)
 
 
 def _anchors(settings: CarvingSettings, steps: float, run: Run) -> AnchorConfig | None:

@@ -14,24 +14,37 @@ from .reuse_rules import ReuseRule
 
 
 class StepReuse:
-    """State of one run. A step is known by its sigma, so that samplers with several evaluations a step count right."""
+    """State of one run. A step is what the sampler reports, and until it has reported one it is known by its sigma: to
+    read that waits for the device, so it is read no longer than needed.
+    """
 
     def __init__(self, rule: ReuseRule):
         self._rule = rule
         self._sigmas: list[float] = []
         self._first = 0
+        self._step: int | None = None  # of the stage, once the sampler has reported one
         self._reuse = False
         self._kept: dict[Hashable, torch.Tensor] = {}
 
     def enter_stage(self, sigmas: torch.Tensor, first_step: int) -> None:
         """The schedule of the stage that starts; its step 0 is `first_step` of the run."""
-        self._sigmas, self._first = sigmas.tolist(), first_step
+        self._sigmas, self._first, self._step = sigmas.tolist(), first_step, None
         self._forget()
 
-    def begin_evaluation(self, x: torch.Tensor, sigma: float) -> None:
-        """Before every prediction of the sampler, for its latent x [B, ...] at sigma."""
-        step = sum(s >= sigma * (1 - 1e-5) for s in self._sigmas[:-1]) - 1
-        self._reuse = self._rule.reuses(self._first + max(step, 0), x, sigma)
+    def report_step(self, step: int) -> None:
+        """The sampler's prediction for that step of the stage is made: what it evaluates now belongs to the next."""
+        self._step = step + 1
+
+    def begin_evaluation(self, x: torch.Tensor, sigma: torch.Tensor) -> None:
+        """Before every prediction of the sampler, for its latent x [B, ...] at sigma, a scalar."""
+        step = self._step_of(float(sigma)) if self._step is None else self._step
+        self._reuse = self._rule.reuses(self._first + max(0, min(step, len(self._sigmas) - 2)), x, sigma)
+
+    def _step_of(self, sigma: float) -> int:
+        """The step of the stage whose stretch of the schedule holds that sigma: right for samplers with several
+        evaluations a step too.
+        """
+        return sum(s >= sigma * (1 - 1e-5) for s in self._sigmas[:-1]) - 1
 
     def model_call(
         self, x: torch.Tensor, sigma: torch.Tensor, keys: list[Hashable], compute: Callable[[], torch.Tensor]

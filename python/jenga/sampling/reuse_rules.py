@@ -18,8 +18,8 @@ class ReuseRule(Protocol):
     def enter_stage(self) -> None:
         """The latent has a new size: nothing from before can be compared or reused."""
 
-    def reuses(self, step: int, x: torch.Tensor, sigma: float) -> bool:
-        """Whether the prediction for latent x [B, ...] at sigma, in `step` of the run, may reuse the last one."""
+    def reuses(self, step: int, x: torch.Tensor, sigma: torch.Tensor) -> bool:
+        """Whether the prediction for latent x [B, ...] at a scalar sigma, in `step` of the run, may reuse the last."""
 
     def computed(self, key: Hashable, before: torch.Tensor | None, now: torch.Tensor) -> None:
         """The output of one conditioning, as it was kept and as it is computed now; None: nothing was kept."""
@@ -34,7 +34,7 @@ class StaticRule:
     def enter_stage(self) -> None:
         pass
 
-    def reuses(self, step: int, x: torch.Tensor, sigma: float) -> bool:
+    def reuses(self, step: int, x: torch.Tensor, sigma: torch.Tensor) -> bool:
         return step not in self._computed
 
     def computed(self, key: Hashable, before: torch.Tensor | None, now: torch.Tensor) -> None:
@@ -56,7 +56,7 @@ class PublishedRule:
     def __init__(
         self,
         coefficients: Iterable[float],
-        signal: Callable[[float, torch.device], torch.Tensor],
+        signal: Callable[[torch.Tensor, torch.device], torch.Tensor],
         threshold: float,
         steps: int,
     ):
@@ -68,7 +68,7 @@ class PublishedRule:
         self._previous: torch.Tensor | None = None
         self._sum = 0.0
 
-    def reuses(self, step: int, x: torch.Tensor, sigma: float) -> bool:
+    def reuses(self, step: int, x: torch.Tensor, sigma: torch.Tensor) -> bool:
         previous, self._previous = self._previous, self._signal(sigma, x.device)
         if previous is not None:
             self._sum += self._polynomial(float((self._previous - previous).abs().mean() / previous.abs().mean()))
@@ -112,7 +112,7 @@ class MeasuredRateRule:
         self._changes: dict[Hashable, torch.Tensor] = {}  # of the output, between the last two
         self._sum = 0.0
 
-    def reuses(self, step: int, x: torch.Tensor, sigma: float) -> bool:
+    def reuses(self, step: int, x: torch.Tensor, sigma: torch.Tensor) -> bool:
         previous, self._previous = self._previous, x.clone()  # samplers may go on in place
         if previous is not None:
             self._moved = self._moved + (x - previous).abs().mean()

@@ -32,12 +32,13 @@ class Patch:
 
 class ExtraPass(Patch):
     """Perturbed-attention guidance: one more pass of the positive conditioning, in which a block's self-attention
-    returns its values. before: the pass comes ahead of the usual one, as in guidance that needs its result.
+    returns its values. before: the pass comes ahead of the usual one, as in guidance that needs its result. until: the
+    sigma below which there is none.
     """
 
-    WIDGETS = {"scale": ("FLOAT", {}), "before": ("BOOLEAN", {"default": False})}
+    WIDGETS = {"scale": ("FLOAT", {}), "before": ("BOOLEAN", {}), "until": ("FLOAT", {})}
 
-    def change(self, patched, scale, before):
+    def change(self, patched, scale, before, until):
         def extra(args, key):
             options = comfy.model_patcher.create_model_options_clone(args["model_options"])
             inner = options["transformer_options"].get(OVERRIDE)
@@ -56,11 +57,12 @@ class ExtraPass(Patch):
             return args["denoised"] + scale * (args["cond_denoised"] - extra(args, "cond"))
 
         def ahead(args):
-            perturbed = extra(args, "conds")
+            is_on = float(args["sigma"].max()) >= until
+            perturbed = extra(args, "conds") if is_on else None
             out = comfy.samplers.calc_cond_batch(
                 args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
             )
-            return [out[0] + scale * (out[0] - perturbed), *out[1:]]
+            return [out[0] + scale * (out[0] - perturbed), *out[1:]] if is_on else out
 
         if before:
             patched.set_model_sampler_calc_cond_batch_function(ahead)
