@@ -11,7 +11,7 @@ import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from jenga.runtime.call import ModelCall
+from jenga.runtime.call import Layer, ModelCall
 from jenga.runtime.run import Run, StageState
 from jenga.runtime.session import NO_ATTENTION, CarvedCall, attend, fall_back, refuse
 from jenga.runtime.settings import CarvingSettings
@@ -121,11 +121,11 @@ class AttentionPatch:
         def dense() -> torch.Tensor:
             return call.heads_first(self._dense(func, q, k, v, *args, **kwargs))
 
-        def exact() -> torch.Tensor:
+        def exact(layer: Layer) -> torch.Tensor:
             def host() -> torch.Tensor:
                 return call.heads_first(func(q, k, v, *args, **kwargs))
 
-            return host() if self.previous is None else self._exact(carved.run, dense, host)
+            return host() if self.previous is None else self._exact(carved.run, layer, dense, host)
 
         if carved.search is not None:
             carved.find_layout(call.v, private.patches_of(options, carved.search.latent.shape))
@@ -133,20 +133,22 @@ class AttentionPatch:
         out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense, exact)
         return self._dense(func, q, k, v, *args, **kwargs) if out is None else call.output(out)
 
-    def _exact(self, run: Run, before: Callable, host: Callable) -> torch.Tensor:
-        """Attention for an anchor: of the override before ours, where one look in the run finds it exact."""
-
-        def error() -> float:
-            own, exact = before().float(), host().float()
-            return float((own - exact).norm() / exact.norm())
-
-        off = run.once((self, "exact"), error)
-        if off <= EXACT:
-            return before()
-        run.listener.note(
-            f"the attention override before Jenga is not exact ({off:.0%} off): anchors take ComfyUI's own attention"
-        )
-        return host()
+    def _exact(self, run: Run, layer: Layer, before: Callable, host: Callable) -> torch.Tensor:
+        """Attention for an anchor: of the override before ours, unless a look at it has found it inexact. Sparse ones
+        leave the first layers and steps dense, so one is looked at in every octave of either.
+        """
+        if (self, "inexact") in run.facts:
+            return host()
+        out = before()
+        if run.first_call((self, "exact", layer.index.bit_length(), run.evaluation.bit_length())):
+            exact = host()
+            off = float((out.float() - exact.float()).norm() / exact.float().norm())
+            if off > EXACT:
+                run.facts[self, "inexact"] = off
+                words = f"the attention override before Jenga is not exact ({off:.0%} off)"
+                run.listener.note(f"{words}: anchors take ComfyUI's own attention")
+                return exact
+        return out
 
     def _dense(self, func, *args, **kwargs):
         return func(*args, **kwargs) if self.previous is None else self.previous(func, *args, **kwargs)

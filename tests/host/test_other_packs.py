@@ -9,8 +9,8 @@ from workflows import carved, dial, node, report, samples, staged, stock_sampler
 ANCHORED = {"quality": "custom", "anchor_distance": "3", "residual_bits": "4", "density": 0.15}
 
 
-def stranger(sparse: bool, chain: bool) -> tuple[str, dict]:
-    return "JengaTestStranger", {"sparse": sparse, "chain": chain}
+def stranger(sparse: bool, chain: bool, block: int = 0, sigma: float = 100.0) -> tuple[str, dict]:
+    return "JengaTestStranger", {"sparse": sparse, "chain": chain, "block": block, "sigma": sigma}
 
 
 def run(host, *patches, **settings):
@@ -39,10 +39,12 @@ def test_an_override_behind_ours_that_takes_the_calls_is_said_with_the_remedy(ho
         run(host, (patch[0], {**patch[1], "strict": True}), other)
 
 
-def test_a_sparse_override_before_ours_is_no_exact_attention_of_an_anchor(host):
+@pytest.mark.parametrize("late", [{}, {"block": 1}, {"sigma": 0.96}])
+def test_a_sparse_override_before_ours_is_no_exact_attention_of_an_anchor(host, late):
+    """Also one that leaves the first block, or the first steps, as they are."""
     stock = samples(run(host, steps=7))
     alone = run(host, carved(**ANCHORED), steps=7)
-    outputs = run(host, stranger(sparse=True, chain=False), carved(**ANCHORED), steps=7)
+    outputs = run(host, stranger(sparse=True, chain=False, **late), carved(**ANCHORED), steps=7)
     assert (samples(outputs) - stock).norm() < 1.2 * (samples(alone) - stock).norm()
     assert any("is not exact" in note for note in report(outputs)["notes"])
     assert said(host, "p1", "is not exact")
@@ -69,12 +71,10 @@ def test_attention_that_was_never_seen_is_said(host):
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_model_is_not_one_without_jenga_attention(host):
-    latent = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
-    settings = {"checkpoint": "ltxv", "latent": latent, "conditioning": {"masked_tokens": 1}}
-    outputs = run(host, carved(), **settings, **staged())
+def test_a_model_that_stays_dense_is_not_one_without_jenga_attention(host):
+    outputs = run(host, carved(), checkpoint="wan_causal", **staged())
     notes = report(outputs)["notes"]
-    assert any("LTXVModel runs dense" in note for note in notes)
+    assert any("CausalWanModel runs dense" in note for note in notes)
     assert not any("no Jenga Attention on the model" in note for note in notes)
     assert any("no Jenga Attention on the model" in note for note in report(run(host, **staged()))["notes"])
 

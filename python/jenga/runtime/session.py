@@ -8,6 +8,7 @@ computes at a step, the configuration how it is carved.
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -142,20 +143,21 @@ def attend(
     mask: torch.Tensor | None,
     softmax_scale: float | None,
     dense: Callable[[], torch.Tensor],
-    exact: Callable[[], torch.Tensor] | None = None,
+    exact: Callable[[Layer], torch.Tensor] | None = None,
 ) -> torch.Tensor | None:
     """One self-attention call over the video, [B, H, S, D] in and out; None where it is not one (other tokens).
 
     block: the host's, None where it names none. mask: as the host has it. dense(): what the host would have computed
-    of the same tensors; exact(): the same for anchors, which need it exact; None: dense. What ran, and why, is told to
-    the run's listener; with strict a fallback raises RuntimeError.
+    of the same tensors; exact(layer): the same for anchors, which need it exact; None: dense. What ran, and why, is
+    told to the run's listener; with strict a fallback raises RuntimeError.
     """
     layout = carved_call.layout
     if layout is None or not layout.holds_video(q.shape[2], q.shape[1] * q.shape[3]):
         return None
     layer = carved_call.layer(block)
     listener, watch = carved_call.run.listener, Stopwatch(q.device)
-    result = _carve(carved_call, layer, q, k, v, mask, softmax_scale, exact or dense)
+    exact_here = dense if exact is None else partial(exact, layer)
+    result = _carve(carved_call, layer, q, k, v, mask, softmax_scale, exact_here)
     if result is None:
         out = dense()
         listener.attention(layer.index, 1.0, DENSE, watch.stop())
@@ -186,9 +188,9 @@ def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, 
     if not readable:
         return refuse(carved_call, "an attention mask that is not one of padded keys")
     inputs = AttentionInput(q, k, v, layout, place.video_start, place.text_range, kv_mask, softmax_scale)
-    if carved_call.search is not None and (reason := _unlike(carved_call, inputs, exact)):
-        return refuse(carved_call, reason)
     try:
+        if carved_call.search is not None and (reason := _unlike(carved_call, inputs, exact)):
+            return refuse(carved_call, reason)
         if carved_call.anchors is None:
             return inputs.carve(carved_call.run.carved(carved_call.config, q.device))
         return _with_anchors(carved_call, layer, inputs, exact)

@@ -132,16 +132,25 @@ class FullSizePatch(Patch):
 
 
 class StrangerOverride(Patch):
-    """An attention override that calls none before it. sparse: it leaves out every second key."""
+    """An attention override that calls none before it. sparse: it leaves out every second key, from that block on and
+    from that sigma down.
+    """
 
-    WIDGETS = {"sparse": ("BOOLEAN", {"default": False}), "chain": ("BOOLEAN", {"default": False})}
+    WIDGETS = {
+        "sparse": ("BOOLEAN", {"default": False}),
+        "chain": ("BOOLEAN", {"default": False}),
+        "block": ("INT", {"default": 0}),
+        "sigma": ("FLOAT", {"default": 100.0}),
+    }
 
-    def change(self, patched, sparse, chain):
+    def change(self, patched, sparse, chain, block=0, sigma=100.0):
         options = patched.model_options["transformer_options"]
         previous = options.get(OVERRIDE) if chain else None
 
         def stranger(func, q, k, v, *args, **kwargs):
-            if sparse and q.shape == k.shape:
+            given = kwargs.get("transformer_options") or {}
+            late = given.get("block_index", 0) >= block and float(given["sigmas"].max()) <= sigma
+            if sparse and late and q.shape == k.shape:
                 dim = 2 if kwargs.get("skip_reshape") else 1
                 half = torch.arange(0, k.shape[dim], 2)
                 k, v = k.index_select(dim, half), v.index_select(dim, half)
