@@ -119,6 +119,7 @@ def test_jenga_attention_beside_it_carves_and_the_stages_stay(host, order):
     assert (KEPT in report(outputs)["notes"]) == (order == "before")
     assert said(host, "p1", KEPT) == (order == "before")
     assert said(host, "p1", REPLACED) == (order == "behind")
+    host.forget()  # one of the orders is the same prompt
     assert torch.equal(samples(outputs), samples(run(host, *patches, steps=6)))
 
 
