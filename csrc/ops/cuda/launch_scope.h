@@ -24,11 +24,12 @@ class LaunchScope {
   cudaStream_t stream_ = nullptr;
 };
 
-inline void check_launch(const char* op, cudaError_t error) {
+// argument: the tensor that a kernel is chosen by.
+inline void check_launch(const char* op, cudaError_t error, const char* argument = "q") {
   if (error == cudaSuccess) return;
   (void)cudaGetLastError();  // a launch error must not surface in the next operator
-  JENGA_REQUIRE(error != cudaErrorNotSupported, op,
-                ": q must be something that this GPU has a kernel for (compute capability 8.0 or newer), got none; use "
+  JENGA_REQUIRE(error != cudaErrorNotSupported, op, ": ", argument,
+                " must be something that this GPU has a kernel for (compute capability 8.0 or newer), got none; use "
                 "the torch backend");
   fail(op, ": the CUDA launch must succeed, got ", cudaGetErrorName(error), ": ", cudaGetErrorString(error));
 }

@@ -28,7 +28,7 @@ void launch_select_blocks(const SelectBlocksCall& call) {
                 "; take key blocks of 128 tokens or the torch backend");
   const auto bytes = static_cast<int64_t>(cuda::select_blocks_workspace(call.params));
   const Tensor workspace = new_tensor(call.q_means, {bytes}, ScalarType::Byte);
-  check_launch(kOp, cuda::select_blocks(call.params, workspace.mutable_data_ptr(), scope.stream()));
+  check_launch(kOp, cuda::select_blocks(call.params, workspace.mutable_data_ptr(), scope.stream()), "q_means");
 }
 
 void launch_block_sparse_attention(const BlockSparseAttentionCall& call) {

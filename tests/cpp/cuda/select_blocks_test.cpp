@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <string>
 
@@ -21,6 +22,7 @@ struct SelectCase {
   bool tied = false;  // all keys alike: ties go by index
   int64_t kv_block_size = 64;
   DataType dtype = DataType::kBFloat16;
+  bool whole = false;  // all means are whole numbers: logits are equal or far apart, so that rounding decides nothing
 };
 
 class SelectBlocks : public ::testing::TestWithParam<SelectCase> {};
@@ -47,7 +49,10 @@ TEST_P(SelectBlocks, MatchesTheReference) {
   std::normal_distribution<float> normal;
   const auto draw = [&](int64_t cells, bool ones) {
     std::vector<uint16_t> values(heads * cells * shape.head_dim);
-    for (uint16_t& value : values) value = encode(shape.dtype, ones ? 1.f : normal(random));
+    for (uint16_t& value : values) {
+      const float drawn = ones ? 1.f : normal(random);
+      value = encode(shape.dtype, shape.whole ? std::round(drawn) : drawn);
+    }
     return values;
   };
   const std::vector<uint16_t> q_means = draw(params.num_q_cells(), false);
@@ -110,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(
                       SelectCase{"Cells2x8HeadDim256", 1300, 256, 2, 8, 5},
                       SelectCase{"Blocks128", 3001, 128, 8, 8, 4, 0.f, false, false, 128},
                       SelectCase{"Fp16", 1501, 128, 4, 4, 4, 0.2f, false, false, 64, DataType::kFloat16},
-                      SelectCase{"LongRows", 100000, 8, 1, 1, 1000}),
+                      SelectCase{"LongRows", 100000, 8, 1, 1, 1000, 0.f, false, false, 64, DataType::kBFloat16, true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
