@@ -40,11 +40,10 @@ ScoreArguments score_arguments(const SelectBlocksParams& p, const ScoreWorkspace
   args.num_q_cells = static_cast<int32_t>(p.num_q_cells());
   args.num_k_cells = static_cast<int32_t>(p.num_k_cells());
   args.num_q_blocks = static_cast<int32_t>(p.num_q_blocks());
-  args.num_kv_blocks = static_cast<int32_t>(p.num_kv_blocks());
   args.q_cells = static_cast<int32_t>(p.q_cells);
   args.k_cells = static_cast<int32_t>(p.k_cells);
+  args.mass_stride = static_cast<int32_t>(mass_stride(p));
   args.q_cell_bits = whole_log2(p.q_cells);
-  args.k_cell_bits = whole_log2(p.k_cells);
   args.scale = p.softmax_scale * 1.44269504088896340736f;
   args.last_k_logit = log2_share(p.last_k_cell(), p.k_cell_size()) / args.scale;
   args.last_q_weight = log2_share(p.last_q_cell(), p.q_cell_size());

@@ -7,11 +7,14 @@
 
 namespace jenga::cuda {
 
+// Floats of a row of masses, so that each starts on 16 bytes; those past the last key block mean nothing.
+constexpr int64_t mass_stride(const SelectBlocksParams& params) { return round_up(params.num_kv_blocks(), 4); }
+
 // Device memory of one call.
 struct ScoreWorkspace {
   void* coarse_means;  // [B, H, num_coarse, D] in dtype
   float* shifts;       // [B, H, nqc]
-  float* masses;       // [B, H, nq, nkv], up to a factor for each row
+  float* masses;       // [B, H, nq, mass_stride], up to a factor for each row
 };
 
 // coarse_means from k_means.

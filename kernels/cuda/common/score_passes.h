@@ -19,11 +19,12 @@ constexpr uint32_t kFullMask = 0xFFFFFFFFu;
 struct ScoreArguments {
   const void *q_means, *k_means;
   float *shifts, *masses;
-  int32_t head_dim, num_q_cells, num_k_cells, num_q_blocks, num_kv_blocks, q_cells, k_cells, tiles_per_head;
-  int32_t q_cell_bits, k_cell_bits;  // log2 of q_cells, k_cells
-  float scale;                       // softmax_scale * log2(e)
-  float last_k_logit;                // log2 of the last key cell's tokens over a whole cell's, divided by scale
-  float last_q_weight;               // log2 of the last query cell's tokens over a whole cell's
+  int32_t head_dim, num_q_cells, num_k_cells, num_q_blocks, q_cells, k_cells, tiles_per_head;
+  int32_t mass_stride;  // floats of a row of masses
+  int32_t q_cell_bits;  // log2 of q_cells
+  float scale;          // softmax_scale * log2(e)
+  float last_k_logit;   // log2 of the last key cell's tokens over a whole cell's, divided by scale
+  float last_q_weight;  // log2 of the last query cell's tokens over a whole cell's
 };
 
 // A thread's accumulators, in the order of the matrix instructions: two query cells side by side, two key cells in a
@@ -89,14 +90,41 @@ struct Normaliser {
   }
 };
 
-// Sums runs of `length` (1, 2, 4 or 8) key slots of query slot u into the first of each.
-template <int kSlots, int kKeys>
-__device__ __forceinline__ void sum_keys(Logits<kSlots, kKeys>& masses, int u, int length) {
+// The mass of kRun key slots of query slot u from slot s on.
+template <int kRun, int kSlots, int kKeys>
+__device__ __forceinline__ float sum_keys(Logits<kSlots, kKeys>& masses, int u, int s) {
+  if constexpr (kRun == 1) {
+    return masses.at(u, s);
+  } else {
+    return sum_keys<kRun / 2>(masses, u, s) + sum_keys<kRun / 2>(masses, u, s + kRun / 2);
+  }
+}
+
+// Writes query slot u's masses of key blocks of kRun cells, up to four neighbours at a time. out: the row of its query
+// block; writes: whether this thread does.
+template <int kRun, int kSlots, int kKeys>
+__device__ __forceinline__ void store_row(const ScoreArguments& args, Logits<kSlots, kKeys>& masses, int u, float* out,
+                                          bool writes, int first_k) {
+  constexpr int kTogether = kKeys / kRun < 4 ? kKeys / kRun : 4;
 #pragma unroll
-  for (int step = 1; step < 8; step *= 2) {
-    if (length <= step) break;
+  for (int s = 0; s < kKeys; s += kRun * kTogether) {
+    float mass[kTogether];
 #pragma unroll
-    for (int s = 0; s < kKeys; s += 2 * step) masses.at(u, s) += masses.at(u, s + step);
+    for (int i = 0; i < kTogether; ++i) {
+      mass[i] = sum_keys<kRun>(masses, u, s + i * kRun);
+#pragma unroll
+      for (int step = kSlots; step < 8; step *= 2) {  // query cells of one block in neighbouring threads
+        if (args.q_cells > step) mass[i] += __shfl_xor_sync(kFullMask, mass[i], step / kSlots * 4);
+      }
+    }
+    const int kv_block = (first_k + s) / kRun;
+    if (!writes || kv_block >= args.mass_stride) continue;
+    if constexpr (kTogether == 4) {
+      *reinterpret_cast<float4*>(out + kv_block) = make_float4(mass[0], mass[1], mass[2], mass[3]);
+    } else {
+      static_assert(kTogether == 2);
+      *reinterpret_cast<float2*>(out + kv_block) = make_float2(mass[0], mass[1]);
+    }
   }
 }
 
@@ -105,7 +133,7 @@ __device__ __forceinline__ void sum_keys(Logits<kSlots, kKeys>& masses, int u, i
 template <int kSlots, int kKeys>
 __device__ __forceinline__ void write_masses(const ScoreArguments& args, Logits<kSlots, kKeys>& logits,
                                              const float (&shift)[kSlots], int64_t head, int first_q, int first_k) {
-  const int q_cells = args.q_cells, k_cells = args.k_cells;
+  const int q_cells = args.q_cells;
 #pragma unroll
   for (int u = 0; u < kSlots; ++u) {
 #pragma unroll
@@ -125,20 +153,17 @@ __device__ __forceinline__ void write_masses(const ScoreArguments& args, Logits<
 #pragma unroll
   for (int u = 0; u < kSlots; ++u) {
     if ((u & (q_cells - 1)) != 0) continue;
-    sum_keys(logits, u, k_cells);
     const int q_block = (first_q + u) >> args.q_cell_bits;
     const bool writes = ((first_q + u) & (q_cells - 1)) == 0 && q_block < args.num_q_blocks;
-    float* out = args.masses + (head * args.num_q_blocks + q_block) * args.num_kv_blocks;
-#pragma unroll
-    for (int s = 0; s < kKeys; ++s) {
-      if ((s & (k_cells - 1)) != 0) continue;
-      float mass = logits.at(u, s);
-#pragma unroll
-      for (int step = kSlots; step < 8; step *= 2) {  // query cells of one block in neighbouring threads
-        if (q_cells > step) mass += __shfl_xor_sync(kFullMask, mass, step / kSlots * 4);
-      }
-      const int kv_block = (first_k + s) >> args.k_cell_bits;
-      if (writes && kv_block < args.num_kv_blocks) out[kv_block] = mass;
+    float* out = args.masses + (head * args.num_q_blocks + q_block) * args.mass_stride;
+    if (args.k_cells == 8) {
+      store_row<8>(args, logits, u, out, writes, first_k);
+    } else if (args.k_cells == 4) {
+      store_row<4>(args, logits, u, out, writes, first_k);
+    } else if (args.k_cells == 2) {
+      store_row<2>(args, logits, u, out, writes, first_k);
+    } else {
+      store_row<1>(args, logits, u, out, writes, first_k);
     }
   }
 }

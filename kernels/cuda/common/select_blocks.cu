@@ -15,17 +15,21 @@ namespace jenga::cuda {
 namespace {
 
 constexpr int kMostRows = 4;  // query blocks of a thread block, one a warp
-constexpr int kKeyGroup = 4;  // keys that a thread reads at a time
 constexpr uint32_t kFullMask = 0xFFFFFFFFu;
 constexpr float kMassUnits = 2147483648.f;  // of the largest mass
 
 struct SelectArguments {
   SelectBlocksParams params;
-  const float* masses;  // [B, H, nq, nkv]
+  const float* masses;  // [B, H, nq, padded]
   int64_t lists;        // B * H * nq
   int32_t rows;         // of a thread block: 4, 2 or 1
   int32_t num_q, num_kv;
   int32_t padded;  // keys of a row in shared memory, those past num_kv are 0
+};
+
+// The least and the largest key of a row.
+struct KeyRange {
+  uint32_t smallest, largest;
 };
 
 // Larger mass, larger key, and none of a mass is 0: the bits of a number that is not negative are in its order.
@@ -41,6 +45,28 @@ __device__ __forceinline__ uint64_t warp_sum(uint64_t value) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(kFullMask, value, step);
   return value;
+}
+
+// The keys of a row into shared memory.
+__device__ __forceinline__ KeyRange load_keys(const SelectArguments& args, int64_t row, uint32_t* keys, int lane) {
+  const float* const masses = args.masses + row * args.padded;
+  KeyRange range{0xFFFFFFFFu, 0};
+#pragma unroll 4
+  for (int i = lane * 4; i < args.padded; i += 128) {
+    const float4 four = *reinterpret_cast<const float4*>(masses + i);
+    const float mass[4] = {four.x, four.y, four.z, four.w};
+    uint32_t key[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const bool exists = i + e < args.num_kv;
+      key[e] = exists ? key_of_mass(mass[e]) : 0u;
+      range.smallest = exists ? min(range.smallest, key[e]) : range.smallest;
+      range.largest = max(range.largest, key[e]);
+    }
+    *reinterpret_cast<uint4*>(keys + i) = make_uint4(key[0], key[1], key[2], key[3]);
+  }
+  __syncwarp();
+  return {__reduce_min_sync(kFullMask, range.smallest), __reduce_max_sync(kFullMask, range.largest)};
 }
 
 // Number and mass of the keys that are at least `threshold`.
@@ -78,20 +104,13 @@ struct Cut {
 
 // Bisection for the largest key T at which {key >= T} is long enough and, with top_p, heavier than top_p.
 template <bool kWithMass>
-__device__ __forceinline__ Cut find_cut(const SelectArguments& args, const uint32_t* keys, int lane) {
+__device__ __forceinline__ Cut find_cut(const SelectArguments& args, const uint32_t* keys, KeyRange range, int lane) {
   const int num_kv = args.num_kv, padded_keys = args.padded;
   const int min_blocks = static_cast<int>(args.params.min_blocks < num_kv ? args.params.min_blocks : num_kv);
   constexpr Cut kEverything{0, 0};
   if (min_blocks == num_kv) return kEverything;
 
-  uint32_t smallest = 0xFFFFFFFFu, largest = 0;
-#pragma unroll 4
-  for (int i = lane; i < num_kv; i += 32) {
-    smallest = min(smallest, keys[i]);
-    largest = max(largest, keys[i]);
-  }
-  smallest = __reduce_min_sync(kFullMask, smallest);
-  largest = __reduce_max_sync(kFullMask, largest);
+  const auto [smallest, largest] = range;
   const float units = kMassUnits / mass_of_key(largest);
 
   // {key >= low} satisfies the rule, {key >= high} does not.
@@ -163,11 +182,9 @@ __global__ void __launch_bounds__(kMostRows * 32) select_blocks_kernel(const __g
   const int64_t row = int64_t{blockIdx.x} * args.rows + warp;
   if (row >= args.lists) return;
   uint32_t* const keys = reinterpret_cast<uint32_t*>(dynamic_shared) + warp * args.padded;
-  const float* const masses = args.masses + row * args.num_kv;
-#pragma unroll 4
-  for (int i = lane; i < args.padded; i += 32) keys[i] = i < args.num_kv ? key_of_mass(masses[i]) : 0u;
-  __syncwarp();
-  const Cut cut = args.params.top_p > 0.f ? find_cut<true>(args, keys, lane) : find_cut<false>(args, keys, lane);
+  const KeyRange range = load_keys(args, row, keys, lane);
+  const Cut cut =
+      args.params.top_p > 0.f ? find_cut<true>(args, keys, range, lane) : find_cut<false>(args, keys, range, lane);
   write_list(args, keys, cut, row, static_cast<int>(row % args.num_q), lane);
 }
 
@@ -181,8 +198,6 @@ cudaError_t shared_memory(int64_t* bytes) {
   return cudaSuccess;
 }
 
-int64_t row_bytes(int64_t num_kv) { return round_up(num_kv, kKeyGroup) * int64_t{sizeof(uint32_t)}; }
-
 // Bytes of the parts of the workspace, in this order; each starts on 16 bytes.
 struct WorkspaceBytes {
   int64_t coarse_means, shifts, masses;
@@ -191,18 +206,18 @@ WorkspaceBytes workspace_bytes(const SelectBlocksParams& p) {
   const int64_t heads = p.batch * p.heads, lists = heads * p.num_q_blocks();
   return {round_up(heads * p.num_coarse() * p.head_dim * 2, 16),
           round_up(heads * p.num_q_cells() * int64_t{sizeof(float)}, 16),
-          lists * p.num_kv_blocks() * int64_t{sizeof(float)}};
+          lists * mass_stride(p) * int64_t{sizeof(float)}};
 }
 
 cudaError_t list_blocks(const SelectBlocksParams& params, const float* masses, cudaStream_t stream) {
-  const int64_t bytes_a_row = row_bytes(params.num_kv_blocks());
+  const int64_t bytes_a_row = mass_stride(params) * int64_t{sizeof(uint32_t)};
   SelectArguments args{.params = params,
                        .masses = masses,
                        .lists = params.batch * params.heads * params.num_q_blocks(),
                        .rows = kMostRows,
                        .num_q = static_cast<int32_t>(params.num_q_blocks()),
                        .num_kv = static_cast<int32_t>(params.num_kv_blocks()),
-                       .padded = static_cast<int32_t>(bytes_a_row / int64_t{sizeof(uint32_t)})};
+                       .padded = static_cast<int32_t>(mass_stride(params))};
   int64_t available = 0;
   if (cudaError_t error = shared_memory(&available)) return error;
   while (args.rows > 1 && args.rows * bytes_a_row > available) args.rows /= 2;
@@ -222,7 +237,7 @@ cudaError_t list_blocks(const SelectBlocksParams& params, const float* masses, c
 cudaError_t most_selectable_blocks(int64_t* most) {
   int64_t available = 0;
   if (cudaError_t error = shared_memory(&available)) return error;
-  *most = available / row_bytes(kKeyGroup) * kKeyGroup;
+  *most = available / int64_t{sizeof(uint32_t)} / 4 * 4;
   return cudaSuccess;
 }
 
