@@ -17,7 +17,7 @@ from benchmarks.common import print_head, print_row
 from benchmarks.demo_model import DemoModel, add_options
 from jenga import AnchorConfig, CarvedAttention, JengaConfig
 from jenga.carving import ops, reference
-from jenga.carving.residuals import BlockLists
+from jenga.carving.operands import BlockLists, ScoreCells
 
 HALF = 64  # queries of a half of a query block
 
@@ -63,9 +63,9 @@ class HalvedLists:
         q_size = min(q_size, HALF)
         carved = (reference.reorder_tokens(x, order) for x in (q, k))
         means = (reference.block_means(x, size) for x, size in zip(carved, (q_size, k_size), strict=True))
-        sizes = (tokens, HALF, config.kv_block_size, HALF // q_size, config.score_cells[1])
+        cells = ScoreCells(tokens, HALF, config.kv_block_size, HALF // q_size, config.score_cells[1])
         rule = (config.min_blocks(tokens), config.top_p, q.shape[-1] ** -0.5)
-        lists = BlockLists(*reference.select_blocks(*means, None, *sizes, *rule))
+        lists = reference.select_blocks(*means, None, cells, *rule)
         if lists.count.shape[2] % 2:  # the last query block has no second half
             lists = BlockLists(*(torch.cat([x, x[:, :, -1:]], 2) for x in lists))
         return lists

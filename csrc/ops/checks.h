@@ -157,10 +157,10 @@ inline void check_kv_block_size(const char* op, int64_t size) {
   JENGA_REQUIRE(size == 64 || size == 128, op, ": kv_block_size must be 64 or 128, got ", size);
 }
 
-// The cells whose means select_blocks scores.
+// The cells whose means select_blocks scores; 0: none, where nothing is to be selected.
 inline void check_cell_size(const char* op, const char* name, int64_t size) {
-  const bool known = size == 8 || size == 16 || size == 32 || size == 64 || size == 128;
-  JENGA_REQUIRE(known, op, ": ", name, " must be 8, 16, 32, 64 or 128, got ", size);
+  const bool known = size == 0 || size == 8 || size == 16 || size == 32 || size == 64 || size == 128;
+  JENGA_REQUIRE(known, op, ": ", name, " must be 0, 8, 16, 32, 64 or 128, got ", size);
 }
 
 inline void check_score_cells(const char* op, const char* name, int64_t cells) {

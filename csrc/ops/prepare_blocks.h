@@ -39,7 +39,10 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
 
   const int64_t video = tokens - num_context;
   const int64_t carved_tokens = round_up(num_context, kContextAlignment) + video;
-  const int64_t cells = tail_block_size ? ceil_div(video, tail_block_size) : 0;
+  const auto cells = [&](int64_t size) { return size ? ceil_div(video, size) : 0; };
+  const auto means = [&](int64_t size) {
+    return new_tensor(q, {batch, heads, cells(size), head_dim}, q.scalar_type());
+  };
   const ScalarType type = q.scalar_type();
   PrepareBlocksCall call{
       .params = {},
@@ -50,10 +53,10 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .context_bias = as_array(context_bias),
       .k_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
       .v_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
-      .q_means = new_tensor(q, {batch, heads, ceil_div(video, q_cell_size), head_dim}, type),
-      .k_means = new_tensor(q, {batch, heads, ceil_div(video, k_cell_size), head_dim}, type),
-      .k_tail = new_tensor(q, {batch, heads, cells, head_dim}, type),
-      .v_tail = new_tensor(q, {batch, heads, cells, head_dim}, type),
+      .q_means = means(q_cell_size),
+      .k_means = means(k_cell_size),
+      .k_tail = means(tail_block_size),
+      .v_tail = means(tail_block_size),
   };
   call.params = {
       .dtype = data_type(type),
@@ -67,10 +70,10 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .context_bias = data_or_null<float>(call.context_bias),
       .k_carved = call.k_carved.mutable_data_ptr(),
       .v_carved = call.v_carved.mutable_data_ptr(),
-      .q_means = call.q_means.mutable_data_ptr(),
-      .k_means = call.k_means.mutable_data_ptr(),
-      .k_tail = cells ? call.k_tail.mutable_data_ptr() : nullptr,
-      .v_tail = cells ? call.v_tail.mutable_data_ptr() : nullptr,
+      .q_means = q_cell_size ? call.q_means.mutable_data_ptr() : nullptr,
+      .k_means = k_cell_size ? call.k_means.mutable_data_ptr() : nullptr,
+      .k_tail = tail_block_size ? call.k_tail.mutable_data_ptr() : nullptr,
+      .v_tail = tail_block_size ? call.v_tail.mutable_data_ptr() : nullptr,
       .batch = batch,
       .heads = heads,
       .head_dim = head_dim,

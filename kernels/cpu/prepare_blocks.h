@@ -14,6 +14,7 @@ namespace jenga::cpu {
 namespace {
 
 constexpr int64_t kRunTokens = 128;  // every block and cell size divides it
+constexpr int64_t kPieceTokens = 8;  // the smallest cell: no mean depends on which others are wanted
 constexpr int64_t kAhead = 12;       // rows fetched before they are needed: curve order defeats the hardware's guess
 
 // Carved rows are read again only when all are written: where they are made of whole vectors they go past the caches,
@@ -82,10 +83,8 @@ struct RunCells {
 template <DataType kType>
 void run_means(const RunSource& s, RunCells one, RunCells other) {
   alignas(64) float sums[kMaxHeadDim];
-  int64_t step = kRunTokens;
-  for (const RunCells* cells : {&one, &other}) step = cells->out && cells->size < step ? cells->size : step;
-  for (int64_t first = 0; first < s.count; first += step) {
-    const int64_t last = first + step < s.count ? first + step : s.count;
+  for (int64_t first = 0; first < s.count; first += kPieceTokens) {
+    const int64_t last = first + kPieceTokens < s.count ? first + kPieceTokens : s.count;
     sum_rows<kType>(s, first, last, sums);
     one.add<kType>(sums, first, last, s.count, s.head_dim);
     other.add<kType>(sums, first, last, s.count, s.head_dim);

@@ -38,6 +38,7 @@ def test_opcheck_prepare_blocks(tail_block_size, layout, device):
     tensors = (inputs.q, inputs.k, inputs.v, inputs.token_index)
     sizes = (16, 8, tail_block_size)
     opcheck("prepare_blocks", *tensors, case.num_context, *sizes)
+    opcheck("prepare_blocks", *tensors, case.num_context, 0, 0, tail_block_size)
     opcheck("prepare_blocks", *tensors, case.num_context, *sizes, inputs.context_bias)
 
 

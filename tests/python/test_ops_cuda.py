@@ -67,6 +67,5 @@ def test_the_kernels_of_a_generation_can_be_forced(inputs, monkeypatch):
     monkeypatch.setenv("JENGA_FORCE_SM", "70")
     with pytest.raises(RuntimeError, match="select_blocks: q_means must be .* kernel for"):
         cases.run(CASE, inputs)
-    lists = (expected["kv_block_index"], expected["kv_block_count"])
     with pytest.raises(RuntimeError, match="block_sparse_attention: q must be .* kernel for"):
-        cases.run(CASE, inputs, lists)
+        cases.run(CASE, inputs, expected.lists)

@@ -116,8 +116,8 @@ BAD = [
         replaced(-1),
         "num_context must be at least 0 and less than the 220 tokens of q, got -1",
     ),
-    ("prepare_blocks", "q_cell_size", replaced(4), "q_cell_size must be 8, 16, 32, 64 or 128, got 4"),
-    ("prepare_blocks", "k_cell_size", replaced(24), "k_cell_size must be 8, 16, 32, 64 or 128, got 24"),
+    ("prepare_blocks", "q_cell_size", replaced(4), "q_cell_size must be 0, 8, 16, 32, 64 or 128, got 4"),
+    ("prepare_blocks", "k_cell_size", replaced(24), "k_cell_size must be 0, 8, 16, 32, 64 or 128, got 24"),
     ("prepare_blocks", "tail_block_size", replaced(48), "tail_block_size must be 0, 32, 64 or 128, got 48"),
     (
         "select_blocks",

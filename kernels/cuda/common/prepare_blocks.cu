@@ -23,6 +23,7 @@ static_assert(kTileRows == kContextAlignment, "a tile is all context or all vide
 struct PrepareArguments {
   PrepareBlocksParams params;
   int32_t context_tiles, tiles;
+  int32_t operands;  // the last ones: q is not read where its means are not wanted
 };
 
 enum Operand { kQuery, kKey, kValue, kOperands };
@@ -64,8 +65,8 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __gri
   uint32_t index = blockIdx.x;
   const int head = index % heads;
   index /= heads;
-  const int operand = index % kOperands;
-  index /= kOperands;
+  const int operand = kOperands - args.operands + index % args.operands;
+  index /= args.operands;
   const int tile = index % args.tiles;
   const int64_t batch = index / args.tiles;
   const int64_t batch_head = batch * heads + head;
@@ -183,17 +184,18 @@ bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kTileRo
 
 cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t stream) {
   if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return cudaErrorNotSupported;
-  if (!cell_size_fits(params.q_cell_size) || !cell_size_fits(params.k_cell_size)) return cudaErrorNotSupported;
-  if ((params.k_tail != nullptr || params.v_tail != nullptr) && !cell_size_fits(params.tail_block_size))
+  const auto fits = [](const void* means, int64_t size) { return means == nullptr || cell_size_fits(size); };
+  if (!fits(params.q_means, params.q_cell_size) || !fits(params.k_means, params.k_cell_size) ||
+      !fits(params.k_tail, params.tail_block_size) || !fits(params.v_tail, params.tail_block_size))
     return cudaErrorNotSupported;
   if (!is_aligned(params.q, params.q_strides, params.batch, params.heads) ||
       !is_aligned(params.k, params.k_strides, params.batch, params.heads) ||
       !is_aligned(params.v, params.v_strides, params.batch, params.heads))
     return cudaErrorMisalignedAddress;
-  PrepareArguments args{params, 0, 0};
+  PrepareArguments args{params, 0, 0, params.q_means == nullptr ? kOperands - 1 : kOperands};
   args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kTileRows));
   args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kTileRows));
-  const int64_t grid = params.batch * params.heads * kOperands * args.tiles;
+  const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
   if (grid == 0) return cudaSuccess;
   if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
   switch (params.dtype) {

@@ -137,7 +137,9 @@ class CarvedAttention:
         return self._backends.run(self.config.backend, carved.out, pack, self._fall_back)[0]
 
     def _carve(self, operators: Implementation, plan: Plan, q, k, v, context_bias, scale, lists, residual):
-        blocks = operators.prepare_blocks(q, k, v, plan.layout, context_bias)
+        # Nothing is selected where lists are given, so nothing has to be compared.
+        layout = plan.layout if lists is None else plan.layout._replace(q_cells=0, k_cells=0)
+        blocks = operators.prepare_blocks(q, k, v, layout, context_bias)
         if lists is None:
             lists = self._select(operators, plan, blocks, scale)
         out, lse = operators.block_sparse_attention(q, blocks, lists, scale, residual)

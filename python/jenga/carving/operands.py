@@ -26,16 +26,16 @@ class CarvedLayout(NamedTuple):
     q_block_size: int = 128  # query rows that share one list
     kv_block_size: int = 64  # keys that are kept or dropped together
     tail_block_size: int = 64  # keys that one mean stands for where they are dropped; 0: dropped keys leave nothing
-    q_cells: int = 8  # parts of a block whose means are compared
+    q_cells: int = 8  # parts of a block whose means are compared; 0: none, where nothing is to be selected
     k_cells: int = 8
 
     @property
     def q_cell_size(self) -> int:
-        return self.q_block_size // self.q_cells
+        return self.q_block_size // self.q_cells if self.q_cells else 0
 
     @property
     def k_cell_size(self) -> int:
-        return self.kv_block_size // self.k_cells
+        return self.kv_block_size // self.k_cells if self.k_cells else 0
 
     def cells(self, num_video: int) -> ScoreCells:
         return ScoreCells(num_video, self.q_block_size, self.kv_block_size, self.q_cells, self.k_cells)

@@ -59,8 +59,8 @@ def prepare_blocks(
     """One pass over q, k, v: keys and values in carved layout and every mean that the next two operators need.
 
     q, k, v `[B, H, S, D]` in raster order, bfloat16, float16 or (CPU) float32, any strides with a contiguous last dim;
-    D a multiple of 8, at most 256. layout: cells of 8, 16, 32, 64 or 128 tokens, tail_block_size 32, 64, 128, or 0.
-    context_bias: see `PreparedBlocks`; rows that it masks are written as zeros, whatever they hold, and from column C
+    D a multiple of 8, at most 256. layout: cells of 8, 16, 32, 64 or 128 tokens, tail_block_size 32, 64, 128, or 0;
+    without query cells q is not read. context_bias: see `PreparedBlocks`; rows that it masks are written as zeros, whatever they hold, and from column C
     on it masks all. All outputs have the dtype of q.
     """
     sizes = (layout.q_cell_size, layout.k_cell_size, layout.tail_block_size)
@@ -135,9 +135,11 @@ def _fake_prepare_blocks(q, k, v, token_index, num_context, q_cell_size, k_cell_
     batch, heads, tokens, head_dim = q.shape
     video = tokens - num_context
     carved = _ceil_div(num_context, CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT + video
-    cells = _ceil_div(video, tail_block_size) if tail_block_size else 0
 
-    rows = (carved, carved, _ceil_div(video, q_cell_size), _ceil_div(video, k_cell_size), cells, cells)
+    def cells(size):
+        return _ceil_div(video, size) if size else 0
+
+    rows = (carved, carved, cells(q_cell_size), cells(k_cell_size), cells(tail_block_size), cells(tail_block_size))
     return tuple(q.new_empty(batch, heads, number, head_dim) for number in rows)
 
 
