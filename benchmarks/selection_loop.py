@@ -17,6 +17,7 @@ from benchmarks.common import print_head, print_row
 from benchmarks.demo_model import DemoModel, add_options
 from jenga import AnchorConfig, CarvedAttention, JengaConfig
 from jenga.carving import ops, reference
+from jenga.carving.config import Q_BLOCK_SIZE
 from jenga.carving.operands import BlockLists, ScoreCells
 
 HALF = 64  # queries of a half of a query block
@@ -59,11 +60,11 @@ class HalvedLists:
 
     def _select(self, q, k, order) -> BlockLists:
         config, tokens = self.config, len(order)
-        q_size, k_size = config.score_cell_sizes
-        q_size = min(q_size, HALF)
+        q_cells, k_cells = config.score_cells
+        q_size, k_size = min(Q_BLOCK_SIZE // q_cells, HALF), config.kv_block_size // k_cells
         carved = (reference.reorder_tokens(x, order) for x in (q, k))
         means = (reference.block_means(x, size) for x, size in zip(carved, (q_size, k_size), strict=True))
-        cells = ScoreCells(tokens, HALF, config.kv_block_size, HALF // q_size, config.score_cells[1])
+        cells = ScoreCells(tokens, HALF, config.kv_block_size, HALF // q_size, k_cells)
         rule = (config.min_blocks(tokens), config.top_p, q.shape[-1] ** -0.5)
         lists = reference.select_blocks(*means, None, cells, *rule)
         if lists.count.shape[2] % 2:  # the last query block has no second half

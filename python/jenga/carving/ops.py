@@ -60,8 +60,8 @@ def prepare_blocks(
 
     q, k, v `[B, H, S, D]` in raster order, bfloat16, float16 or (CPU) float32, any strides with a contiguous last dim;
     D a multiple of 8, at most 256. layout: cells of 8, 16, 32, 64 or 128 tokens, tail_block_size 32, 64, 128, or 0;
-    without query cells q is not read. context_bias: see `PreparedBlocks`; rows that it masks are written as zeros, whatever they hold, and from column C
-    on it masks all. All outputs have the dtype of q.
+    without query cells q is not read. context_bias: see `PreparedBlocks`; rows that it masks are written as zeros,
+    whatever they hold, and from column C on it masks all. All outputs have the dtype of q.
     """
     sizes = (layout.q_cell_size, layout.k_cell_size, layout.tail_block_size)
     prepared = torch.ops.jenga.prepare_blocks(q, k, v, layout.token_index, layout.num_context, *sizes, context_bias)
