@@ -33,7 +33,8 @@ $(VENV)/.jenga: $(VENV)/.dependencies $(SOURCES)
 	@$(PYTHON) scripts/check_tools.py $(if $(TESTS),--tests)
 	rm -rf dist build/wheel
 	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps . --wheel-dir build/wheel \
-	  -C build-dir=$(BUILD) -C cmake.define.JENGA_BUILD_TESTS=$(if $(TESTS),ON,OFF) -C cmake.define.JENGA_BUILD_BINDINGS=$(if $(TESTS),ON,OFF)
+	  -C build-dir=$(BUILD) -C cmake.define.JENGA_BUILD_TESTS=$(if $(TESTS),ON,OFF) -C cmake.define.JENGA_BUILD_BINDINGS=$(if $(TESTS),ON,OFF) \
+	  -C cmake.define.JENGA_ALL_ARCHS=$(if $(ALL_ARCHS),ON,OFF)
 	$(PY) scripts/tag_wheel.py build/wheel/*.whl dist
 	$(PY) -m pip install --quiet --no-deps --force-reinstall dist/*linux*.whl
 	touch $@
@@ -75,7 +76,8 @@ pack: $(VENV)/.dependencies
 release: $(VENV)/.dependencies
 	@$(PY) -m scripts.release version
 	$(if $(URL),$(PY) -m scripts.release requirements "$(URL)")
-	$(MAKE) wheel
+	rm -f $(VENV)/.jenga
+	$(MAKE) wheel ALL_ARCHS=1
 	$(MAKE) wheel-windows
 	$(MAKE) pack
 	$(PY) -m scripts.release notes dist

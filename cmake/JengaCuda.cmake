@@ -16,8 +16,18 @@ else()
 endif()
 
 # CUDA objects for the named architectures: jenga_cuda_arch(target SOURCES a.cu ARCHS 80 80-ptx 90a)
+# JENGA_ALL_ARCHS, for releases: code for 80 is also compiled for each newer generation that this nvcc knows, so that no
+# GPU waits for its driver to translate PTX. Without it 86 and 89 run the code for 80, newer ones the PTX.
 function(jenga_cuda_arch target)
   cmake_parse_arguments(ARG "" "" "SOURCES;ARCHS" ${ARGN})
+  if(JENGA_ALL_ARCHS AND "80-ptx" IN_LIST ARG_ARCHS)
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
+    foreach(arch 86 89 100 120)
+      if(known MATCHES "sm_${arch}[^0-9]")
+        list(APPEND ARG_ARCHS ${arch})
+      endif()
+    endforeach()
+  endif()
   add_library(${target} OBJECT ${ARG_SOURCES})
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
   set(gencode "")

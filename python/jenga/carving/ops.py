@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import driver
 from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual, ScoreCells
 
 CONTEXT_ALIGNMENT = 128
@@ -217,7 +218,7 @@ def _load() -> NativeStatus:
     if torch.version.cuda is None:
         return NativeStatus(True, False, f"torch {torch.__version__} is built without CUDA")
     if not torch._C._dispatch_has_kernel_for_dispatch_key("jenga::prepare_blocks", "CUDA"):
-        reason = _load_library("libjenga_cuda")
+        reason = driver.refusal(_LIBRARIES / "libjenga_cuda.toolkit") or _load_library("libjenga_cuda")
     return NativeStatus(True, not reason, reason)
 
 
