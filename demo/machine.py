@@ -6,6 +6,7 @@
 
 What is timed is what will run: a layer of the demo's transformer and one of its VAE decoder. So whatever holds the
 libraries back (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY) is in the figures, as is JENGA_FORCE_ISA in the tier's name.
+One thread's processor time is taken: it is the same on a machine that is busy with something else.
 """
 
 import platform
@@ -21,8 +22,8 @@ from jenga.carving import ops
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DIM, FFN_DIM, LAYERS = 256, 1024, 6  # of the demo's transformer
-GRID = (4, 16, 24)  # tokens of the timed layer
-VAE_CHANNELS, VAE_FRAMES, VAE_SIDES = 8, 4, (80, 128)  # of the timed layer: the decoder's last level, a part of a frame
+GRID = (4, 8, 24)  # tokens of the timed layer
+VAE_CHANNELS, VAE_FRAMES, VAE_SIDES = 8, 4, (40, 64)  # of the timed layer: the decoder's last level, a part of a frame
 REPEATS = 3
 
 
@@ -31,15 +32,15 @@ class Speed:
     """The faster dtype of one network, and the rates that say so. name: of DTYPES, or "default", ComfyUI's choice."""
 
     name: str
-    rates: dict[str, float]  # GFLOP/s by dtype
+    rates: dict[str, float]  # GFLOP/s of one thread by dtype
 
     @property
     def rate(self) -> float:
         return self.rates[self.name]
 
     def __str__(self) -> str:
-        others = "".join(f", {name} {rate:.0f}" for name, rate in self.rates.items() if name != self.name)
-        return f"{self.name} ({self.rate:.0f} GFLOP/s{others})" if self.rates else self.name
+        others = "".join(f", {name} {rate:.1f}" for name, rate in self.rates.items() if name != self.name)
+        return f"{self.name} ({self.rate:.1f} GFLOP/s a thread{others})" if self.rates else self.name
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Machine:
     name: str
     model: Speed
     vae: Speed
+    threads: int = 1
 
     def __str__(self) -> str:
         return f"{self.device.upper()}: {self.name}; model {self.model}, VAE {self.vae}"
@@ -73,9 +75,9 @@ def _rate(call: Callable[[], object], flops: float) -> float:
     call()
     seconds = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return flops / min(seconds) / 1e9
 
 
@@ -105,5 +107,10 @@ def measure(*, cpu: bool) -> Machine:
         default = Speed("default", {})
         return Machine("cuda", torch.cuda.get_device_name(), default, default)
     tier = ops.cpu_isa() if ops.native_status().cpu else "none"
-    name = f"{processor()}, {torch.get_num_threads()} threads, kernels {tier}"
-    return Machine("cpu", name, _speed(_model_rate), _speed(_vae_rate))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, vae = _speed(_model_rate), _speed(_vae_rate)
+    finally:
+        torch.set_num_threads(threads)
+    return Machine("cpu", f"{processor()}, {threads} threads, kernels {tier}", model, vae, threads)
