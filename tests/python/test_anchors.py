@@ -358,6 +358,18 @@ def test_a_prefetched_state_is_that_of_the_last_put():
     assert (store.get("a").residual.codes == 2).all() and (store.get("a").residual.codes == 2).all()
 
 
+def test_what_leaves_a_full_device_lies_in_host_memory_after():
+    """And without any it carves alone; nothing is freed a second time."""
+    for host, names in ((1 << 20, [ANCHOR, "reference"]), (0, ["reference", "reference"])):
+        run = Run(AnchorConfig(0, 16), Budget(1 << 20, host))
+        assert not run.anchored.leave_device()
+        assert [run.step(draw(seed=step))[0].backend for step in range(2)] == [ANCHOR, "reference"]
+        assert run.anchored.leave_device() and not run.anchored.leave_device()
+        assert [run.step(draw(seed=step))[0].backend for step in range(2)] == names
+        used = run.anchored._store.used()
+        assert used.device == 0 and bool(used.host) == bool(host)
+
+
 class Locks:
     """Stands for the driver: which slabs are page-locked."""
 
