@@ -79,6 +79,7 @@ class AttentionPatch:
         for again in (False, True):
             dense_reason, search = self._outside_schedule(model, call), search_of(model, call, arguments)
             carved = CarvedCall.begin(self, self.settings, stage, call, dense_reason, search)
+            carved.own_exact = self.previous is None and not private.attention_chosen_by_name()
             arguments.options[CARVED_KEY] = carved
             try:
                 return carved, arguments.call(executor)

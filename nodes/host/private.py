@@ -11,6 +11,7 @@
 | steps of a sampler call | transformer_options["sample_sigmas"] | anchors take every run for a long one |
 | the noise level | transformer_options["sigmas"] | start_percent and end_percent carve everything |
 | the block that runs | transformer_options "block_type", "block_index", "total_blocks" | calls are counted |
+| its start options | comfy.cli_args.args.use_..._attention | anchors keep to ComfyUI's own attention |
 | attention functions | comfy.ldm.modules.attention | *Jenga A/B* is not there |
 | the grid of Wan's tokens | transformer_options["grid_sizes"] | other patches are tried for an unknown model |
 | EasyCache | transformer_options["easycache"] | skipped calls count as computed, unsaid |
@@ -96,6 +97,16 @@ def step_cache_of(options: dict) -> str:
     """The name of a step cache of ComfyUI's on this model; empty where there is none."""
     cache = options.get("easycache")
     return "" if cache is None else cache.name
+
+
+def attention_chosen_by_name() -> bool:
+    """Whether ComfyUI was started with an attention function by name: then anchors keep to it."""
+    try:
+        from comfy.cli_args import args
+    except ImportError:
+        return True
+    names = ("split_cross", "quad_cross", "pytorch_cross", "sage", "flash")
+    return any(getattr(args, f"use_{name}_attention", False) for name in names)
 
 
 def attention_in_use():

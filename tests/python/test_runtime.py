@@ -170,3 +170,26 @@ def test_a_sequence_that_cannot_hold_video_and_text_is_not_ours():
         model = Model(layout=layout)
         model.run.begin_evaluation()
         assert model.call() == [None] and model.dense_calls == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("own", [False, True])
+def test_an_anchor_by_our_own_kernel_is_exact_attention(own):
+    """Where the device is one on which it is faster the host is not asked, and the error is one of rounding."""
+    device = torch.device("cuda")
+    q, k, v = (torch.randn(1, 2, GRID.num_tokens, 128, device=device, dtype=torch.bfloat16) for _ in range(3))
+    run, asked = Run(Report()), []
+    settings = CarvingSettings(JengaConfig(density=0.3), (AnchorConfig(0),), min_tokens=0)
+    call = ModelCall(("prompt",), 0, TokenLayout(GRID), torch.tensor(0.5), 8)
+    carved = CarvedCall.begin("model", settings, StageState(run), call)
+    carved.own_exact = own
+
+    def dense():
+        asked.append(1)
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    out = attend(carved, None, q, k, v, None, None, dense)
+    fast = own and torch.cuda.get_device_capability(device)[0] == 9
+    exact = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in (q, k, v)))
+    stock = (torch.nn.functional.scaled_dot_product_attention(q, k, v) - exact).norm()
+    assert bool(asked) == (not fast) and (out - exact).norm() <= 2 * stock

@@ -128,6 +128,18 @@ class CarvedAttention:
         kept_share = kept_share_of(kept, plan.num_video, self.config.kv_block_size)
         return CarvedResult(out, lse, kept_share, backend, reason, kept)
 
+    def outruns_dense(self, q: torch.Tensor) -> bool:
+        """Whether a call that keeps everything is exact attention faster than torch's own: our kernel for Hopper is, at
+        610 against 350 TFLOP/s (benchmarks/HOPPER.md), where torch takes FlashAttention 2.
+        """
+        if (
+            q.device.type != "cuda"
+            or q.shape[-1] not in (64, 128)
+            or torch.cuda.get_device_capability(q.device)[0] != 9
+        ):
+            return False
+        return self._backends.choose(self.config.backend, q)[0] == "native_cuda"
+
     def pack_residual(self, dense: torch.Tensor, carved: CarvedResult, bits: int) -> Residual:
         """What `carved` missed of `dense` [B, H, S, D], for the calls after it. bits: 4, 8, or 16 for bfloat16."""
 

@@ -40,6 +40,7 @@ class CarvedCall:
     owner: whose carving this is; anchors are kept apart by it. anchors: None where this call has none; then `config`
     counts, else `anchored_config`. dense_reason: why the settings want this whole call dense. layout: the call's; where
     it has none, what was found by `search`, which is None where the layout is known.
+    own_exact: anchors may take our own kernel with everything kept in the place of the host's attention.
     """
 
     owner: object
@@ -52,6 +53,7 @@ class CarvedCall:
     dense_reason: str = ""
     search: Search | None = None
     layout: TokenLayout | None = None
+    own_exact: bool = False
     attended: bool = False
     step: AnchorStep | None = None  # set by the first attention call, where carving has anchors
     _occurrences: Counter = field(default_factory=Counter)
@@ -223,8 +225,8 @@ def _with_anchors(carved_call: CarvedCall, layer: Layer, inputs: AttentionInput,
     anchors = run.anchors(carved_call.owner, carved_call.anchors, device)
     if carved_call.step is None:
         carved_call.step = _begin(carved_call, anchors, inputs)
-    if config.text_logit_bias and inputs.text_range is not None:
-        # The host's own attention knows nothing of the amplifier.
+    amplified = config.text_logit_bias and inputs.text_range is not None  # the host's attention knows nothing of it
+    if amplified or (carved_call.own_exact and run.carved(config, device).outruns_dense(inputs.q)):
         exact = lambda: inputs.carve(run.carved(replace(config, density=1.0), device)).out  # noqa: E731
     return attend_anchored(
         anchors, carved_call.step, layer.index, inputs, config, carved_call.config, run.carved, exact
