@@ -1,5 +1,6 @@
 """One ComfyUI for all host tests, with this repository as a node pack."""
 
+import json
 import os
 import re
 import sys
@@ -78,6 +79,22 @@ def host(host_session) -> Host:
     host_session.after_run = check_that_dense_is_explained
     yield host_session
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def found() -> dict:
+    """What checks found, by model and column; JENGA_MODEL_CELLS names the file that scripts.write_models reads."""
+    cells: dict[str, dict[str, str]] = {}
+    yield cells
+    if path := os.environ.get("JENGA_MODEL_CELLS"):
+        version = (COMFYUI / "comfyui_version.py").read_text().split('"')[1]
+        Path(path).write_text(json.dumps({"host": f"ComfyUI {version}", "cells": cells}, indent=1))
+
+
+@pytest.fixture
+def cell(found):
+    """cell(model, column, text): what an assertion has just held for. A check that fails leaves its cell empty."""
+    return lambda name, column, text: found.setdefault(name, {}).__setitem__(column, text)
 
 
 @pytest.fixture

@@ -83,11 +83,12 @@ def test_the_video_has_both_sizes_and_the_audio_its_own(host, way, sampler_name)
     assert set(host.progress) == {(value, 4) for value in range(1, 5)}
 
 
-def test_three_stages(host):
+def test_three_stages(host, cell):
     outputs = host.run(prompt_of(dial("3-stage"), stock="KSampler", steps=6))
     assert sizes(outputs) == [6, 9, 12]
     assert [part.shape for part in latents(outputs)] == [VIDEO_SHAPE, AUDIO_SHAPE]
     assert all(torch.isfinite(part).all() for part in latents(outputs))
+    cell("ltx2", "stages", "yes")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -99,23 +100,29 @@ def test_one_stage_is_the_stock_sampler(host, way):
 
 
 @pytest.mark.parametrize("anchors", ["off", "2"])
-def test_all_blocks_of_the_video_kept_are_the_stock_model(host, anchors):
+def test_all_blocks_of_the_video_kept_are_the_stock_model(host, cell, anchors):
     patch = carved(density=1.0, quality="custom", anchor_distance=anchors)
     outputs, stock = (host.run(prompt_of(*patches, cfg=3.0)) for patches in ((patch,), ()))
     for found, expected in zip(latents(outputs), latents(stock), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert report(outputs)["fallbacks"] == {}
     assert report(outputs)["kept_share"] == 1.0 and report(outputs)["backends"].keys() - {"dense"}
+    error = max(float((x - y).abs().max()) for x, y in zip(latents(outputs), latents(stock), strict=True))
+    cell("ltx2", "all blocks kept" if anchors == "off" else "with anchors", f"{error:.0e}")
+    cell("ltx2", "guidance", "one batch, 3 calls" if report(outputs)["model_calls_computed"] == 3 else "")
 
 
 @pytest.mark.parametrize("length", [20, 432])
-def test_the_video_is_carved_and_the_audio_is_not(host, inputs, length):
+def test_the_video_is_carved_and_the_audio_is_not(host, inputs, cell, length):
     """Also where both have the same number of tokens: the audio is narrower."""
     prompt = prompt_of(carved())
     prompt["audio"]["inputs"]["length"] = length
     outputs = host.run(prompt)
     assert report(outputs)["fallbacks"] == {} and report(outputs)["kept_share"] < 0.6
     assert [tuple(given.v.shape) for given in inputs] == [(1, 2, 432, 32)] * (2 * 3)
+    share = report(outputs)["kept_share"]
+    cell("ltx2", "carved", f"{share:.0%}")
+    cell("ltx2", "sequence", "3×12×12 video")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -302,16 +309,33 @@ def minimax(*patches, **stages) -> dict:
 
 
 @pytest.mark.parametrize("anchors", ["off", "2"])
-def test_all_blocks_of_minimax_h3_kept_are_the_stock_model(host, anchors):
+def test_all_blocks_of_minimax_h3_kept_are_the_stock_model(host, cell, anchors):
     patch = carved(density=1.0, quality="custom", anchor_distance=anchors)
     outputs, stock = host.run(minimax(patch)), host.run(minimax())
     for found, expected in zip(latents(outputs), latents(stock), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert report(outputs)["fallbacks"] == {}
     assert report(outputs)["kept_share"] == 1.0 and report(outputs)["backends"].keys() - {"dense"}
+    error = max(float((x - y).abs().max()) for x, y in zip(latents(outputs), latents(stock), strict=True))
+    cell("minimax-h3", "all blocks kept" if anchors == "off" else "with anchors", f"{error:.0e}")
 
 
-def test_the_video_of_minimax_h3_is_last_and_its_text_first(host, inputs):
+COMPILE = ("TorchCompileModel", {"backend": "cudagraphs"})
+
+
+@pytest.mark.parametrize(("name", "prompt"), [("ltx2", prompt_of), ("minimax-h3", minimax)])
+def test_a_compiled_model_is_carved(host, cell, name, prompt):
+    expected, outputs = (host.run(prompt(*patches, carved())) for patches in ((), (COMPILE,)))
+    assert report(outputs)["fallbacks"] == {} and "dense" not in report(outputs)["backends"]
+    for x, y in zip(latents(outputs), latents(expected), strict=True):
+        assert (x - y).norm() < 1e-2 * y.norm()
+    share = report(expected)["kept_share"]
+    assert 0.2 < share < 0.6
+    cell(name, "compile", "yes")
+    cell(name, "carved", f"{share:.0%}")
+
+
+def test_the_video_of_minimax_h3_is_last_and_its_text_first(host, inputs, cell):
     values = []
     for by in (0.0, 1.0):
         inputs.clear()
@@ -322,6 +346,7 @@ def test_the_video_of_minimax_h3_is_last_and_its_text_first(host, inputs):
     grid = given.layout.grid
     assert row == given.video_start + grid.h * grid.w + 2 * grid.w + 1
     assert given.video_start + grid.num_tokens == given.v.shape[2] and given.text_range == (0, 12)
+    cell("minimax-h3", "sequence", f"{given.video_start} others, {grid.t}×{grid.h}×{grid.w} video")
 
 
 def test_minimax_h3_keeps_all_steps_full_and_says_why(host):

@@ -5,18 +5,20 @@ latent, so that two tokens are alike where their patches are alike. The likeness
 therefore one and the same series over the latent's patches and over the video tokens, and where the two series agree
 best the video begins. A latent with noise has no other place where they agree.
 
-What this sees: the patch, raster order, and the first video token among any context in front and behind. What it cannot
-see: which of the context is text, and what a mask or the attention function itself adds. For these the caller compares
-attention once (`session`). A latent without noise looks alike a token further on and is refused, as is a model that
-mixes tokens before its first attention: both stay dense.
+What this sees: the patch, raster order, and the first video token among any context in front and behind. It cannot see
+which of the context is text, nor what a mask or the attention function itself adds; for these attention is compared
+once (`attention_unlike`). A latent without noise looks alike a token further on and is refused, as is a model that
+mixes its tokens before its first attention: both stay dense.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 
+from ..carving.attention import CarvedAttention
+from .call import AttentionInput
 from .layout import TokenLayout, latent_grid
 
 PATCHES = ((1, 2, 2), (1, 1, 1), (2, 2, 2))  # tried after what a host says
@@ -24,6 +26,7 @@ MAX_LAG = 8
 FEATURES = 512  # of a token's value; more say nothing new
 ENOUGH = 0.2  # correlation of the right place; of a wrong one it is that of chance
 CHANCE = 6.0  # standard deviations of it
+SAME = 0.05  # of the norm; a host's own attention may be one in 8 bits
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,19 @@ def find_layout(search: Search, patches: Iterable[tuple[int, int, int]], v: torc
             best = float(score)
             found = TokenLayout(grid, int(place), least=int(place), width=v.shape[1] * v.shape[3])
     return found
+
+
+def attention_unlike(inputs: AttentionInput, carved: CarvedAttention, exact: Callable[[], torch.Tensor]) -> str:
+    """Why attention with a layout that was found must not be carved; empty where it may: with all blocks kept carving
+    must give what the host's own attention, exact() [B, H, S, D], gives.
+
+    This sees a mask, a scale or a bias that the host's function adds by itself. It cannot see a wrong layout, since
+    dense attention is the same in any order of tokens: that is `find_layout`'s to know.
+    """
+    whole = CarvedAttention(replace(carved.config, density=1.0, text_logit_bias=0.0))
+    ours, theirs = inputs.carve(whole).out, exact()
+    error = float((ours - theirs).float().norm() / theirs.float().norm().clamp_min(1e-30))
+    return "" if error <= SAME else f"this model's attention is not that of its tokens alone: {error:.0%} apart"
 
 
 def _patches(latent: torch.Tensor, patch: tuple[int, int, int]) -> torch.Tensor:

@@ -17,7 +17,7 @@ from ..carving.config import AnchorConfig, JengaConfig
 from ..carving.dispatch import NoBackend
 from .anchors import ANCHOR, Anchors, AnchorStep
 from .call import AttentionInput, Block, Layer, ModelCall
-from .find_layout import Search, find_layout
+from .find_layout import Search, attention_unlike, find_layout
 from .layout import TokenLayout
 from .measure import Stopwatch
 from .qualities import anchors_for
@@ -30,7 +30,6 @@ NOT_RECURRING = (
 )
 
 NO_ATTENTION = "the model made no self-attention call that Jenga can see"
-SAME = 0.05  # of the norm; a host's own attention may be one in 8 bits
 
 
 @dataclass
@@ -191,8 +190,10 @@ def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, 
         return refuse(carved_call, "an attention mask that is not one of padded keys")
     inputs = AttentionInput(q, k, v, layout, place.video_start, place.text_range, kv_mask, softmax_scale)
     try:
-        if carved_call.search is not None and (reason := _unlike(carved_call, inputs, exact)):
-            return refuse(carved_call, reason)
+        if carved_call.search is not None:  # the layout was found: looked at once a run, in the first layer
+            compare = partial(attention_unlike, inputs, carved_call.run.carved(carved_call.config, q.device), exact)
+            if reason := carved_call.run.once(("compared", carved_call.owner, layout), compare):
+                return refuse(carved_call, reason)
         if carved_call.anchors is None:
             return inputs.carve(carved_call.run.carved(carved_call.config, q.device))
         return _with_anchors(carved_call, layer, inputs, exact)
@@ -201,23 +202,6 @@ def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, 
         return refuse(carved_call, "out of memory")
     except NoBackend as error:
         return refuse(carved_call, str(error))
-
-
-def _unlike(carved_call: CarvedCall, inputs: AttentionInput, exact) -> str:
-    """Why attention with a layout that was found must not be carved; empty where it may. Looked at once a run, in the
-    first layer: with all blocks kept it must give what the host's own attention gives.
-
-    This sees a mask, a scale or a bias that the host's function adds by itself. It cannot see a wrong layout, since
-    dense attention is the same in any order of tokens: that is `find_layout`'s to know.
-    """
-
-    def compare() -> str:
-        whole = replace(carved_call.config, density=1.0, text_logit_bias=0.0)
-        ours, theirs = inputs.carve(carved_call.run.carved(whole, inputs.q.device)).out, exact()
-        error = float((ours - theirs).float().norm() / theirs.float().norm().clamp_min(1e-30))
-        return "" if error <= SAME else f"this model's attention is not that of its tokens alone: {error:.0%} apart"
-
-    return carved_call.run.once(("compared", carved_call.owner, inputs.layout), compare)
 
 
 def _with_anchors(carved_call: CarvedCall, layer: Layer, inputs: AttentionInput, exact) -> CarvedResult:

@@ -131,6 +131,7 @@ class ImageCondition:
             },
             "phantom": {"time_dim_concat": image[:, :, :1]},
             "keyframes": {"keyframe_idxs": torch.zeros(1, 3, 4, 2)},
+            "guide": {"keyframe_idxs": torch.zeros(1, 3, 12 * 12, 2)},  # the last frame of a latent of LTX
             "references": {"reference_latents": [image[:, :, :1]]},
             "subjects": {"reference_latents": [image[:, :, :1], image[:, :, 1:2]]},
             "camera": {"camera_conditions": torch.randn(1, 24, 3, 192, 192, generator=generator)},
