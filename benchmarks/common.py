@@ -7,12 +7,14 @@ in one process. Kept work counts 4 · D floating-point operations for every quer
 import argparse
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
+from torch.utils.benchmark.utils.timer import timer as default_clock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "python"))
 import cases
@@ -94,11 +96,16 @@ def kept_blocks(kept: float, num_blocks: int) -> int:
 
 
 def median_seconds(statements: dict[str, Callable], seconds: float) -> dict[str, float]:
-    """Median wall time of each statement, device work included. They take turns: a disturbance meets them all."""
+    """Median wall time of each statement, device work included. They take turns: a disturbance meets them all.
+
+    With one thread on a CPU (OMP_NUM_THREADS=1) it is processor time, which other programs do not change.
+    """
+    threads = torch.get_num_threads()
+    clock = time.process_time if threads == 1 and not torch.cuda.is_available() else default_clock
     timers, repeats, runs = {}, {}, {name: [] for name in statements}
     for name, statement in statements.items():
         # A Timer runs on one thread unless told otherwise.
-        timers[name] = Timer("statement()", globals={"statement": statement}, num_threads=torch.get_num_threads())
+        timers[name] = Timer("statement()", globals={"statement": statement}, num_threads=threads, timer=clock)
         repeats[name] = max(1, min(100, int(0.02 / timers[name].timeit(1).mean)))  # and the warm-up
     while timers:
         for name in list(timers):
