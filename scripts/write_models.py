@@ -70,6 +70,7 @@ EMPTY = {
     ("ltxv-guide", "stages"): "guides lie in pixels of the full size: full size",
     ("minimax-h3", "guidance"): "ComfyUI takes a batch of one",
     ("minimax-h3", "stages"): "noises its audio on a schedule of its own: full size",
+    ("a model of no table", "compile"): "not run",
     ("a model of no table", "stages"): "one size: nobody knows its conditions",
 }
 HEAD = """# Which models, checked
@@ -80,13 +81,22 @@ own classes with random weights ({host}, {machine}, {day}); the tests are `tests
 
 - **sequence**: the self-attention sequence. A value of the latent was changed, and the one token that changed was where
   this says. Others (text, references, guides, poses, motion, audio) are always kept.
-- **carved**: the kept share at density 0.3, context included; nothing fell back.
+- **carved**: the kept share of key blocks at density 0.3; nothing fell back. Such a clip has seven blocks, so that the
+  share is coarse.
 - **all blocks kept**: the largest difference between a run with density 1.0, which permutes tokens and carves, and the
   model without Jenga, in fp32; at most 1e-4. **with anchors**: the same with anchors on every second step.
 - **stages**: the first steps ran on a smaller latent. **conditions that follow**: arguments of the model that had the
   size of the stage.
 - **guidance**: both conditionings in one batch.
 - **compile**: behind ComfyUI's *TorchCompileModel* the run is carved and within 1 % of the run that is not compiled.
+
+A video model of no table is looked at when it runs. Its tokens are compared with the patches of its latent: where the
+likeness of neighbours is the same in both, the video begins. This sees the patch, the order of the tokens and where
+they begin, and needs a latent with noise in it. Then its attention is compared once, all blocks kept, with ComfyUI's
+own; this sees a mask, a scale or a bias that the model adds by itself, and no wrong place, since dense attention is the
+same in any order. Where either fails the model runs dense and the node says why, once.
+
+What the second host, diffusers, has is in `docs/diffusers.md`.
 """
 
 
@@ -94,7 +104,9 @@ def cell(cells: dict, row: str, column: str) -> str | None:
     """What a test found, or the reason that it found nothing; None for neither."""
     if text := cells.get(row, {}).get(column):
         return text
-    reason = EMPTY.get((row, column)) or EMPTY.get((row, "")) or EMPTY.get(("", column))
+    if whole := EMPTY.get((row, "")):
+        return f"– {whole}" if column == COLUMNS[0] else "–"
+    reason = EMPTY.get((row, column)) or EMPTY.get(("", column))
     return reason and f"– {reason}"
 
 
