@@ -1,10 +1,5 @@
 """One video over several processes through diffusers' own context parallelism: the same as one process."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,43 +8,18 @@ import torch
 pytest.importorskip("diffusers", "0.42", reason="diffusers 0.42 or newer is not installed (it needs Python 3.11)")
 
 import diffusers_ranks as ranks_script
+from ranks import finish, start
 
 from jenga.integrations.diffusers_parallel import joint_order
 
-SCRIPT = Path(ranks_script.__file__)
-TIME_LIMIT = 300  # seconds, of a machine that is busy
-
-
-def start(folder: Path, ranks: int, *cases: str) -> list[subprocess.Popen]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {
-        **os.environ,
-        "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    command = [sys.executable, str(SCRIPT), str(folder), *cases]
-    return [subprocess.Popen(command, env={**shared, "RANK": str(rank)}) for rank in range(ranks)]
-
-
-def finish(processes: list[subprocess.Popen]) -> list[int]:
-    deadline = time.monotonic() + TIME_LIMIT
-    try:
-        return [process.wait(max(1.0, deadline - time.monotonic())) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+SCRIPT = ranks_script.__file__
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def ranks(request, tmp_path_factory) -> tuple[int, Path]:
     """How many ranks ran every case, and where each wrote what it got."""
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    assert finish(start(folder, request.param, *ranks_script.CASES, "ring")) == [0] * request.param
+    assert finish(start(SCRIPT, folder, request.param, *ranks_script.CASES, "ring")) == [0] * request.param
     return request.param, folder
 
 
@@ -88,7 +58,7 @@ def test_a_ring_is_refused_with_the_reason(ranks):
 
 
 def test_a_rank_that_ends_ends_the_run_with_a_clear_error(tmp_path):
-    assert finish(start(tmp_path, 2, "killed")) == [0, 9]
+    assert finish(start(SCRIPT, tmp_path, 2, "killed")) == [0, 9]
     text = (tmp_path / "killed.0.txt").read_text()
     assert text.startswith("RuntimeError: context parallel: all 2 ranks must stay until the run is over, got an error")
     assert "on rank 0: " in text and text.endswith(

@@ -20,6 +20,7 @@ from .diffusers_attention import Backend, Current, Processors
 from .diffusers_families import FAMILIES, Family, family_of
 from .diffusers_parallel import refuse_ring, shared_run
 from .diffusers_runs import DenoisingRun, Runs, Wrapped
+from .xfuser import AttentionFunction, is_xfuser
 
 
 def apply(pipeline, config_or_quality: str | JengaConfig | CarvingSettings = "balanced") -> "Carving":
@@ -96,7 +97,9 @@ class TransformerPatch:
         self._layers = list(self._family.layers(transformer))
         self._forward = inspect.signature(type(transformer).forward)
         self._current, self._name = Current(), None
-        if self._family.dispatched:
+        if is_xfuser(self._layers[0][0].processor):
+            self._door = AttentionFunction(self._current, self._layers)
+        elif self._family.dispatched:
             self._door = Backend(self._current, transformer, self._family)
         else:
             self._door = Processors(self._current, self._layers)
