@@ -111,6 +111,16 @@ def test_a_ring_is_refused(monkeypatch, backend):
     pipeline, _ = host.pipeline(backend[0])
     with pytest.raises(ValueError, match="ring_degree must be 1 with carving, got 2"):
         apply(pipeline, DENSE)
+    assert "progress_bar" not in vars(pipeline)
+
+
+def test_joint_sequences_are_refused(monkeypatch, backend):
+    StandIn(monkeypatch)
+    pipeline, _, _ = models.make(models.hunyuan_video)
+    pipeline.transformer.set_attn_processor(Processor(backend[0]))
+    with pytest.raises(ValueError, match="attend to the video alone under xfuser, got HunyuanVideoTransformer3DModel"):
+        apply(pipeline, DENSE)
+    assert "progress_bar" not in vars(pipeline)
 
 
 def test_two_ranks_of_xfuser_itself(tmp_path):

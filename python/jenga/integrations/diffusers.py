@@ -42,7 +42,14 @@ class Carving:
             raise ValueError("apply: pipeline must not have Jenga on it, got one that has; call its remove() first")
         self._runs = Runs(pipeline, self._is_compiled, self._around)
         pipeline.progress_bar.jenga = self
-        self._patches = [TransformerPatch(one, settings, self._runs) for one in transformers]
+        self._patches: list[TransformerPatch] = []
+        try:
+            for one in transformers:
+                self._patches.append(TransformerPatch(one, settings, self._runs))
+        except Exception:
+            self._runs.undo()
+            self.remove()
+            raise
         self._compile_anew()
 
     @property
@@ -98,6 +105,11 @@ class TransformerPatch:
         self._forward = inspect.signature(type(transformer).forward)
         self._current, self._name = Current(), None
         if is_xfuser(self._layers[0][0].processor):
+            if self._family.joint:
+                raise ValueError(
+                    "apply: transformer must attend to the video alone under xfuser, got "
+                    f"{type(transformer).__name__}: there the ranks' parts of its text lie between those of the video"
+                )
             self._door = AttentionFunction(self._current, self._layers)
         elif self._family.dispatched:
             self._door = Backend(self._current, transformer, self._family)
