@@ -8,11 +8,13 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <cmath>
+#include <concepts>
 #include <cstdint>
+#include <cstdio>
 #include <initializer_list>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
+#include <string>
 
 #include "kernels/params.h"
 
@@ -27,13 +29,6 @@ namespace jenga::ops {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-template <typename... Parts>
-[[noreturn]] void fail(const Parts&... parts) {
-  std::ostringstream text;
-  (text << ... << parts);
-  throw std::runtime_error(text.str());
-}
 
 inline const char* dtype_name(ScalarType type) {
   switch (type) {
@@ -62,26 +57,45 @@ inline const char* dtype_name(ScalarType type) {
   }
 }
 
-// Prints as [2, 4, 128, 64].
+// The parts of an error text. No streams: where a linker put a second libstdc++ into a library, a number written to a
+// stream ends the process (seen on a machine whose compiler links it so).
+inline std::string text_of(const std::string& text) { return text; }
+template <std::integral Number>
+std::string text_of(Number number) {
+  return std::to_string(number);
+}
+template <std::floating_point Number>
+std::string text_of(Number number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", static_cast<double>(number));
+  return text;
+}
+
+// Reads as [2, 4, 128, 64].
 struct Shape {
   const int64_t* sizes;
   size_t rank;
   explicit Shape(const Tensor& t) : sizes(t.sizes().data()), rank(t.sizes().size()) {}
   Shape(const int64_t* sizes, size_t rank) : sizes(sizes), rank(rank) {}
 };
-inline std::ostream& operator<<(std::ostream& out, const Shape& shape) {
-  out << '[';
-  for (size_t i = 0; i < shape.rank; ++i) out << (i ? ", " : "") << shape.sizes[i];
-  return out << ']';
+inline std::string text_of(const Shape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.rank; ++i) text += (i ? ", " : "") + std::to_string(shape.sizes[i]);
+  return text + "]";
 }
 
-// Prints as cpu, cuda:1.
+// Reads as cpu, cuda:1.
 struct Device {
   const Tensor& tensor;
 };
-inline std::ostream& operator<<(std::ostream& out, const Device& device) {
-  if (device.tensor.is_cuda()) return out << "cuda:" << device.tensor.get_device_index();
-  return out << (device.tensor.is_cpu() ? "cpu" : "another device");
+inline std::string text_of(const Device& device) {
+  if (device.tensor.is_cuda()) return "cuda:" + std::to_string(device.tensor.get_device_index());
+  return device.tensor.is_cpu() ? "cpu" : "another device";
+}
+
+template <typename... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  throw std::runtime_error((std::string() + ... + text_of(parts)));
 }
 
 // The stable ABI shows no requires_grad. An alias of a tensor is a leaf exactly when no gradient flows through it.
