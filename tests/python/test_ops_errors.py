@@ -333,7 +333,8 @@ def test_cuda_takes_16_bit_types_and_long_query_blocks(good):
         torch.ops.jenga.prepare_blocks(**arguments)
     for name in ("q", "k", "v"):
         arguments[name] = arguments[name].half()
+    selection = {name: x.cuda() if isinstance(x, torch.Tensor) else x for name, x in good["select_blocks"].items()}
     with pytest.raises(RuntimeError, match="q_block_size must be 128, got 64"):
-        torch.ops.jenga.prepare_blocks(**{**arguments, "q_block_size": 64})
+        torch.ops.jenga.select_blocks(**{**selection, "q_block_size": 64})
     with pytest.raises(RuntimeError, match=r"k must be on the device of q \(cuda:0\), got cpu"):
         torch.ops.jenga.prepare_blocks(**{**arguments, "k": arguments["k"].cpu()})
