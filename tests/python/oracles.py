@@ -122,7 +122,7 @@ def _operands(q, blocks: PreparedBlocks, residual: Residual | None):
     padded = ceil_div(num_context, CONTEXT_ALIGNMENT) * CONTEXT_ALIGNMENT
     keys, values = (
         torch.cat([carved[:, :, :num_context], carved[:, :, padded:], *([tail] if tail is not None else [])], 2)
-        for carved, tail in zip((blocks.k_carved, blocks.v_carved), blocks.tail, strict=True)
+        for carved, tail in zip((blocks.k_carved, blocks.v_carved), blocks.tail(), strict=True)
     )
     added = None if residual is None else dequantise(residual).transpose(1, 2)
     return q[:, :, token_index.long()], keys, values, added

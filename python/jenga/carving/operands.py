@@ -56,9 +56,10 @@ class PreparedBlocks(NamedTuple):
     layout: CarvedLayout
     context_bias: Tensor | None  # fp32 [B, P]: natural-log bias of context columns, -inf = never attended; None: 0
 
-    @property
     def tail(self) -> tuple[Tensor | None, Tensor | None]:
-        """Keys and values of the tail cells, None where dropped keys leave nothing."""
+        """Keys and values of the tail cells, None where dropped keys leave nothing. No property: torch 2.10 cannot
+        compile one of a named tuple.
+        """
         return (self.k_tail, self.v_tail) if self.layout.tail_block_size else (None, None)
 
 

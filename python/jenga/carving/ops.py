@@ -102,7 +102,7 @@ def block_sparse_attention(
     token_index, num_context, q_block_size, kv_block_size, tail_block_size = blocks.layout[:5]
     return torch.ops.jenga.block_sparse_attention(
         *(q, blocks.k_carved, blocks.v_carved, *lists, token_index, num_context, q_block_size, kv_block_size),
-        *(softmax_scale, blocks.context_bias, *blocks.tail, tail_block_size, *(residual or ())),
+        *(softmax_scale, blocks.context_bias, *blocks.tail(), tail_block_size, *(residual or ())),
     )
 
 

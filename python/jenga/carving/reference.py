@@ -241,7 +241,7 @@ def _video_rows(q, prepared: PreparedBlocks, lists: BlockLists, context_bias, so
     context = [x[:, :, :padded].flatten(0, 1) for x in carved]
     video = [blocks(x[:, :, padded:], kv_block, num_kv_blocks) for x in carved]
     if cell_size:
-        cells = [x.flatten(0, 1) for x in prepared.tail]
+        cells = [x.flatten(0, 1) for x in prepared.tail()]
         cell = torch.arange(cells[0].shape[1], device=q.device)
         log_population = (num_video - cell * cell_size).clamp_max(cell_size).to(context_bias.dtype).log()
         block_of_cell = cell * cell_size // kv_block
