@@ -14,6 +14,7 @@
 | its start options | comfy.cli_args.args.use_..._attention | anchors keep to ComfyUI's own attention |
 | attention functions | comfy.ldm.modules.attention | *Jenga A/B* is not there |
 | the grid of Wan's tokens | transformer_options["grid_sizes"] | other patches are tried for an unknown model |
+| a copy of a model's options | comfy.model_patcher.create_model_options_clone | a run with stages fails and names it |
 | EasyCache | transformer_options["easycache"] | skipped calls count as computed, unsaid |
 | the diffusion model behind torch.compile | OptimizedModule._orig_mod | a compiled model is not known |
 | compiled models | comfy_api.torch_helpers.torch_compile.TORCH_COMPILE_KWARGS | no model is compiled anew |
@@ -122,6 +123,13 @@ def other_attention():
 
     choices = (attention.attention_pytorch, attention.attention_sub_quad)
     return next(choice for choice in choices if choice.__name__ != attention_in_use().__name__)
+
+
+def clone_options(model_options: dict) -> dict:
+    """A copy of a model's options, free to write."""
+    from comfy.model_patcher import create_model_options_clone
+
+    return create_model_options_clone(model_options)
 
 
 def is_compiled(model_options: dict) -> bool:

@@ -13,7 +13,6 @@ from functools import partial
 import comfy.model_sampling
 import comfy.samplers
 import torch
-from comfy.model_patcher import create_model_options_clone
 
 from jenga.runtime.run import StageState
 from jenga.sampling.presets import Stage
@@ -26,7 +25,7 @@ from jenga.sampling.resolution import (
     text_amplifier,
 )
 
-from . import runs, status
+from . import private, runs, status
 from .families import packed_reason, patch_sides
 from .latents import LatentParts
 from .other_patches import KeepsSize, Kept, keepers
@@ -49,11 +48,11 @@ def outer_sample(settings: StageSettings, node_id: str | None) -> Callable:
         given = guider.model_options
         kept = Kept.of(given)
         try:
-            guider.model_options = create_model_options_clone(given)
+            guider.model_options = private.clone_options(given)
             return StagedRun(settings, SamplerEntry(executor, *args, **kwargs), node_id).sample()
         except KeepsSize as found:
             kept.restore()
-            guider.model_options = create_model_options_clone(given)
+            guider.model_options = private.clone_options(given)
             return StagedRun(settings, SamplerEntry(executor, *args, **kwargs), node_id, str(found)).sample()
         finally:
             guider.model_options = given
