@@ -12,7 +12,8 @@ from jenga.runtime.settings import CarvingSettings, parse_blocks
 
 from .host import inputs, runs, status, widgets
 from .host.families import words
-from .host.patching import carving_of, patch_model
+from .host.override import AttentionPatch
+from .host.patching import patch_model
 
 CUSTOM = "custom"
 NO_ANCHORS = "off"
@@ -192,7 +193,7 @@ class JengaAttention(io.ComfyNode):
             residual_bits=residual_bits,
             anchor_memory=anchor_memory,
         )
-        if carving_of(model):
+        if AttentionPatch.of(model) is not None:
             remarks.append("carves in the place of the Jenga node before this one")
         if quality != CUSTOM:
             density, anchors = QUALITIES[quality].density, QUALITIES[quality].anchors

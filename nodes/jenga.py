@@ -9,7 +9,8 @@ from jenga.runtime.settings import CarvingSettings, parse_blocks
 
 from .host import inputs, runs, status, widgets
 from .host.families import has_stages, words
-from .host.patching import carving_of, patch_model
+from .host.override import AttentionPatch
+from .host.patching import patch_model
 from .host.stage_settings import StageSettings
 from .host.stages import outer_sample
 from .host.step_reuse import FROM_PRESET
@@ -82,7 +83,7 @@ class Jenga(io.ComfyNode):
             config = jenga.JengaConfig(backend=backend, strict=strict)
             carving = CarvingSettings(config, dial.anchors if dial else (), dense_blocks=blocks, min_tokens=min_tokens)
             patched = patch_model(model, carving, node_id)
-            patched.set_attachments(OWN_CARVING, carving_of(patched))
+            patched.set_attachments(OWN_CARVING, AttentionPatch.of(patched))
         if has_stages(model):
             settings = StageSettings(preset, None, step_reuse, reuse_threshold, notes=tuple(remarks))
             add_stages(patched, settings, node_id)
@@ -93,8 +94,8 @@ class Jenga(io.ComfyNode):
 
 def is_carved_by_another(model) -> bool:
     """Whether a Jenga Attention node carves a MODEL, and not the Jenga node that put stages on it."""
-    carving = carving_of(model)
-    return bool(carving) and carving != model.attachments.get(OWN_CARVING)
+    patch = AttentionPatch.of(model)
+    return patch is not None and patch is not model.attachments.get(OWN_CARVING)
 
 
 def add_stages(patched, settings: StageSettings, node_id: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Putting Jenga Attention on a MODEL, and asking whether it is there. unpatch.py is the way back."""
+"""Putting Jenga Attention on a MODEL. unpatch.py is the way back."""
 
 from comfy.patcher_extension import WrappersMP
 
@@ -9,11 +9,6 @@ from .families import dense_reason, model_name
 from .override import CARVED_KEY, AttentionPatch
 from .private import OVERRIDE
 from .unpatch import without_carving
-
-
-def carving_of(model) -> list:
-    """The wrappers of the Jenga patch that carves a MODEL's attention; none where it is not carved."""
-    return model.get_wrappers(WrappersMP.APPLY_MODEL, CARVED_KEY)
 
 
 def patch_model(model, settings: CarvingSettings, node_id: str | None):

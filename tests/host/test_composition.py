@@ -4,25 +4,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workflows import carved, node, report, samples, stock_sampler, workflow
+from workflows import carved, node, report, samples, stock_sampler, windows, workflow
 
 CACHE = {"reuse_threshold": 0.3, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
-WINDOWS = {
-    "context_length": 9,
-    "context_overlap": 4,
-    "context_schedule": "standard_static",
-    "context_stride": 1,
-    "closed_loop": False,
-    "fuse_method": "pyramid",
-    "freenoise": False,
-    "retain_first_frame": False,
-    "split_conds_to_windows": False,
-}
 NODES = {
     "lora": ("LoraLoaderModelOnly", {"lora_name": "composed.safetensors", "strength_model": 1.0}),
     "EasyCache": ("EasyCache", CACHE),
     "LazyCache": ("LazyCache", CACHE),
-    "context windows": ("WanContextWindowsManual", WINDOWS),
+    "context windows": windows("standard_static", length=9, overlap=4),
     "NAG": ("NAGuidance", {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5}),
     "compile": ("TorchCompileModel", {"backend": "cudagraphs"}),  # on a CPU: traced, then run without inductor
     "quantised linears": ("JengaTestQuantised", {}),

@@ -4,26 +4,11 @@ unlike length, ControlNets. What is kept for one of them must not reach another.
 
 import pytest
 
-from workflows import GRID, carved, dial, node, report, samples, stock_sampler, workflow
+from workflows import GRID, carved, dial, node, report, samples, stock_sampler, windows, workflow
 
 LONG_CLIP = node("EmptyHunyuanLatentVideo", **{**GRID, "length": 33})  # 9 latent frames
 REUSE = {"min_tokens": 10**6, "step_reuse": "static"}  # nothing is carved: what differs from stock is reuse's own
 QUALITY = {"quality": "custom", "anchor_distance": "3", "residual_bits": "16"}
-
-
-def windows(schedule: str, length: int = 17, overlap: int = 8) -> tuple[str, dict]:
-    """ComfyUI's own context windows. 17 frames are 5 latent ones; every window but the first gets one more in front."""
-    return "WanContextWindowsManual", {
-        "context_length": length,
-        "context_overlap": overlap,
-        "context_schedule": schedule,
-        "context_stride": 1,
-        "closed_loop": False,
-        "fuse_method": "pyramid",
-        "freenoise": False,
-        "retain_first_frame": False,
-        "split_conds_to_windows": False,
-    }
 
 
 def skip_layer(scale: float, start: float = 0.0, end: float = 1.0, layers: str = "1") -> tuple[str, dict]:

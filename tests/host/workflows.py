@@ -126,3 +126,18 @@ def stock_sampler(prompt: dict, class_type: str = "KSampler") -> dict:
     else:
         inputs |= {"add_noise": True, "noise_seed": seed, "sampler": ["pick", 0], "sigmas": sampler["sigmas"]}
     return {**prompt, "sampler": node(class_type, **inputs)}
+
+
+def windows(schedule: str, length: int = 17, overlap: int = 8) -> tuple[str, dict]:
+    """ComfyUI's own context windows. 17 frames are 5 latent ones; every window but the first gets one more in front."""
+    return "WanContextWindowsManual", {
+        "context_length": length,
+        "context_overlap": overlap,
+        "context_schedule": schedule,
+        "context_stride": 1,
+        "closed_loop": False,
+        "fuse_method": "pyramid",
+        "freenoise": False,
+        "retain_first_frame": False,
+        "split_conds_to_windows": False,
+    }

@@ -36,14 +36,9 @@ def block_sparse_attention(
     """See reference.block_sparse_attention. Returns out [B, H, S, D] (memory [B, S, H, D]) and lse fp32 [B, H, S]."""
     batch, heads, tokens, dim = q.shape
     token_index, num_context = blocks.layout[:2]
-    num_video, padded = tokens - num_context, blocks.k_carved.shape[2] - (tokens - num_context)
-    context_bias = blocks.context_bias
-    if context_bias is None:
-        is_context = torch.arange(padded, device=q.device) < num_context
-        context_bias = torch.where(is_context, 0.0, -torch.inf).expand(batch, -1)
-
+    num_video, context_bias = tokens - num_context, blocks.filled_context_bias()
     columns = _columns(blocks, context_bias, num_video)
-    block_mask = _block_mask(columns, blocks.layout, lists, padded, num_video)
+    block_mask = _block_mask(columns, blocks.layout, lists, context_bias.shape[1], num_video)
     out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
     lse = q.new_empty(batch, heads, tokens, dtype=torch.float32)
     context_rows, video_rows = token_index[:num_context], token_index[num_context:]

@@ -5,6 +5,7 @@ A tensor brings its dtype and strides; what is quantised brings its scale beside
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -55,6 +56,15 @@ class PreparedBlocks(NamedTuple):
     v_tail: Tensor  # [B, H, nc, D]
     layout: CarvedLayout
     context_bias: Tensor | None  # fp32 [B, P]: natural-log bias of context columns, -inf = never attended; None: 0
+
+    def filled_context_bias(self) -> Tensor:
+        """context_bias with its zeros, fp32 [B, P], where it is None."""
+        if self.context_bias is not None:
+            return self.context_bias
+        num_context = self.layout.num_context
+        padded = self.k_carved.shape[2] - (self.layout.token_index.shape[0] - num_context)
+        is_context = torch.arange(padded, device=self.k_carved.device) < num_context
+        return torch.where(is_context, 0.0, -torch.inf).expand(self.k_carved.shape[0], -1)
 
     def tail(self) -> tuple[Tensor | None, Tensor | None]:
         """Keys and values of the tail cells, None where dropped keys leave nothing. No property: torch 2.10 cannot

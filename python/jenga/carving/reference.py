@@ -174,11 +174,7 @@ def block_sparse_attention(
     batch, heads, tokens, dim = q.shape
     token_index, num_context = blocks.layout[:2]
     compute = _compute_dtype(q)
-    bias = blocks.context_bias
-    if bias is None:
-        padded = blocks.k_carved.shape[2] - (tokens - num_context)
-        bias = torch.where(torch.arange(padded, device=q.device) < num_context, 0.0, -torch.inf).expand(batch, -1)
-    bias = bias.to(compute)
+    bias = blocks.filled_context_bias().to(compute)
 
     out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
     lse = q.new_empty(batch, heads, tokens, dtype=compute)

@@ -255,9 +255,14 @@ def refuse(carved_call: CarvedCall, reason: str) -> None:
 
 def fall_back(run: Run, settings: CarvingSettings, reason: str) -> None:
     """Less than was asked for: told, or with strict an error."""
-    if settings.config.strict:
-        raise RuntimeError(f"carving: strict must not meet a fallback, got {reason}")
+    _meet(reason, settings.config)
     run.listener.fallback(reason)
+
+
+def _meet(reason: str, config: JengaConfig) -> None:
+    """Raises RuntimeError for any fallback with strict."""
+    if config.strict:
+        raise RuntimeError(f"carving: strict must not meet a fallback, got {reason}")
 
 
 def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) -> AnchorStep:
@@ -274,12 +279,11 @@ def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) ->
     step = anchors.begin(call.conditionings, call.evaluation, shape, inputs.kv_mask)
     if step.step < 0:
         listener.note(NOT_RECURRING)
-        if config.strict:
-            raise RuntimeError(f"carving: strict must not meet a fallback, got {NOT_RECURRING}")
+        _meet(NOT_RECURRING, config)
     if step.step == 1:  # after step 0 every layer has its place
         listener.note(anchors.describe())
-        if anchors.num_without_place and config.strict:
-            raise RuntimeError(f"carving: strict must not meet a fallback, got {anchors.describe()}")
+        if anchors.num_without_place:
+            _meet(anchors.describe(), config)
     return step
 
 
