@@ -36,7 +36,7 @@ def _dct_matrix(size: int) -> torch.Tensor:
     return matrix
 
 
-def _dct_map(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
+def dct_map(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
     """[target, source] with the dtype and device of `like`: DCT, keep or zero-pad frequencies, inverse DCT.
 
     Orthonormal rows or columns. Made in float64 on the CPU: MPS and XPU have no float64.
@@ -47,7 +47,7 @@ def _dct_map(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def _apply_dct_maps(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    rows, columns = _dct_map(x.shape[-2], h, x), _dct_map(x.shape[-1], w, x)
+    rows, columns = dct_map(x.shape[-2], h, x), dct_map(x.shape[-1], w, x)
     return rows @ x @ columns.T
 
 
