@@ -12,8 +12,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from jenga.runtime.call import Layer, ModelCall
+from jenga.runtime.carved_call import NO_ATTENTION, CarvedCall
 from jenga.runtime.run import Run, StageState
-from jenga.runtime.session import NO_ATTENTION, CarvedCall, attend, fall_back, refuse
+from jenga.runtime.session import attend, fall_back
 from jenga.runtime.settings import CarvingSettings
 
 from . import private
@@ -25,6 +26,7 @@ FULLGRAPH = (
     "Jenga Attention: the model must be compiled without fullgraph, got fullgraph=True; turn fullgraph off in the node "
     "that compiles: what Jenga reads at every step cannot be part of compiled code"
 )
+HIDDEN = "another node's attention override sits behind Jenga and takes the calls: put Jenga behind that node"
 ATTENTION_ARGUMENTS = ("heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshape")
 
 
@@ -55,7 +57,8 @@ class AttentionPatch:
                 )
             return executor(*args, **kwargs)
         call = model_call(model, stage.run, arguments)
-        first = stage.run.first_call((self, video_of(arguments.values)[0]))
+        # The first call of a size shows whether the model's attention comes by here.
+        first = stage.run.once((self, video_of(arguments.values)[0]), lambda: call) is call
         carved, out = self._called(executor, model, stage, call, arguments)
         if first and not carved.attended and stage.run.compiled:
             # The host compiles without guards on its options: this was code of a run without the override.
@@ -63,14 +66,13 @@ class AttentionPatch:
             stage.run.listener.note("compiled anew: the model had been compiled without Jenga")
             carved, out = self._called(executor, model, stage, call, arguments)
         if first and not carved.attended:
-            stage.run.first_call(self)  # `check_seen` has nothing to add
-            refuse(carved, self._unseen_reason(arguments.options, carved.unseen))
+            self._say_unseen(stage.run, arguments.options, carved.unseen)
         return out
 
     def check_seen(self, run: Run, options: dict) -> None:
         """After a prediction: a run in which no attention came by here says so."""
-        if not run.attended and run.first_call(self):
-            fall_back(run, self.settings, f"dense attention: {self._unseen_reason(options)}")
+        if not run.attended:
+            self._say_unseen(run, options, NO_ATTENTION)
 
     def _called(self, executor, model, stage: StageState, call: ModelCall, arguments: Arguments):
         """The CarvedCall of a model call and what the call returned. Out of memory while anchors hold some of the
@@ -93,10 +95,11 @@ class AttentionPatch:
             fall_back(stage.run, self.settings, "out of memory: anchors left the device, the model call was repeated")
             comfy.model_management.soft_empty_cache()
 
-    def _unseen_reason(self, options: dict, otherwise: str = NO_ATTENTION) -> str:
+    def _say_unseen(self, run: Run, options: dict, reason: str) -> None:
+        """Once a run. reason: where no other override has taken our place."""
         if options.get(private.OVERRIDE) is not self.override:
-            return "another node's attention override sits behind Jenga and takes the calls: put Jenga behind that node"
-        return otherwise
+            reason = HIDDEN
+        run.once((self, "unseen"), lambda: fall_back(run, self.settings, f"dense attention: {reason}"))
 
     def _outside_schedule(self, model, call: ModelCall) -> str:
         """Why the whole call is dense, where the settings carve a part of the noise schedule; empty where they do."""
@@ -138,17 +141,18 @@ class AttentionPatch:
         """Attention for an anchor: of the override before ours, unless a look at it has found it inexact. Sparse ones
         leave the first layers and steps dense, so one is looked at in every octave of either.
         """
-        if (self, "inexact") in run.facts:
+        errors: dict[tuple[int, int], float] = run.once((self, "errors of the override before"), dict)
+        if max(errors.values(), default=0.0) > EXACT:
             return host()
-        out = before()
-        if run.first_call((self, "exact", layer.index.bit_length(), run.evaluation.bit_length())):
-            exact = host()
-            off = float((out.float() - exact.float()).norm() / exact.float().norm())
-            if off > EXACT:
-                run.facts[self, "inexact"] = off
-                words = f"the attention override before Jenga is not exact ({off:.0%} off)"
-                run.listener.note(f"{words}: anchors take ComfyUI's own attention")
-                return exact
+        out, octave = before(), (layer.index.bit_length(), run.evaluation.bit_length())
+        if octave in errors:
+            return out
+        exact = host()
+        off = errors[octave] = float((out.float() - exact.float()).norm() / exact.float().norm())
+        if off > EXACT:
+            words = f"the attention override before Jenga is not exact ({off:.0%} off)"
+            run.listener.note(f"{words}: anchors take ComfyUI's own attention")
+            return exact
         return out
 
     def _dense(self, func, *args, **kwargs):

@@ -252,9 +252,10 @@ class StagedRun:
 
     def _predicted(self) -> None:
         """After every prediction. The first of a small stage shows whether a patch kept something of its size."""
-        small = self.state.scale < 1 and self.state.run.first_call("size")
-        if small and (reason := self._kept_reason(self.size)):
-            raise KeepsSize(reason)
+        if self.state.scale < 1:
+            reason = self.state.run.once("kept size", lambda: self._kept_reason(self.size))
+            if reason:
+                raise KeepsSize(reason)
         self._say()
 
     def _say(self) -> None:

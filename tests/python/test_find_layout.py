@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from jenga.carving.config import JengaConfig, TokenGrid
 from jenga.report.report import Report
 from jenga.runtime.call import ModelCall
+from jenga.runtime.carved_call import CarvedCall
 from jenga.runtime.find_layout import Search, find_layout
 from jenga.runtime.run import Run, StageState
-from jenga.runtime.session import CarvedCall, attend
+from jenga.runtime.session import attend
 from jenga.runtime.settings import CarvingSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -159,7 +160,9 @@ def qkv_of(model):
 
 def test_what_is_not_found_is_looked_for_once_and_has_a_reason(monkeypatch):
     model, looked = Unknown(), []
-    monkeypatch.setattr("jenga.runtime.session.find_layout", lambda *args: looked.append(args) or find_layout(*args))
+    monkeypatch.setattr(
+        "jenga.runtime.carved_call.find_layout", lambda *args: looked.append(args) or find_layout(*args)
+    )
     for _ in range(2):
         outs, carved = model.call(draw(1, 2, 500, 32))
         assert outs == [None, None] and not carved.attended

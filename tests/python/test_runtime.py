@@ -8,9 +8,10 @@ import torch
 from jenga import AnchorConfig, JengaConfig, TokenGrid
 from jenga.report.report import Report
 from jenga.runtime.call import Block, ModelCall
+from jenga.runtime.carved_call import CarvedCall
 from jenga.runtime.layout import Placement, TokenLayout
 from jenga.runtime.run import BlockNumbers, Run, StageState
-from jenga.runtime.session import NOT_RECURRING, CarvedCall, attend
+from jenga.runtime.session import NOT_RECURRING, attend
 from jenga.runtime.settings import CarvingSettings
 
 GRID = TokenGrid(3, 8, 16)  # 384 tokens

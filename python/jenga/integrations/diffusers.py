@@ -12,8 +12,9 @@ import torch
 from ..carving.config import JengaConfig
 from ..report.report import Report
 from ..runtime.call import ModelCall
+from ..runtime.carved_call import CarvedCall
 from ..runtime.qualities import QUALITIES
-from ..runtime.session import CarvedCall, refuse
+from ..runtime.session import refuse
 from ..runtime.settings import CarvingSettings
 from . import diffusers_private as private
 from .diffusers_attention import Backend, Current, Processors

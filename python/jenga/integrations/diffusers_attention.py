@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..runtime.call import Block
-from ..runtime.session import CarvedCall, attend
+from ..runtime.carved_call import CarvedCall
+from ..runtime.session import attend
 from . import diffusers_private as private
 from .diffusers_families import Family
 from .diffusers_parallel import heads_of_rank, joint_order, refuse_ring

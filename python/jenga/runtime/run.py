@@ -45,13 +45,12 @@ class Run:
         self.compiled = compiled
         self.evaluation = -1
         self.sigma: torch.Tensor | None = None  # of the last prediction; to read it waits for its device
-        self.facts: dict[Hashable, object] = {}  # what a host found out in this run
         self.attended = False  # whether any self-attention over the video was seen
         self._lock = threading.Lock()
         self._passes: Counter[Hashable] = Counter()
         self._layers: dict[tuple, Layer] = {}
         self._blocks = BlockNumbers()
-        self._called: set[Hashable] = set()
+        self._found: dict[Hashable, object] = {}
         self._backends: dict[torch.device, Backends] = {}
         self._carved: dict[tuple, CarvedAttention] = {}
         self._anchors: dict[tuple, Anchors] = {}
@@ -77,18 +76,16 @@ class Run:
                 self._layers[key] = Layer(self._blocks.number(block), occurrence, len(self._layers))
             return self._layers[key]
 
-    def first_call(self, what: Hashable) -> bool:
-        """Whether no model call of this kind has been looked at."""
-        with self._lock:
-            first = what not in self._called
-            self._called.add(what)
-            return first
-
     def once(self, what: Hashable, find: Callable[[], T]) -> T:
-        """find(), asked once in the run. By more than one device at a time: then each asks, and the last one counts."""
-        if what not in self.facts:
-            self.facts[what] = find()
-        return self.facts[what]
+        """find(), asked once in the run: all that is found out, looked at or said once goes through here.
+
+        By more than one device at a time: then each asks, and the first answer counts for all.
+        """
+        if what not in self._found:
+            answer = find()
+            with self._lock:
+                self._found.setdefault(what, answer)
+        return self._found[what]
 
     def carved(self, config: JengaConfig, device: torch.device) -> CarvedAttention:
         """One CarvedAttention per configuration and device, so that devices share nothing. Those of a device learn from

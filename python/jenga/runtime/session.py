@@ -5,134 +5,27 @@ A host makes a `CarvedCall` for every model call that it wants carved, and hands
 computes at a step, the configuration how it is carved.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from ..carving.attention import DENSE, CarvedResult
-from ..carving.config import AnchorConfig, JengaConfig
+from ..carving.config import JengaConfig
 from ..carving.dispatch import NoBackend
 from .anchors import ANCHOR, Anchors, AnchorStep
-from .call import AttentionInput, Block, Layer, ModelCall
-from .find_layout import Search, attention_unlike, find_layout
-from .layout import TokenLayout
+from .call import AttentionInput, Block, Layer
+from .carved_call import CarvedCall
+from .find_layout import attention_unlike
 from .measure import Stopwatch
-from .qualities import anchors_for
-from .run import Run, StageState
+from .run import Run
 from .settings import CarvingSettings
 
 NOT_RECURRING = (
     "no anchors for conditionings that start after the first steps again and again (context windows that move, weights "
     "on a schedule): what an anchor keeps would not be used"
 )
-
-NO_ATTENTION = "the model made no self-attention call that Jenga can see"
-
-
-@dataclass
-class CarvedCall:
-    """State of one model call whose attention is carved.
-
-    owner: whose carving this is; anchors are kept apart by it. anchors: None where this call has none; then `config`
-    counts, else `anchored_config`. dense_reason: why the settings want this whole call dense. layout: the call's; where
-    it has none, what was found by `search`, which is None where the layout is known.
-    own_exact: anchors may take our own kernel with everything kept in the place of the host's attention.
-    """
-
-    owner: object
-    run: Run
-    call: ModelCall
-    settings: CarvingSettings
-    config: JengaConfig
-    anchors: AnchorConfig | None
-    anchored_config: JengaConfig | None
-    dense_reason: str = ""
-    search: Search | None = None
-    layout: TokenLayout | None = None
-    own_exact: bool = False
-    attended: bool = False
-    step: AnchorStep | None = None  # set by the first attention call, where carving has anchors
-    _occurrences: Counter = field(default_factory=Counter)
-    _masks: list[tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=list)
-
-    @classmethod
-    def begin(
-        cls,
-        owner,
-        settings: CarvingSettings,
-        stage: StageState,
-        call: ModelCall,
-        dense_reason: str = "",
-        search: Search | None = None,
-    ):
-        """Of a model call that is really computed. dense_reason: the host's, where it has one. search: for a call
-        without a layout.
-        """
-        bias = settings.config.text_logit_bias + stage.text_logit_bias
-        chosen = replace(settings.config, text_logit_bias=bias)
-        config = chosen if stage.density is None else replace(chosen, density=stage.density)
-        anchors, anchored_config = _anchors(settings, call.steps, stage.run), None
-        if anchors is not None:
-            anchored_config = chosen if anchors.density is None else replace(chosen, density=anchors.density)
-        carved = cls(owner, stage.run, call, settings, config, anchors, anchored_config, dense_reason, search)
-        if call.layout is not None:
-            carved._take(call.layout)
-        return carved
-
-    def _take(self, layout: TokenLayout) -> None:
-        self.layout, num_video = layout, layout.grid.num_tokens
-        if num_video < self.settings.min_tokens:
-            self.dense_reason = f"{num_video} video tokens, min_tokens is {self.settings.min_tokens}"
-        elif keeps_all(self.anchored_config or self.config, num_video):
-            words = f"every key block is kept: density or top_p ask for all of {num_video} video tokens"
-            self.run.listener.note(words)
-
-    def find_layout(self, v: torch.Tensor, patches: Iterable[tuple[int, int, int]]) -> None:
-        """Before a self-attention call of a model without a layout: looks for the video in its tokens, once a run for
-        each length. v: [B, H, S, D]. patches: (t, h, w) that the host says.
-        """
-        if self.layout is not None:
-            return
-        search = self.search
-        what = ("layout", self.owner, search.latent.shape[1:], v.shape[1:])
-        found = self.run.once(what, lambda: find_layout(search, patches, v))
-        if found is not None:
-            self._take(found)
-
-    @property
-    def unseen(self) -> str:
-        """Why no attention call of a model call was one over the video."""
-        if self.call.layout is None:
-            return "no self-attention call of this model has the video of its latent in it, patch after patch"
-        return NO_ATTENTION
-
-    def layer(self, block: Block | None) -> Layer:
-        """The layer of the self-attention call that comes now. block: None where the host does not name it."""
-        self.attended = self.run.attended = True
-        if block is None:
-            block = Block("", self._occurrences[""])
-            self._occurrences[""] += 1
-            return self.run.layer(block, 0)
-        occurrence = self._occurrences[block.type, block.index]
-        self._occurrences[block.type, block.index] += 1
-        return self.run.layer(block, occurrence)
-
-    def key_mask(self, mask: torch.Tensor | None, batch: int, tokens: int) -> tuple[torch.Tensor | None, bool]:
-        """bool [B, S] of the keys a mask allows (None: all), and whether the mask says just that.
-
-        Read once a model call: the layers get the same tensor object.
-        """
-        if mask is None:
-            return None, True
-        for known, kv_mask in self._masks:
-            if known is mask:
-                return kv_mask, kv_mask is not None
-        kv_mask = _padding_mask(mask, batch, tokens)
-        self._masks.append((mask, kv_mask))
-        return kv_mask, kv_mask is not None
 
 
 def attend(
@@ -285,30 +178,3 @@ def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) ->
         if anchors.num_without_place:
             _meet(anchors.describe(), config)
     return step
-
-
-def keeps_all(config: JengaConfig, num_video: int) -> bool:
-    """Whether carving by that configuration leaves nothing out of so many video tokens."""
-    return config.top_p >= 1 or config.min_blocks(num_video) >= config.num_kv_blocks(num_video)
-
-
-def _anchors(settings: CarvingSettings, steps: float, run: Run) -> AnchorConfig | None:
-    """The anchors of a sampler call, by its steps; a host that does not tell them gets those of long ones."""
-    found = anchors_for(settings.anchors, steps)
-    if settings.anchors and found is None:
-        fewest = settings.anchors[-1].min_steps
-        run.listener.note(f"no anchors: {steps} steps at this size, anchors take {fewest}")
-    return found
-
-
-def _padding_mask(mask: torch.Tensor, batch: int, tokens: int) -> torch.Tensor | None:
-    """bool [B, S] of a mask that allows or forbids whole keys, for all heads and queries alike; None for another."""
-    if mask.shape[-1] != tokens or mask.numel() not in (tokens, batch * tokens):
-        return None
-    rows = mask.reshape(-1, tokens)
-    if rows.dtype != torch.bool:
-        allowed = rows == 0
-        if not bool((allowed | (rows <= torch.finfo(rows.dtype).min / 2)).all()):
-            return None
-        rows = allowed
-    return rows.expand(batch, tokens)
