@@ -16,7 +16,8 @@ from torch.nn.attention import flex_attention as torch_flex
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual
-from .reference import reorder_tokens, unpack_residual
+from .reference import reorder_tokens
+from .reference_residual import unpack_residual
 
 # Variants of one process: dtype, batch of one or more, block and tail sizes, masks. Sizes are dynamic after the second.
 # Torch's own limit of 8 is reached by the 16th call of a session that changes them.
