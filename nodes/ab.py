@@ -1,11 +1,10 @@
 """Jenga A/B: the same noise sampled dense and with Jenga, both timed, and how far apart the results are."""
 
-import comfy.samplers
 from comfy_api.v0_0_2 import io
 
 from jenga.report.ab import DENSE, JENGA
 
-from .host import status
+from .host import private, status
 from .host.ab_test import ABTest, SamplerSettings
 from .host.unpatch import is_patched
 
@@ -15,6 +14,7 @@ class JengaAB(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        samplers, schedulers = private.sampler_names()
         return io.Schema(
             node_id="JengaAB",
             display_name="Jenga A/B",
@@ -27,8 +27,8 @@ class JengaAB(io.ComfyNode):
                 io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True),
                 io.Int.Input("steps", default=20, min=1, max=10000),
                 io.Float.Input("cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01),
-                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS),
-                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS),
+                io.Combo.Input("sampler_name", options=samplers),
+                io.Combo.Input("scheduler", options=schedulers),
                 io.Conditioning.Input("positive"),
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent_image"),

@@ -1,13 +1,12 @@
 """Jenga: MODEL in, MODEL out. Carving, stages and step reuse behind one preset, for the stock samplers."""
 
-from comfy.patcher_extension import WrappersMP
 from comfy_api.v0_0_2 import io
 
 import jenga
 from jenga.runtime.qualities import ANCHORED_QUALITIES, QUALITIES
 from jenga.runtime.settings import CarvingSettings, parse_blocks
 
-from .host import inputs, runs, status, widgets
+from .host import inputs, private, runs, status, widgets
 from .host.families import has_stages, words
 from .host.override import AttentionPatch
 from .host.patching import patch_model
@@ -103,6 +102,5 @@ def add_stages(patched, settings: StageSettings, node_id: str | None) -> None:
 
     The wrapper goes before all others, so that they see every stage as a run of its own: other packs keep state there.
     """
-    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, runs.RUN_KEY)
-    others = patched.wrappers.get(WrappersMP.OUTER_SAMPLE, {})
-    patched.wrappers[WrappersMP.OUTER_SAMPLE] = {runs.RUN_KEY: [outer_sample(settings, node_id)], **others}
+    private.unwrap(patched, private.OUTER_SAMPLE, runs.RUN_KEY)
+    private.wrap_first(patched, private.OUTER_SAMPLE, runs.RUN_KEY, outer_sample(settings, node_id))

@@ -29,7 +29,10 @@ class Entry:
     optional: bool = False
 
     def load(self) -> type[io.ComfyNode]:
-        return getattr(importlib.import_module(self.module, __package__), self.node_id)
+        """The node. Its inputs are looked at here: ComfyUI drops the whole pack where a node cannot say them."""
+        node = getattr(importlib.import_module(self.module, __package__), self.node_id)
+        node.GET_SCHEMA()
+        return node
 
 
 NODES = (

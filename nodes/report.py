@@ -2,13 +2,12 @@
 
 import torch
 from comfy_api.v0_0_2 import io
-from comfy_execution.graph_utils import ExecutionBlocker
 
 from jenga.report import view as report_view
 from jenga.report.overlay import draw_kept_blocks, query_block_at
 from jenga.report.report import Report
 
-from .host import runs
+from .host import private, runs
 
 
 class JengaReport(io.ComfyNode):
@@ -67,10 +66,10 @@ class JengaReport(io.ComfyNode):
         image, remark = report_view.picture(summary)
         remarks = [text for text in (whose, remark) if text]
         if frames is None:
-            overlay = ExecutionBlocker("Jenga Report: kept blocks needs frames, got none; connect the decoded clip")
+            overlay = private.blocker("Jenga Report: kept blocks needs frames, got none; connect the decoded clip")
         elif not report.kept_blocks:
             remarks.append("no kept blocks to draw: the run carved nothing")
-            overlay = ExecutionBlocker(f"Jenga Report: {remarks[-1]}")
+            overlay = private.blocker(f"Jenga Report: {remarks[-1]}")
         else:
             overlay = _kept_blocks(report, frames, layer, head, (query_x, query_y, query_frame), query_block)
         text = "\n".join([report_view.text(summary), *(f"- {remark}" for remark in remarks)])

@@ -1,18 +1,11 @@
 """Progressive Resolution Sampler: SamplerCustomAdvanced whose noisy steps run on a smaller latent (stages.py)."""
 
-import comfy.model_management
-import comfy.nested_tensor
-import comfy.utils
-import latent_preview
-from comfy.model_patcher import create_model_options_clone
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from comfy_api.v0_0_2 import io
 
 from jenga.sampling.presets import ROWS, StageRule
 from jenga.sampling.resolution import RESIZE_MODES
 
-from .host import inputs, runs, widgets
-from .host.latents import fix_empty_latent
+from .host import inputs, private, runs, widgets
 from .host.stage_settings import StageSettings
 from .host.stages import outer_sample
 from .host.step_reuse import THRESHOLD
@@ -116,15 +109,12 @@ class JengaProgressiveSampler(io.ComfyNode):
         )
         settings = StageSettings(preset, rules, step_reuse, reuse_threshold, upsample, stage_noise, tuple(remarks))
         patcher = guider.model_patcher
-        latent = {**latent_image, "samples": fix_empty_latent(patcher, latent_image)}
+        latent = {**latent_image, "samples": private.fix_empty_latent(patcher, latent_image)}
         found: dict = {}
         original = guider.model_options
-        guider.model_options = create_model_options_clone(original)
-        # In the guider's own options: ComfyUI puts these wrappers before those of the MODEL.
+        guider.model_options = private.clone_options(original)
         wrapper = outer_sample(settings, cls.hidden.unique_id)
-        add_wrapper_with_key(
-            WrappersMP.OUTER_SAMPLE, runs.RUN_KEY, wrapper, guider.model_options, is_model_options=True
-        )
+        private.wrap_options(guider.model_options, private.OUTER_SAMPLE, runs.RUN_KEY, wrapper)
         try:
             samples = guider.sample(
                 noise.generate_noise(latent),
@@ -132,13 +122,13 @@ class JengaProgressiveSampler(io.ComfyNode):
                 sampler,
                 sigmas,
                 denoise_mask=latent.get("noise_mask"),
-                callback=latent_preview.prepare_callback(patcher, max(0, sigmas.shape[-1] - 1), found),
-                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+                callback=private.preview_callback(patcher, max(0, sigmas.shape[-1] - 1), found),
+                disable_pbar=private.hides_progress(),
                 seed=noise.seed,
             )
         finally:
             guider.model_options = original
-        samples = samples.to(comfy.model_management.intermediate_device())
+        samples = private.on_result_device(samples)
         kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
         denoised = samples if "x0" not in found else _denoised(patcher, found["x0"], samples)
         return io.NodeOutput({**kept, "samples": samples}, {**kept, "samples": denoised})
@@ -182,5 +172,5 @@ def _denoised(patcher, x0, samples):
     """The sampler's last prediction in the latent space of the graph."""
     if samples.is_nested and not x0.is_nested:
         shapes = [part.shape for part in samples.unbind()]
-        x0 = comfy.nested_tensor.NestedTensor(comfy.utils.unpack_latents(x0, shapes))
+        x0 = private.nested(private.unpack(x0, shapes))
     return patcher.model.process_latent_out(x0.cpu())

@@ -3,14 +3,11 @@
 import time
 from dataclasses import dataclass
 
-import comfy.sample
-import comfy.utils
 import torch
 
 from jenga.report.ab import DENSE, JENGA, NOISE_FLOOR, ABResult
 
 from . import private, runs, status
-from .latents import fix_empty_latent
 from .unpatch import unpatched
 
 WARM_UP_STEPS = {DENSE: 1, JENGA: 3}  # with three steps every preset runs every size it has
@@ -32,10 +29,10 @@ class SamplerSettings:
 
     def sample(self, model, steps: int, callback):
         """What the stock KSampler makes of a MODEL in so many steps; the noise is drawn anew, and so the same."""
-        image = fix_empty_latent(model, self.latent)
-        return comfy.sample.sample(
+        image = private.fix_empty_latent(model, self.latent)
+        return private.sample(
             model,
-            comfy.sample.prepare_noise(image, self.seed, self.latent.get("batch_index")),
+            private.noise_for(image, self.seed, self.latent.get("batch_index")),
             steps,
             self.cfg,
             self.sampler_name,
@@ -46,7 +43,6 @@ class SamplerSettings:
             denoise=self.denoise,
             noise_mask=self.latent.get("noise_mask"),
             callback=callback,
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=self.seed,
         )
 
@@ -87,7 +83,7 @@ class ABTest:
         other = private.other_attention()
         models = {DENSE: self.dense, JENGA: self.model, NOISE_FLOOR: with_attention(self.dense, other)}
         result = ABResult(self.settings.steps, self._attention_name(), other.__name__)
-        bar, done, previous = comfy.utils.ProgressBar(sum(part.steps for part in parts)), 0, None
+        bar, done, previous = private.progress_bar(sum(part.steps for part in parts)), 0, None
         try:
             for number, part in enumerate(parts, 1):
                 status.say(self.node_id, f"run {number} of {len(parts)}: {part.name}{', warm-up' * part.warm_up}")

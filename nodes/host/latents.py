@@ -1,14 +1,13 @@
 """The parts of a latent: video alone, or video and audio, which ComfyUI packs as [B, 1, N] while it samples."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import comfy.sample
-import comfy.utils
 import torch
 
 from jenga.sampling.resolution import resize
+
+from . import private
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,9 @@ class LatentParts:
         """x with change(its video) in the place of its video."""
         if not self.packed:
             return change(x)
-        video, *others = comfy.utils.unpack_latents(x, self.shapes)
-        return comfy.utils.pack_latents([change(video), *others])[0]
+        video, *others = private.unpack(x, self.shapes)
+        return private.pack([change(video), *others])
 
     def resized(self, x: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
         """x with its video at that height and width: x itself where it has them. mode: of `resize`."""
         return x if size == self.size else self.with_video(x, lambda video: resize(video, *size, mode))
-
-
-def fix_empty_latent(patcher, latent: dict):
-    """The latent with the channels and scale of the model, where it is empty. Its arguments grew with ComfyUI."""
-    names = list(inspect.signature(comfy.sample.fix_empty_latent_channels).parameters)[2:]
-    return comfy.sample.fix_empty_latent_channels(patcher, latent["samples"], *(latent.get(name) for name in names))

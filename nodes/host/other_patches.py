@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from comfy.model_patcher import ModelPatcher
+
+from . import private
 
 DEPTH = 10
 LONGEST = 1000  # of a container
 MOST = 20_000  # things that are looked at
 OWN = "jenga"  # in the keys of our wrappers
-OPTIONS = ("patches", "patches_replace", "wrappers", "optimized_attention_override")
-OPAQUE = (torch.nn.Module, ModelPatcher, types.ModuleType, type, str, bytes, int, float, torch.dtype, torch.device)
+OPAQUE = (torch.nn.Module, types.ModuleType, type, str, bytes, int, float, torch.dtype, torch.device)
 
 
 class KeepsSize(Exception):
@@ -69,7 +69,7 @@ def _walk(model_options: dict, sampler: object = None) -> Iterator[tuple[str, ob
     """Everything that a patch in the options or the sampler holds, with the name of the one."""
     options = model_options.get("transformer_options", {})
     roots = [value for key, value in model_options.items() if key != "transformer_options" and OWN not in key]
-    roots += [options[key] for key in OPTIONS if key in options]
+    roots += [options[key] for key in private.HOLDERS if key in options]
     seen: set[int] = set()
     for patch in (*_patches(roots), *([] if sampler is None else [sampler])):
         yield from ((_name(patch), thing) for thing in _held(patch, DEPTH, seen))
@@ -87,7 +87,7 @@ def _patches(roots: list) -> Iterator[object]:
 
 
 def _held(thing: object, depth: int, seen: set[int]) -> Iterator[object]:
-    if depth == 0 or id(thing) in seen or len(seen) > MOST or isinstance(thing, OPAQUE):
+    if depth == 0 or id(thing) in seen or len(seen) > MOST or isinstance(thing, OPAQUE) or private.is_model(thing):
         return
     seen.add(id(thing))
     yield thing

@@ -7,9 +7,7 @@ whoever started the run, and for one model call its ModelCall and its CarvedCall
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import comfy.model_management
 import torch
-from comfy.patcher_extension import WrappersMP
 
 from jenga.runtime.call import Layer, ModelCall
 from jenga.runtime.carved_call import NO_ATTENTION, CarvedCall
@@ -42,7 +40,7 @@ class AttentionPatch:
     @staticmethod
     def of(patcher) -> "AttentionPatch | None":
         """The patch on a MODEL, which an override of another node may hide."""
-        wrappers = patcher.get_wrappers(WrappersMP.APPLY_MODEL, CARVED_KEY)
+        wrappers = private.wrappers_of(patcher, private.APPLY_MODEL, CARVED_KEY)
         return wrappers[0].__self__ if wrappers else None
 
     def apply_model(self, executor, *args, **kwargs):
@@ -93,7 +91,7 @@ class AttentionPatch:
                     raise
                 raise RuntimeError(FULLGRAPH) from error
             fall_back(stage.run, self.settings, "out of memory: anchors left the device, the model call was repeated")
-            comfy.model_management.soft_empty_cache()
+            private.free_memory()
 
     def _say_unseen(self, run: Run, options: dict, reason: str) -> None:
         """Once a run. reason: where no other override has taken our place."""

@@ -1,13 +1,10 @@
 """Putting Jenga Attention on a MODEL. unpatch.py is the way back."""
 
-from comfy.patcher_extension import WrappersMP
-
 from jenga.runtime.settings import CarvingSettings
 
-from . import runs, status
+from . import private, runs, status
 from .families import dense_reason, model_name
 from .override import CARVED_KEY, AttentionPatch
-from .private import OVERRIDE
 from .unpatch import without_carving
 
 
@@ -29,9 +26,9 @@ def patch_model(model, settings: CarvingSettings, node_id: str | None):
         slot.notes.append(reason)
         status.warn(node_id, reason)
     else:
-        patch = AttentionPatch(settings, options.get(OVERRIDE))
-        options[OVERRIDE] = patch.override
-        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CARVED_KEY, patch.apply_model)
+        patch = AttentionPatch(settings, options.get(private.OVERRIDE))
+        options[private.OVERRIDE] = patch.override
+        private.wrap(patched, private.APPLY_MODEL, CARVED_KEY, patch.apply_model)
     wrapper = runs.outer_sample(slot, lambda report: status.say(node_id, report.line()))
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, CARVED_KEY, wrapper)
+    private.wrap(patched, private.OUTER_SAMPLE, CARVED_KEY, wrapper)
     return patched

@@ -7,8 +7,6 @@ into a copy that a sampler node made, ends with the run.
 import weakref
 from collections.abc import Callable
 
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
-
 from jenga.report.report import Report
 from jenga.runtime.run import Run, StageState
 from jenga.sampling.reuse import StepReuse
@@ -112,8 +110,8 @@ def install(
         return out
 
     options[STAGE_KEY] = stage
-    for kind, wrapper in ((WrappersMP.PREDICT_NOISE, predict_noise), (WrappersMP.APPLY_MODEL, apply_model)):
-        add_wrapper_with_key(kind, RUN_KEY, wrapper, model_options, is_model_options=True)
+    private.wrap_options(model_options, private.PREDICT_NOISE, RUN_KEY, predict_noise)
+    private.wrap_options(model_options, private.APPLY_MODEL, RUN_KEY, apply_model)
 
 
 def outer_sample(slot: ReportSlot, progress: Callable[[Report], None]) -> Callable:

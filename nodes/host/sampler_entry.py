@@ -1,7 +1,6 @@
 """One entry of ComfyUI's outer_sample, which a run of several sizes makes several calls of."""
 
 import torch
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
 from . import private
 from .conditions import Conditions
@@ -50,9 +49,7 @@ class SamplerEntry:
             options |= {private.SCHEDULE: sigmas.to(part), private.PASS_SCHEDULE: part}
             return executor(guider, part, extra_args, *args, **kwargs)
 
-        add_wrapper_with_key(
-            WrappersMP.SAMPLER_SAMPLE, RUN_KEY, sampler_sample, self.guider.model_options, is_model_options=True
-        )
+        private.wrap_options(self.guider.model_options, private.SAMPLER_SAMPLE, RUN_KEY, sampler_sample)
 
     def show(self, parts: LatentParts, step: int, x0, x, steps: int) -> None:
         """The callback that came in. For packed latents it unpacks by the shapes that came in: it gets full size."""

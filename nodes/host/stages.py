@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import comfy.model_sampling
-import comfy.samplers
 import torch
 
 from jenga.runtime.run import StageState
@@ -188,7 +186,7 @@ class StagedRun:
 
     def _sigmas_of(self, group: list[Stage]) -> torch.Tensor:
         part = self.entry.sigmas[group[0].first : group[-1].stop + 1]
-        flow = isinstance(self.model_sampling, comfy.model_sampling.CONST)
+        flow = private.is_flow(self.model_sampling)
         return shift_sigmas(part, group[0].shift_ratio, flow, float(self.model_sampling.sigma_max))
 
     def _enter_size(self, size: tuple[int, int], scale: float) -> None:
@@ -234,8 +232,8 @@ class StagedRun:
             return self.patcher.model.process_latent_out(found[0].to(samples.device))
         # The sampler reported no step: one more evaluation, as an Euler step to zero.
         end = torch.cat([sigma, torch.zeros_like(sigma)])
-        euler = comfy.samplers.sampler_object("euler")
-        return self.entry.sample(parts, torch.zeros_like(samples), samples, euler, end, mask, None, self.entry.seed)
+        euler, noise = private.euler_sampler(), torch.zeros_like(samples)
+        return self.entry.sample(parts, noise, samples, euler, end, mask, None, self.entry.seed)
 
     def _handed_over(self, parts: LatentParts, clean: torch.Tensor, step: int) -> torch.Tensor:
         """The clean latent of a run that ends in a small stage, as the next sampler needs it: at full size, with the

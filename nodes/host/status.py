@@ -2,16 +2,13 @@
 
 import logging
 
+from . import private
+
 
 def say(node_id: str | None, text: str) -> None:
     """Show `text` on the node. Nothing happens where no page is listening."""
-    try:
-        from server import PromptServer  # not ComfyUI's public API: without it the nodes run and say less
-    except ImportError:
-        return
-    server = getattr(PromptServer, "instance", None)
-    if node_id is not None and server is not None:
-        server.send_progress_text(text, node_id)
+    if node_id is not None:
+        private.show_text(node_id, text)
 
 
 def warn(node_id: str | None, text: str) -> None:

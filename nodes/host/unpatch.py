@@ -1,15 +1,12 @@
 """The way back: a MODEL without what the Jenga nodes put on it."""
 
-from comfy.patcher_extension import WrappersMP
-
-from . import runs
+from . import private, runs
 from .override import CARVED_KEY
-from .private import OVERRIDE
 
 
 def is_patched(model) -> bool:
     """Whether a Jenga node is on this MODEL: every one of them leaves the wrapper that starts a run."""
-    return bool(model.get_wrappers(WrappersMP.OUTER_SAMPLE, CARVED_KEY))
+    return bool(private.wrappers_of(model, private.OUTER_SAMPLE, CARVED_KEY))
 
 
 def without_carving(model):
@@ -19,14 +16,14 @@ def without_carving(model):
     """
     clone = model.clone()
     clone.remove_attachments(runs.ATTACHMENT)
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
-        clone.remove_wrappers_with_key(kind, CARVED_KEY)
+    for kind in (private.OUTER_SAMPLE, private.APPLY_MODEL):
+        private.unwrap(clone, kind, CARVED_KEY)
     options = clone.model_options["transformer_options"]
-    patch = getattr(options.get(OVERRIDE), "jenga_patch", None)
+    patch = getattr(options.get(private.OVERRIDE), "jenga_patch", None)
     if patch is not None:
-        del options[OVERRIDE]
+        del options[private.OVERRIDE]
         if patch.previous is not None:
-            options[OVERRIDE] = patch.previous
+            options[private.OVERRIDE] = patch.previous
     return clone
 
 
@@ -36,5 +33,5 @@ def unpatched(model):
     Where another node's override calls ours it still does; without our wrappers ours hands every call on.
     """
     clone = without_carving(model)
-    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, runs.RUN_KEY)
+    private.unwrap(clone, private.OUTER_SAMPLE, runs.RUN_KEY)
     return clone

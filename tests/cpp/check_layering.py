@@ -48,8 +48,17 @@ def is_module(name: str, *roots: str) -> bool:
     return name.lstrip(".").split(".")[0] in roots
 
 
+COMFY = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfy_config", "folder_paths")
+COMFY_TOP = ("server", "latent_preview", "execution", "node_helpers", "comfyui_version")  # others have such names too
+
+
 def is_comfy(name: str) -> bool:
-    return is_module(name, "comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfy_config", "folder_paths")
+    return is_module(name, *COMFY)
+
+
+def is_public_comfy(name: str) -> bool:
+    """A numbered version of the API."""
+    return re.match(r"comfy_api\.v\d", name) is not None
 
 
 INCLUDE_RULES = [
@@ -139,8 +148,14 @@ IMPORT_RULES = [
         ),
     ),
     Rule(
-        "nodes import a numbered version of comfy_api",
-        lambda path, name: within(path, "nodes", "demo") and name.startswith("comfy_api.latest"),
+        "nodes import a numbered version of comfy_api and nothing else of ComfyUI's: nodes/host/private.py looks it up",
+        lambda path, name: (
+            within(path, "nodes") and (is_comfy(name) or name.split(".")[0] in COMFY_TOP) and not is_public_comfy(name)
+        ),
+    ),
+    Rule(
+        "the demo imports a numbered version of comfy_api",
+        lambda path, name: within(path, "demo") and name.startswith("comfy_api.latest"),
     ),
 ]
 
@@ -153,12 +168,25 @@ HOST_WORDS = re.compile(
 )
 HOST_WORDS_RULE = "python/jenga speaks no host's words outside integrations"
 
+# What ComfyUI keeps in its options and objects without promising it.
+PRIVATE_WORDS = re.compile(
+    r"\"comfy\.|optimized_attention_override|cond_or_uncond|\buuids\b|sample_sigmas|\"context_window|patches_replace"
+    r"|block_index|total_blocks|grid_sizes|\"easycache|_orig_mod|current_patcher|current_hooks|WrappersMP"
+    r"|wrappers?_with_key|\.get_wrappers|\.wrappers\b|PromptServer"
+)
+PRIVATE_WORDS_RULE = "what is not public API of ComfyUI is used in nodes/host/private.py alone"
 
-def words(path: str, text: str) -> Iterator[tuple[int, str]]:
-    """Host words in a file of the package: lines and words."""
+
+def words(path: str, text: str) -> Iterator[tuple[int, str, str]]:
+    """Words that a file may not use: lines, words, and the rule."""
     if within(path, "python/jenga") and room_of(path) != "integrations":
-        for match in HOST_WORDS.finditer(text):
-            yield text.count("\n", 0, match.start()) + 1, match[0]
+        pattern, rule = HOST_WORDS, HOST_WORDS_RULE
+    elif within(path, "nodes") and path != "nodes/host/private.py":
+        pattern, rule = PRIVATE_WORDS, PRIVATE_WORDS_RULE
+    else:
+        return
+    for match in pattern.finditer(text):
+        yield text.count("\n", 0, match.start()) + 1, match[0], rule
 
 
 def files(root: Path) -> Iterator[Path]:
@@ -207,7 +235,7 @@ def violations(root: Path) -> list[str]:
         path, text = file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")
         for line, name in uses(text):
             found += [f"{path}:{line}: {name}: {rule.text}" for rule in rules if rule.broken(path, name)]
-        found += [f"{path}:{line}: {word}: {HOST_WORDS_RULE}" for line, word in words(path, text)]
+        found += [f"{path}:{line}: {word}: {rule}" for line, word, rule in words(path, text)]
     return found
 
 
@@ -229,7 +257,12 @@ SELF_TEST = {
     "python/jenga/a.py": ("from ...nodes import pack\n", "python/jenga imports"),
     "python/jenga/b.py": ("from ... import nodes\n", "python/jenga imports"),
     "nodes/b.py": ("from ..demo import prompts\n", "what ships"),
-    "nodes/c.py": ("from comfy_api.latest import io\n", "numbered version"),
+    "nodes/c.py": ("from comfy_api.latest import io\n", "nodes import a numbered version"),
+    "nodes/d.py": ("def f():\n    from server import PromptServer\n", "nodes import a numbered version"),
+    "nodes/host/private.py": ("import comfy.sample\nOVERRIDE = 'sample_sigmas'\n", "nodes import a numbered version"),
+    "nodes/host/a.py": ("sigmas = options['sample_sigmas']\n", PRIVATE_WORDS_RULE),
+    "nodes/host/b.py": ('attention = look_up("comfy.ldm.modules.attention")\n', PRIVATE_WORDS_RULE),
+    "demo/b.py": ("from comfy_api.latest import io\n", "the demo imports"),
     "python/jenga/carving/a.py": ("from ..runtime.run import Run\n", "rooms of python/jenga"),
     "python/jenga/runtime/a.py": ("import jenga.report.view\n", "rooms of python/jenga"),
     "python/jenga/sampling/a.py": ("from ..carving import ops\n", "rooms of python/jenga"),
@@ -245,7 +278,7 @@ SELF_TEST = {
     "csrc/ops/cuda/a.cpp": ("#include <cuda_runtime_api.h>\n#include <torch/csrc/stable/library.h>\n", ""),
     "csrc/core/c.cpp": ('#include <cstdint>\n#include "csrc/core/curve.h"\n', ""),
     "__init__.py": ("from comfy_api.latest import io\n", ""),
-    "nodes/a.py": ("import comfy.sample\n", ""),
+    "nodes/a.py": ("from comfy_api.v0_0_2 import io\nfrom .server import Server\n", ""),
     "benchmarks/host/a.py": ("import comfy.sample\n", ""),
     "tests/host/a.py": ("import comfy\n", ""),
     "demo/a.py": ("import folder_paths\n", ""),
@@ -267,7 +300,7 @@ def self_test() -> None:
         assert any(rule in line for line in mine) if rule else not mine, (
             f"{path}: expected {rule or 'none'}, got {mine}"
         )
-    every = [rule.text for rule in INCLUDE_RULES + IMPORT_RULES] + [HOST_WORDS_RULE]
+    every = [rule.text for rule in INCLUDE_RULES + IMPORT_RULES] + [HOST_WORDS_RULE, PRIVATE_WORDS_RULE]
     untested = [text for text in every if not any(text in line for line in found)]
     assert not untested, f"rules that no file of the self-test breaks: {untested}"
     print(f"{len(SELF_TEST)} files, {len(found)} violations found as expected")

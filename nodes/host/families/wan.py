@@ -8,6 +8,7 @@ from jenga.carving.config import TokenGrid
 from jenga.runtime.layout import TokenLayout, latent_grid
 from jenga.sampling.published_reuse import WAN_COEFFICIENTS
 
+from .. import private
 from .family import Family, PublishedReuse
 
 # By the width of the transformer. Wan 2.2's 14B text-to-video experts have that of 2.1 and cannot be told from it.
@@ -62,15 +63,13 @@ def published_name(diffusion_model, size: tuple[int, int]) -> str | None:
 
 def time_signal(patcher) -> Callable[[torch.Tensor, torch.device], torch.Tensor]:
     """sigma, device -> the projected time modulation [1, 6 * dim] that a Wan model adds there, in float32."""
-    from comfy.ldm.wan.model import sinusoidal_embedding_1d  # without it this rule alone is missing
-
     sampling = patcher.get_model_object("model_sampling")
 
     def signal(sigma: torch.Tensor, device: torch.device) -> torch.Tensor:
         model = patcher.model.diffusion_model
         time = sampling.timestep(sigma.reshape(1).to(device)).float()
         dtype = patcher.model.manual_cast_dtype or patcher.model.get_dtype()  # what the model computes in
-        embedded = model.time_embedding(sinusoidal_embedding_1d(model.freq_dim, time).to(dtype))
+        embedded = model.time_embedding(private.wan_time_embedding(model.freq_dim, time).to(dtype))
         return model.time_projection(embedded).float()
 
     return signal
