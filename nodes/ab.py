@@ -6,6 +6,7 @@ from jenga.report.ab import DENSE, JENGA
 
 from .host import private, status
 from .host.ab_test import ABTest, SamplerSettings
+from .host.latents import sampled
 from .host.unpatch import is_patched
 
 
@@ -82,6 +83,5 @@ class JengaAB(io.ComfyNode):
         result = ABTest(model, settings, cls.hidden.unique_id).run(repeats, noise_floor)
         status.say(cls.hidden.unique_id, result.line())
         text = result.text()
-        kept = {key: value for key, value in latent_image.items() if not key.startswith("downscale_ratio")}
-        latents = ({**kept, "samples": result.samples[name]} for name in (DENSE, JENGA))
+        latents = (sampled(latent_image, result.samples[name]) for name in (DENSE, JENGA))
         return io.NodeOutput(*latents, text, ui={"jenga_ab": [result.summary()], "text": [text]})

@@ -6,6 +6,7 @@ from jenga.sampling.presets import ROWS, StageRule
 from jenga.sampling.resolution import RESIZE_MODES
 
 from .host import inputs, private, runs, widgets
+from .host.latents import sampled
 from .host.stage_settings import StageSettings
 from .host.stages import outer_sample
 from .host.step_reuse import THRESHOLD
@@ -129,9 +130,8 @@ class JengaProgressiveSampler(io.ComfyNode):
         finally:
             guider.model_options = original
         samples = private.on_result_device(samples)
-        kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
         denoised = samples if "x0" not in found else _denoised(patcher, found["x0"], samples)
-        return io.NodeOutput({**kept, "samples": samples}, {**kept, "samples": denoised})
+        return io.NodeOutput(sampled(latent, samples), sampled(latent, denoised))
 
 
 def parse_stages(scales: str, switch_points: str, shift_ratios: str) -> tuple[StageRule, ...]:

@@ -42,3 +42,9 @@ class LatentParts:
     def resized(self, x: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
         """x with its video at that height and width: x itself where it has them. mode: of `resize`."""
         return x if size == self.size else self.with_video(x, lambda video: resize(video, *size, mode))
+
+
+def sampled(latent: dict, samples) -> dict:
+    """A LATENT with other samples. What it said of the scale of an empty one is not true of them."""
+    kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
+    return {**kept, "samples": samples}

@@ -5,9 +5,7 @@ rule once in a temporary tree and asserts that each is found. C++ is judged by i
 statements, wherever in the file they stand.
 """
 
-import argparse
 import ast
-import os
 import re
 import sys
 import tempfile
@@ -15,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CXX_SUFFIXES = {".h", ".hpp", ".cuh", ".cpp", ".cc", ".cu"}
-NOT_OURS = {"build", "dist", "__pycache__", "node_modules"}
+from checks import CXX_SUFFIXES, files, main, within
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"][^>"\n]+[>"])', re.MULTILINE)
 COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -33,10 +30,6 @@ class Rule:
 
     text: str
     broken: Callable[[str, str], bool]
-
-
-def within(path: str, *folders: str) -> bool:
-    return any(path.startswith(folder + "/") for folder in folders)
 
 
 def names_folder(include: str, folder: str) -> bool:
@@ -189,16 +182,6 @@ def words(path: str, text: str) -> Iterator[tuple[int, str, str]]:
         yield text.count("\n", 0, match.start()) + 1, match[0], rule
 
 
-def files(root: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(
-            s
-            for s in subfolders
-            if not s.startswith(".") and s not in NOT_OURS and not (Path(folder) / s / "pyvenv.cfg").exists()
-        )
-        yield from (Path(folder) / name for name in sorted(names))
-
-
 def includes(text: str) -> Iterator[tuple[int, str]]:
     # Comments go, strings stay, lines keep their numbers.
     code = COMMENT.sub(lambda m: m[0] if m[0][0] == '"' else "\n" * m[0].count("\n"), text)
@@ -306,20 +289,5 @@ def self_test() -> None:
     print(f"{len(SELF_TEST)} files, {len(found)} violations found as expected")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("root", nargs="?", type=Path, help="the project")
-    parser.add_argument("--self-test", action="store_true", help="check the checker")
-    args = parser.parse_args()
-    if args.self_test:
-        self_test()
-        return 0
-    if args.root is None or not (args.root / "csrc").is_dir():
-        parser.error(f"ROOT must be the project (the folder that holds csrc), got {args.root}")
-    found = violations(args.root)
-    print("\n".join(found) or "layering holds")
-    return 1 if found else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, violations, self_test, "layering holds"))

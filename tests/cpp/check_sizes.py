@@ -5,14 +5,13 @@ with the reason why they are one idea, and every exemption that is not needed an
 --self-test tries that in a temporary tree.
 """
 
-import argparse
 import ast
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from check_layering import CXX_SUFFIXES, files, within
+from checks import CXX_SUFFIXES, files, main, within
 
 MAX_FILE, MAX_FUNCTION = 300, 60
 FOLDERS = ("csrc", "kernels", "python/jenga", "nodes", "benchmarks", "demo", "scripts")
@@ -35,7 +34,7 @@ def too_long(path: str, text: str) -> Iterator[tuple[str, str]]:
                 yield f"{path}:{node.name}", f"{lines} lines, a function has at most {MAX_FUNCTION}"
 
 
-def violations(root: Path, exempt: dict[str, str]) -> list[str]:
+def violations(root: Path, exempt: dict[str, str] = EXEMPT) -> list[str]:
     found, used = [], set()
     for file in files(root):
         path = file.relative_to(root).as_posix()
@@ -71,20 +70,5 @@ def self_test() -> None:
     print(f"{len(found)} violations found as expected")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("root", nargs="?", type=Path, help="the project")
-    parser.add_argument("--self-test", action="store_true", help="check the checker")
-    args = parser.parse_args()
-    if args.self_test:
-        self_test()
-        return 0
-    if args.root is None or not (args.root / "csrc").is_dir():
-        parser.error(f"ROOT must be the project (the folder that holds csrc), got {args.root}")
-    found = violations(args.root, EXEMPT)
-    print("\n".join(found) or "sizes hold")
-    return 1 if found else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, violations, self_test, "sizes hold"))

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -61,6 +62,24 @@ class Host:
         if self.after_run:
             self.after_run(outputs, self.status)
         return outputs
+
+    def interrupt(self, prompt: dict, at: int, before: Callable[[], None] = lambda: None) -> None:
+        """Runs a prompt afresh that the user interrupts at that step of its progress, if it gets there. before(): what
+        to look at just then. Raises PromptFailed, where it was interrupted.
+        """
+        from comfy.model_management import InterruptProcessingException
+
+        def interrupt(step):
+            if step == at:
+                before()
+                raise InterruptProcessingException
+
+        self.forget()
+        self.on_progress = interrupt
+        try:
+            self.run(prompt)
+        finally:
+            self.on_progress = None
 
     def wait_for(self, coroutine):
         """The result of a coroutine of ComfyUI's, on its event loop."""

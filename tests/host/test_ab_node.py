@@ -186,20 +186,10 @@ def test_a_compiled_model_is_compiled_for_each(host, order):
 
 @pytest.mark.parametrize("at", [1, 3, 6, 10, 13])
 def test_interrupt_in_every_run_leaves_nothing_behind(host, at):
-    from comfy.model_management import InterruptProcessingException
-
     settings = {"steps": 4, "noise_floor": True}  # 1, 4, 3, 4, 4 steps of progress
     expected = dense_and_jenga(ab(host, dial("3-stage"), **settings))
-
-    def interrupt(step):
-        if step == at:
-            raise InterruptProcessingException
-
-    host.forget()
-    host.on_progress = interrupt
     with pytest.raises(PromptFailed, match="interrupted"):
-        ab(host, dial("3-stage"), **settings)
-    host.on_progress = None
+        host.interrupt(ab_prompt(dial("3-stage"), **settings), at)
     assert kept_objects() == []
     again = dense_and_jenga(ab(host, dial("3-stage"), **settings))
     assert all(map(torch.equal, again, expected))

@@ -178,21 +178,12 @@ def test_nothing_is_kept_after_a_run_and_every_queue_is_like_the_first(host):
 
 
 def test_an_interrupted_run_keeps_nothing(host):
-    from comfy.model_management import InterruptProcessingException
-
     expected = samples(host.run(workflow([anchored()], **LONG)))
 
-    def interrupt(step):
-        if step == 4:
-            assert states_alive() == 2
-            raise InterruptProcessingException
-
-    host.forget()
-    host.on_progress = interrupt
+    alive = []
     with pytest.raises(PromptFailed, match="interrupted"):
-        host.run(workflow([anchored()], **LONG))
-    host.on_progress = None
-    assert states_alive() == 0
+        host.interrupt(workflow([anchored()], **LONG), at=4, before=lambda: alive.append(states_alive()))
+    assert alive == [2] and states_alive() == 0
     assert torch.equal(samples(host.run(workflow([anchored()], **LONG))), expected)
 
 

@@ -192,16 +192,7 @@ def test_out_of_memory_falls_back_dense_and_is_over_in_the_next_queue(host, stoc
 
 
 def test_interrupted_run_leaves_nothing_behind(host):
-    from comfy.model_management import InterruptProcessingException
-
     expected = samples(host.run(workflow([carved()])))
-
-    def interrupt(step):
-        raise InterruptProcessingException
-
-    host.forget()
-    host.on_progress = interrupt
     with pytest.raises(PromptFailed, match="interrupted"):
-        host.run(workflow([carved()]))
-    host.on_progress = None
+        host.interrupt(workflow([carved()]), at=1)
     assert torch.equal(samples(host.run(workflow([carved()]))), expected)

@@ -121,21 +121,14 @@ def kept_objects() -> list[str]:
 @pytest.mark.parametrize("interrupt_at", [None, 2, 9])
 @pytest.mark.parametrize("node_of_ours", ["dial", "sampler"])
 def test_nothing_of_a_run_is_kept_after_it(host, interrupt_at, node_of_ours):
-    from comfy.model_management import InterruptProcessingException
-
-    def interrupt(step):
-        if step == interrupt_at:
-            raise InterruptProcessingException
-
     prompt = workflow([carved()], steps=12, cfg=3.0, **staged(preset="turbo", step_reuse="static"))
     if node_of_ours == "dial":
         prompt = stock_sampler(workflow([dial()], steps=12, cfg=3.0))
-    host.on_progress = interrupt
     if interrupt_at is None:
         host.run(prompt)
     else:
         with pytest.raises(PromptFailed, match="interrupted"):
-            host.run(prompt)
+            host.interrupt(prompt, interrupt_at)
     assert kept_objects() == []
 
 

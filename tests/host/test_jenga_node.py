@@ -217,19 +217,9 @@ def test_easycache_beside_it_is_said_and_runs(host):
 
 @pytest.mark.parametrize("at", [1, 3, 4, 6])
 def test_interrupt_in_every_stage_leaves_nothing_behind(host, at):
-    from comfy.model_management import InterruptProcessingException
-
     expected = samples(run(host, dial("3-stage"), steps=6, cfg=3.0))
-
-    def interrupt(step):
-        if step == at:
-            raise InterruptProcessingException
-
-    host.forget()
-    host.on_progress = interrupt
     with pytest.raises(PromptFailed, match="interrupted"):
-        run(host, dial("3-stage"), steps=6, cfg=3.0)
-    host.on_progress = None
+        host.interrupt(stock_sampler(workflow([dial("3-stage")], steps=6, cfg=3.0)), at)
     assert torch.equal(samples(run(host, dial("3-stage"), steps=6, cfg=3.0)), expected)
 
 

@@ -69,19 +69,10 @@ def test_every_queue_is_like_the_first_and_stock_is_untouched(host):
 
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_interrupt_in_every_stage_leaves_nothing_behind(host, at):
-    from comfy.model_management import InterruptProcessingException
-
     expected = samples(host.run(workflow([carved()], **staged())))
 
-    def interrupt(step):
-        if step == at:
-            raise InterruptProcessingException
-
-    host.forget()
-    host.on_progress = interrupt
     with pytest.raises(PromptFailed, match="interrupted"):
-        host.run(workflow([carved()], **staged()))
-    host.on_progress = None
+        host.interrupt(workflow([carved()], **staged()), at)
     assert torch.equal(samples(host.run(workflow([carved()], **staged()))), expected)
 
 

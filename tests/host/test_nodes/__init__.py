@@ -8,6 +8,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from . import other_packs
+from .patch import Patch
 
 SEEN: list[dict[str, list]] = []  # shapes of the tensors in a model call, and its sigma; reported by Capture
 CALLS: dict[str, int] = {}  # override tag -> calls; reported by Capture, cleared by OtherOverride
@@ -49,18 +50,13 @@ class TinyModel:
         return (tiny_models.make(name),)
 
 
-class OtherOverride:
+class OtherOverride(Patch):
     """What another pack does: an attention override that calls the one before it, and counts."""
 
-    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
+    WIDGETS = {"tag": ("STRING", {"default": "other"})}
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",), "tag": ("STRING", {"default": "other"})}}
-
-    def patch(self, model, tag):
+    def change(self, patched, tag):
         CALLS.clear()
-        patched = model.clone()
         options = patched.model_options["transformer_options"]
         previous = options.get("optimized_attention_override")
 
@@ -69,7 +65,6 @@ class OtherOverride:
             return func(*args, **kwargs) if previous is None else previous(func, *args, **kwargs)
 
         options["optimized_attention_override"] = override
-        return (patched,)
 
 
 class Capture:
@@ -157,16 +152,12 @@ class ImageCondition:
         return ([[text, {**extra, **added}] for text, extra in conditioning],)
 
 
-class Watch:
+class Watch(Patch):
     """Notes the shapes of what every model call gets, and its sigma. values: its latent and prediction too."""
 
-    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
+    OPTIONAL = {"values": ("BOOLEAN", {"default": False})}
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}, "optional": {"values": ("BOOLEAN", {"default": False})}}
-
-    def patch(self, model, values=False):
+    def change(self, patched, values=False):
         def apply_model(executor, x, *args, **kwargs):
             given = {**dict(zip(("t", "c_concat", "c_crossattn"), args, strict=False)), **kwargs, "x": x}
             shapes = {name: list(value.shape) for name, value in given.items() if isinstance(value, torch.Tensor)}
@@ -178,23 +169,14 @@ class Watch:
                 seen["values"] = (x.clone(), denoised.clone())
             return denoised
 
-        patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "jenga_tests", apply_model)
-        return (patched,)
 
 
-class Quantised:
+class Quantised(Patch):
     """Linears of the blocks whose weights are kept in 8 bits and made whole in every call, as object patches."""
 
-    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
-
-    def patch(self, model):
-        patched = model.clone()
-        for name, module in model.model.diffusion_model.named_modules():
+    def change(self, patched):
+        for name, module in patched.model.diffusion_model.named_modules():
             if isinstance(module, torch.nn.Linear) and name.startswith("blocks."):
                 scale = module.weight.abs().max() / 127
                 weight, bias = (module.weight / scale).round().to(torch.int8), module.bias
@@ -203,20 +185,12 @@ class Quantised:
                     return torch.nn.functional.linear(x, weight.to(x) * scale, bias)
 
                 patched.add_object_patch(f"diffusion_model.{name}.forward", forward)
-        return (patched,)
 
 
-class LowMemory:
+class LowMemory(Patch):
     """The model is loaded with room for a part of its weights alone: the others are cast in every call."""
 
-    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
-
-    def patch(self, model):
-        patched = model.clone()
+    def change(self, patched):
 
         def outer_sample(executor, *args, **kwargs):
             patcher = executor.class_obj.model_patcher
@@ -225,40 +199,27 @@ class LowMemory:
             return executor(*args, **kwargs)
 
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "jenga_tests", outer_sample)
-        return (patched,)
 
 
-class Threads:
+class Threads(Patch):
     """Every conditioning of a prediction is a model call of its own, each in a thread of its own."""
 
-    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
-
-    def patch(self, model):
+    def change(self, patched):
         def calc_cond_batch(executor, model, conds, x, timestep, model_options):
             with ThreadPoolExecutor(len(conds)) as pool:
                 alone = [[cond if i == j else None for j in range(len(conds))] for i, cond in enumerate(conds)]
                 outs = list(pool.map(lambda one: executor(model, one, x, timestep, model_options), alone))
             return [out[index] for index, out in enumerate(outs)]
 
-        patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "jenga_tests", calc_cond_batch)
-        return (patched,)
 
 
-class Nudge:
+class Nudge(Patch):
     """Adds to one value of the video that a model call gets, or to one text token. Packed latents: the first part."""
 
-    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
+    WIDGETS = {"what": ("STRING", {}), "by": ("FLOAT", {"default": 1.0})}
 
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",), "what": ("STRING", {}), "by": ("FLOAT", {"default": 1.0})}}
-
-    def patch(self, model, what, by):
+    def change(self, patched, what, by):
         def apply_model(executor, x, t, c_concat=None, c_crossattn=None, *args, **kwargs):
             if what == "text":
                 c_crossattn = c_crossattn.clone()
@@ -270,9 +231,7 @@ class Nudge:
                 x.view(x.shape[0], -1)[:, : math.prod(shape[1:])].view(-1, *shape[1:])[:, 0, t_, h, w] += by
             return executor(x, t, c_concat, c_crossattn, *args, **kwargs)
 
-        patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "jenga_nudge", apply_model)
-        return (patched,)
 
 
 class RandomLatent:

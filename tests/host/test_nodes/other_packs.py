@@ -10,24 +10,10 @@ from comfy.ldm.wan.model_multitalk import InfiniteTalkOuterSampleWrapper
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 
+from .patch import Patch
+
 STEPS: list[int] = []  # what ScheduleReader found, and CountingSampler counted; reported by CaptureSteps
 OVERRIDE = "optimized_attention_override"
-
-
-class Patch:
-    """A node that changes a clone of a MODEL."""
-
-    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "patch", ("MODEL",)
-    WIDGETS: dict = {}
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",), **cls.WIDGETS}}
-
-    def patch(self, model, **widgets):
-        patched = model.clone()
-        self.change(patched, **widgets)
-        return (patched,)
 
 
 class ExtraPass(Patch):
