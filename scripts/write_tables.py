@@ -19,19 +19,19 @@ sys.path.insert(0, str(ROOT / "python"))  # the words of this checkout, not thos
 from jenga.runtime import quality_words  # noqa: E402
 from jenga.sampling import preset_words  # noqa: E402
 
-FAMILIES = ROOT / "nodes" / "host" / "families"
+HOST = ROOT / "nodes" / "host"
 
 
 def families_table() -> str:
     """The folder is loaded under a name of its own: ComfyUI too has a `nodes`."""
-    name = "jenga_families"
+    name = "jenga_host"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(
-            name, FAMILIES / "__init__.py", submodule_search_locations=[str(FAMILIES)]
+            name, HOST / "__init__.py", submodule_search_locations=[str(HOST)]
         )
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
-    return importlib.import_module(f"{name}.words").table()
+    return importlib.import_module(f"{name}.families.words").table()
 
 
 TABLES = {"presets": preset_words.table, "qualities": quality_words.table, "families": families_table}
