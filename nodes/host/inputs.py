@@ -5,7 +5,7 @@ from comfy_api.v0_0_2 import io
 from jenga.sampling import preset_words
 from jenga.sampling.presets import DEFAULT, PRESETS
 
-from .step_reuse import CHOICES, FROM_PRESET, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
+from .step_reuse import CHOICES, FROM_PRESET, KINDS, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 from .widgets import shown_with
 
 
@@ -30,7 +30,7 @@ def reuse_threshold(optional: bool) -> io.Float.Input:
         step=0.005,
         optional=optional,
         advanced=True,
-        extra_dict=shown_with(step_reuse=["adaptive"]),
+        extra_dict=shown_with(step_reuse=[name for name, kind in KINDS.items() if kind.has_threshold]),
         tooltip=THRESHOLD_TOOLTIP,
     )
 

@@ -29,10 +29,13 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Kind:
-    """help: for the tooltip. make(run): its rule, and words for a note on what decides; None: it reuses no step."""
+    """help: for the tooltip. make(run): its rule, and words for a note on what decides; None: it reuses no step.
+    has_threshold: the widget reuse_threshold counts for it.
+    """
 
     help: str
     make: Callable[[PlannedRun], tuple[ReuseRule, str] | None]
+    has_threshold: bool = False
 
 
 def static_rule(run: PlannedRun) -> tuple[ReuseRule, str] | None:
@@ -65,6 +68,7 @@ KINDS = {
         f"coefficients ({', '.join(PUBLISHED)}), by the change of the model's input for any other model; the node says "
         "which.",
         adaptive_rule,
+        has_threshold=True,
     ),
 }
 CHOICES = (FROM_PRESET, OFF, *KINDS)
