@@ -1,1 +1,1 @@
-"""The nodes of this pack. Everything that imports ComfyUI is in this folder."""
+"""The nodes of this pack. Everything of what ships that imports ComfyUI is in this folder."""

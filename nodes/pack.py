@@ -1,7 +1,7 @@
 """The pack as ComfyUI sees it: a table of its nodes, each imported by itself.
 
-A name that ComfyUI has moved costs the nodes that need it; the others load. Without the wheel the pack runs too: the
-Python part is in this repository, in plain torch.
+A node that cannot be imported is left out, the others load; a name that ComfyUI has moved costs what needs it
+(nodes/host/private.py). Without the wheel the pack runs too: the Python part is in this repository, in plain torch.
 """
 
 import importlib
@@ -29,7 +29,7 @@ class Entry:
     optional: bool = False
 
     def load(self) -> type[io.ComfyNode]:
-        """The node. Its inputs are looked at here: ComfyUI drops the whole pack where a node cannot say them."""
+        """The node. Its schema is made here, since ComfyUI drops the whole pack where one cannot be made."""
         node = getattr(importlib.import_module(self.module, __package__), self.node_id)
         node.GET_SCHEMA()
         return node

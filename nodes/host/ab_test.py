@@ -28,7 +28,7 @@ class SamplerSettings:
     denoise: float
 
     def sample(self, model, steps: int, callback):
-        """What the stock KSampler makes of a MODEL in so many steps; the noise is drawn anew, and so the same."""
+        """What the stock KSampler makes of a MODEL in so many steps, with noise drawn from the same seed."""
         image = private.fix_empty_latent(model, self.latent)
         return private.sample(
             model,
@@ -57,7 +57,7 @@ class Part:
 
 
 def plan(steps: int, repeats: int, noise_floor: bool) -> list[Part]:
-    """The runs, dense and jenga in turns. A change to the other one warms up: it loads, compiles and tunes."""
+    """The runs, dense and Jenga in turns. After a change from one to the other a warm-up loads, compiles and tunes."""
     parts: list[Part] = []
     for repeat in range(repeats):
         for name in (DENSE, JENGA) if repeat % 2 == 0 else (JENGA, DENSE):

@@ -30,7 +30,7 @@ class Conditions:
         return names + (["area"] if any(cond["area"][0] != "percentage" for cond in every if "area" in cond) else [])
 
     def at(self, size: tuple[int, int]) -> dict[str, list[dict]]:
-        """Copies for a latent of that height and width: sampling writes what it made for one size into them."""
+        """For a latent of that height and width; copies, since sampling writes into them what it made for one size."""
         conds = {name: [cond.copy() for cond in group] for name, group in self._conds.items()}
         if size == self._size:
             return conds
@@ -42,7 +42,7 @@ class Conditions:
         return conds
 
     def _ratio(self, x: torch.Tensor) -> Fraction | None:
-        """How large a condition is to the latent: 1, or so many times or an n-th of it; None for any other size."""
+        """A condition's size over the latent's: a whole number or one over a whole number; None for any other."""
         rows, columns = (Fraction(side, full) for side, full in zip(x.shape[-2:], self._size, strict=True))
         return rows if rows == columns and 1 in (rows.numerator, rows.denominator) else None
 

@@ -1,4 +1,4 @@
-"""What a model call of ComfyUI is, made once out of its named arguments: a `jenga.runtime.call.ModelCall`."""
+"""What a model call of ComfyUI is, made once from its arguments by name: a `jenga.runtime.call.ModelCall`."""
 
 import inspect
 import math
@@ -43,7 +43,7 @@ class Arguments:
 
 
 def model_call(model, run: Run, arguments: Arguments) -> ModelCall:
-    """The ModelCall of these arguments; the one that is in the options, where a wrapper further out made it."""
+    """The ModelCall of these arguments: the one in the options, where a wrapper further out has made it."""
     options = arguments.options
     known = options.get(CALL_KEY)
     if known is not None:
@@ -80,7 +80,7 @@ def _layout(model, values: dict) -> TokenLayout | None:
 
 
 def video_of(values: dict) -> tuple[tuple[int, ...], torch.Tensor]:
-    """The shape of the video of a model call's latent, and that video, which is the first part of a packed latent."""
+    """The shape of the video in a model call's latent, and the video; in a packed latent it is the first part."""
     x, shapes = values["x"], values.get("latent_shapes")
     if not shapes:
         return tuple(x.shape), x

@@ -1,7 +1,8 @@
-"""What the patches of other packs keep between calls, found by looking: tensors of one size, and the way back.
+"""What the patches of other packs keep between calls: tensors of one size, found by looking, and how to undo it.
 
-A run of several sizes cannot have them. Looked at are the functions and objects in a guider's model options (guidance
-functions, wrappers, block patches, attention overrides): their closures, attributes and containers, not the weights.
+A run of several sizes cannot work with such tensors. What is looked at are the functions and objects in a guider's
+model options (guidance functions, wrappers, block patches, attention overrides): their closures, attributes and
+containers, not the weights.
 """
 
 import types
@@ -14,19 +15,19 @@ import torch
 from . import private
 
 DEPTH = 10
-LONGEST = 1000  # of a container
-MOST = 20_000  # things that are looked at
+LONGEST = 1000  # so many items of a container are looked at
+MOST = 20_000  # things that are looked at in all
 OWN = "jenga"  # in the keys of our wrappers
 OPAQUE = (torch.nn.Module, types.ModuleType, type, str, bytes, int, float, torch.dtype, torch.device)
 
 
 class KeepsSize(Exception):
-    """A patch keeps a tensor of a small stage for the next step: it cannot live with a change of size."""
+    """A patch keeps a tensor of a small stage for the next step, so the size must not change."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Everything that patches can keep something in, as it was when it was looked at."""
+    """All cells and containers that patches can keep something in, with what they held at the time."""
 
     cells: tuple[tuple[types.CellType, object], ...]
     containers: tuple[tuple[dict | list, dict | list], ...]

@@ -59,7 +59,7 @@ class AttentionPatch:
         first = stage.run.once((self, video_of(arguments.values)[0]), lambda: call) is call
         carved, out = self._called(executor, model, stage, call, arguments)
         if first and not carved.attended and stage.run.compiled:
-            # The host compiles without guards on its options: this was code of a run without the override.
+            # ComfyUI compiles without guards on its options, so what ran was compiled in a run without the override.
             torch.compiler.reset()
             stage.run.listener.note("compiled anew: the model had been compiled without Jenga")
             carved, out = self._called(executor, model, stage, call, arguments)
@@ -136,8 +136,8 @@ class AttentionPatch:
         return self._dense(func, q, k, v, *args, **kwargs) if out is None else call.output(out)
 
     def _exact(self, run: Run, layer: Layer, before: Callable, host: Callable) -> torch.Tensor:
-        """Attention for an anchor: of the override before ours, unless a look at it has found it inexact. Sparse ones
-        leave the first layers and steps dense, so one is looked at in every octave of either.
+        """Attention for an anchor: that of the override before ours, unless it was found inexact, then ComfyUI's own.
+        Sparse overrides leave the first layers and steps dense, so the two are compared in every octave of either.
         """
         errors: dict[tuple[int, int], float] = run.once((self, "errors of the override before"), dict)
         if max(errors.values(), default=0.0) > EXACT:

@@ -68,7 +68,7 @@ def _named(module: str, name: str):
 
 
 def _optional(module: str, name: str, otherwise=None):
-    """The same where the nodes can do without it."""
+    """The same for a name that the nodes can do without; `otherwise` where this ComfyUI does not have it."""
     try:
         return getattr(importlib.import_module(module), name, otherwise)
     except ImportError:
@@ -157,8 +157,8 @@ def module_of(model) -> torch.nn.Module:
 
 
 def patches_of(options: dict, latent_shape: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
-    """The patch that the grid of a running model says; none where it says none. Frames of references may be in it, so
-    that of time only a grid with fewer frames than the latent tells anything.
+    """The patch that follows from a running model's grid; none where it tells no grid. The grid may count frames of
+    references too, so a patch in time shows only in one with fewer frames than the latent.
     """
     grid = options.get("grid_sizes")
     if grid is None or len(grid) != 3:
@@ -247,7 +247,7 @@ def noise_for(latent: torch.Tensor, seed: int, batch_index) -> torch.Tensor:
 
 
 def sample(model, noise: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-    """The stock KSampler's run, with its arguments."""
+    """What the stock KSampler calls, with the same arguments."""
     return _named("comfy.sample", "sample")(model, noise, *args, disable_pbar=hides_progress(), **kwargs)
 
 

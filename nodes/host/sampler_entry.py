@@ -1,4 +1,4 @@
-"""One entry of ComfyUI's outer_sample, which a run of several sizes makes several calls of."""
+"""One entry of ComfyUI's outer_sample; a run of several sizes calls it several times."""
 
 import torch
 
@@ -52,7 +52,7 @@ class SamplerEntry:
         private.wrap_options(self.guider.model_options, private.SAMPLER_SAMPLE, RUN_KEY, sampler_sample)
 
     def show(self, parts: LatentParts, step: int, x0, x, steps: int) -> None:
-        """The callback that came in. For packed latents it unpacks by the shapes that came in: it gets full size."""
+        """Call the callback that came in. It unpacks packed latents by their full-size shapes, so it gets that size."""
         if self.callback is None:
             return
         if parts.packed:

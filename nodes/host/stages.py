@@ -138,8 +138,8 @@ class StagedRun:
         raise AssertionError("the last pass returns")
 
     def _stopped_at(self, sigmas: torch.Tensor) -> int | None:
-        """The step of this pass before which the sampler stopped, leaving the rest of its schedule over: that ends the
-        run. None where it went on to the end, in as many steps as it liked.
+        """The step of this pass before which the sampler stopped without using the rest of its schedule, which ends the
+        run. None where it went on to the end, in however many steps.
         """
         run, done = self.state.run, self.done
         if not 0 < done < len(sigmas) - 1 or run.sigma is None or float(run.sigma.max()) < float(sigmas[done]) * 0.9999:
@@ -230,14 +230,14 @@ class StagedRun:
         """The predicted clean latent at the end of a pass, in the latent space of the graph."""
         if found:
             return self.patcher.model.process_latent_out(found[0].to(samples.device))
-        # The sampler reported no step: one more evaluation, as an Euler step to zero.
+        # The sampler reported no step, so there is no prediction: one more evaluation makes it, an Euler step to zero.
         end = torch.cat([sigma, torch.zeros_like(sigma)])
         euler, noise = private.euler_sampler(), torch.zeros_like(samples)
         return self.entry.sample(parts, noise, samples, euler, end, mask, None, self.entry.seed)
 
     def _handed_over(self, parts: LatentParts, clean: torch.Tensor, step: int) -> torch.Tensor:
         """The clean latent of a run that ends in a small stage, as the next sampler needs it: at full size, with the
-        noise that a sampler leaves which stops before `step`. The callback gets the prediction at full size too.
+        noise that a sampler leaves when it stops before `step`. The callback gets the prediction at full size too.
         """
         model, sampling, full = self.patcher.model, self.model_sampling, self.entry.parts
         clean = parts.resized(clean, full.size, self.settings.upsample)

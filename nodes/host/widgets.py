@@ -1,5 +1,5 @@
-"""Widgets that count only at some value of another one: the page folds them away elsewhere (web/js/fold.js), and a node
-says it of those that were changed all the same.
+"""Widgets that count only at some value of another one. At other values the page folds them away (web/js/fold.js), and
+the node names those that were changed all the same.
 """
 
 from comfy_api.v0_0_2 import io
@@ -13,12 +13,12 @@ def shown_with(**values: list[str]) -> dict:
 
 
 def counts_with(**values: list[str]) -> dict:
-    """The same of one that stays among the advanced widgets when it counts."""
+    """The same for an input that stays among the advanced widgets when it counts."""
     return {COUNTS: values}
 
 
 def idle(node: type[io.ComfyNode], **given) -> list[str]:
-    """What to say of the given widgets that are not at their default and do nothing at this setting."""
+    """Remarks on the given widgets that are not at their default and do nothing at this setting."""
     words = []
     for item in node.define_schema().inputs:
         conditions = {**item.extra_dict.get(SHOWN, {}), **item.extra_dict.get(COUNTS, {})}
@@ -29,7 +29,7 @@ def idle(node: type[io.ComfyNode], **given) -> list[str]:
 
 
 def overruled(node: type[io.ComfyNode], by: str, **given) -> list[str]:
-    """What to say of the given widgets that are not at their default and give way to another node."""
+    """Remarks on the given widgets that are not at their default and give way to another node."""
     defaults = {item.id: getattr(item, "default", None) for item in node.define_schema().inputs}
     changed = [name for name, value in given.items() if value != defaults[name]]
     return [f"{', '.join(changed)} of this node not used: {by} has its own"] if changed else []

@@ -1,7 +1,7 @@
-"""Which video models Jenga knows. A family is one file of this folder and its place in FAMILIES. Of another model the
-layout is looked for when it runs, and it runs at one size in the Jenga node.
+"""Which video models Jenga knows. A family is one file of this folder and its place in FAMILIES. The layout of any
+other model is looked for when it runs, and the Jenga node runs it at one size.
 
-Nothing here imports ComfyUI before a model is there, so that the documents can be made from these rows without it.
+Nothing here needs ComfyUI before there is a model, so that the documents can be made from these rows without it.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,8 @@ def has_stages(model) -> bool:
 
 def condition_rules(model) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """Conditions that a stage of a MODEL gets at its own size, with their interpolation, and those that keep every step
-    at full size. Models that no family holds take the same conditions, so that what all families say counts.
+    at full size. Models that no family holds take conditions of the same names, so what all families say counts
+    for them.
     """
     own = getattr(host_family(model.model.diffusion_model), "resized_here", {})
     resized = {key: mode for family in FAMILIES for key, mode in family.resized.items()}

@@ -54,9 +54,9 @@ class Family:
     can, None where that is not known. sides(diffusion model): latent rows and columns that a size must be a
     multiple of, where that is more than a patch.
 
-    Conditions that ComfyUI does not resize with the latent. resized: a stage gets them at its own size; the value is
-    the interpolation. resized_here: with models of this family alone, since others take what has that name at a size of
-    its own. fixed: with one of these every step runs at full size.
+    The rest are conditions that ComfyUI does not resize with the latent. resized: a stage gets them at its own size;
+    the value is the interpolation. resized_here: with models of this family alone, since others take what has that name
+    at a size of its own. fixed: with one of these every step runs at full size.
     """
 
     title: str

@@ -48,8 +48,8 @@ def sides(diffusion_model) -> tuple[int, int] | None:
 def published_name(diffusion_model, size: tuple[int, int]) -> str | None:
     """The key of WAN_COEFFICIENTS; None where nothing was published.
 
-    Wan 2.1's image-to-video models alone have an image embedding; their two resolutions share one shape, so the run's
-    says which is meant.
+    Of the models with 36 channels only Wan 2.1's image-to-video ones have an image embedding. Those for its two
+    resolutions have the same shape, so the size of the run says which is meant.
     """
     model = diffusion_model
     if type(model).__name__ != "WanModel":
@@ -93,10 +93,10 @@ FAMILY = Family(
     reuse=PublishedReuse(WAN_COEFFICIENTS, published_name, time_signal),
     resized={
         "vace_frames": "bilinear",
-        "vace_mask": "nearest-exact",  # 64 channels of yes or no
+        "vace_mask": "nearest-exact",  # 64 channels of 0 or 1
         "time_dim_concat": "bilinear",
     },
-    # Not among them: the faces of Animate, which have one size for clips of any.
+    # Not among them: the faces of Animate, which have the same size whatever the clip's is.
     resized_here={
         "reference_latents": "bilinear",
         "reference_motion": "bilinear",

@@ -26,7 +26,7 @@ class BackendStatus:
 
 
 class Implementation(NamedTuple):
-    """The operators of one backend; signatures as in `jenga.reference`."""
+    """The operators of one backend; signatures as in `jenga.carving.reference`."""
 
     prepare_blocks: Callable
     select_blocks: Callable
@@ -57,7 +57,7 @@ class NoBackend(RuntimeError):
 
 
 class Backends:
-    """The backends that are left: state of one run on one device. One that fails is not tried again."""
+    """The backends that still work: state of one run on one device. One that fails is not tried again."""
 
     def __init__(self, native: ops.NativeStatus | None = None):
         self._unavailable = unavailable(native or ops.native_status())

@@ -155,7 +155,7 @@ def _attend(q, k, v, score_mod, block_mask, softmax_scale, kernel_options):
 
 
 def _is_kernel(q: torch.Tensor) -> bool:
-    """Whether this call compiles flex_attention itself: eager on a CPU; a caller that is compiled takes it along."""
+    """Whether this call must compile flex_attention: on a CPU it runs eagerly, a compiled caller compiles it too."""
     return q.is_cuda and not torch.compiler.is_compiling()
 
 

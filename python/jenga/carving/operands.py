@@ -67,8 +67,8 @@ class PreparedBlocks(NamedTuple):
         return torch.where(is_context, 0.0, -torch.inf).expand(self.k_carved.shape[0], -1)
 
     def tail(self) -> tuple[Tensor | None, Tensor | None]:
-        """Keys and values of the tail cells, None where dropped keys leave nothing. No property: torch 2.10 cannot
-        compile one of a named tuple.
+        """Keys and values of the tail cells, None where dropped keys leave nothing. A method, since torch 2.10 cannot
+        compile a property of a named tuple.
         """
         return (self.k_tail, self.v_tail) if self.layout.tail_block_size else (None, None)
 

@@ -1,7 +1,7 @@
 """The compiled operators `torch.ops.jenga.*`: how they are loaded, their fakes, one typed function for each.
 
 Importing this module never fails. Where a library is missing or does not load, `native_status()` says why and the
-functions below raise; the pure-torch path (`jenga.reference`) needs neither.
+functions below raise; the pure-torch path (`jenga.carving.reference`) needs neither.
 
 Symbols in the docstrings: B batch, H heads, S tokens, D head dim; C context tokens (attended by all, attending to
 all: text, reference frames), N = S - C video tokens, P = C rounded up to 128, nq = ceil(N / q_block_size),

@@ -1,7 +1,7 @@
 """Whether the native kernels of this machine compute what they should: two small cases, before they are first used.
 
 A build for another machine, a driver that compiles PTX wrongly, a kernel that no test machine could run: each would
-give pictures that are wrong and nothing to see it by. Once a process for each device, dtype and head dim.
+make wrong pictures, and nothing would tell. Once a process for each device, dtype and head dim.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The two ways on which diffusers' self-attention calls come to `jenga.runtime.session.attend`.
+"""The two ways by which diffusers' self-attention calls come to `jenga.runtime.session.attend`.
 
 A processor that calls the library's dispatcher has a backend, which we replace by ours; hooks of its attention module
 say which layer runs. A processor that calls torch's attention itself is wrapped, and the call is caught inside it.

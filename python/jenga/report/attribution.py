@@ -34,7 +34,7 @@ class SpeedEstimate:
 
 
 def estimate_speed(scales: list[float], evaluations: list) -> SpeedEstimate | None:
-    """scales: of the stages. evaluations: jenga.report.Evaluation, finished. None before a model call was computed."""
+    """scales: of the stages. evaluations: report.Evaluation, finished. None before a model call was computed."""
     calls = sum(evaluation.computed + evaluation.reused for evaluation in evaluations)
     computed = [evaluation for evaluation in evaluations if evaluation.computed]
     if not computed or not sum(evaluation.seconds for evaluation in evaluations):
@@ -73,7 +73,7 @@ def estimate_speed(scales: list[float], evaluations: list) -> SpeedEstimate | No
 
 
 def _dense_seconds(calls: list) -> tuple[float | None, str]:
-    """Seconds of a dense attention call and where the figure is from. calls: jenga.report.LayerCall of one size."""
+    """Seconds of a dense attention call and where the figure is from. calls: report.LayerCall of one size."""
     timed = [call for call in calls if call.seconds is not None]
     dense = [call.seconds for call in timed if call.kind == DENSE]
     anchors = [call.seconds for call in timed if call.kind == ANCHOR]

@@ -1,10 +1,10 @@
 """Two clips side by side: what differs, by how much, and pictures that let a person judge.
 
 A clip is a float tensor [F, H, W, 3] in 0..1. Frames are matched by number; the shorter clip ends the
-comparison, and `Comparison.notes` names both lengths. Clips of different size are refused: resizing one would be
-measured as its fault. Metrics come from scikit-image, plots from matplotlib; both are imported where they are used,
-since the operators of this package need neither. Frames are worked on one by one: beside the clips that come in there
-is room for the one that goes out, and for a few frames.
+comparison, and `Comparison.notes` names both lengths. Clips of different size are refused: what resizing does would be
+measured as an error of the clip. Metrics come from scikit-image, plots from matplotlib; both are imported where they
+are used, since the operators of this package need neither. Frames are worked on one by one, so that memory holds the
+clips that come in, the one that goes out, and a few frames.
 """
 
 from collections.abc import Iterator

@@ -17,8 +17,8 @@ BYTES_PER_LAYER = 1 << 20
 class KeptBlocks:
     """One layer's lists at its last carved evaluation, for the first sequence of the batch.
 
-    blocks: uint8 [1, heads, nq, ceil((nkv + 1) / 8)], as jenga.residuals packs them. num_heads: of the layer; the first
-    ones are there.
+    blocks: uint8 [1, heads, nq, ceil((nkv + 1) / 8)], as jenga.carving.residuals packs them.
+    num_heads: of the layer; the first ones are there.
     """
 
     evaluation: int

@@ -2,7 +2,7 @@
 
 An *evaluation* is one prediction of the sampler (Heun makes two a step); it may take several *model calls*, one for
 each group of conditionings that fits in memory. What lies on a device stays there until its evaluation is over.
-`jenga.report_view` makes text and a picture of `Report.summary`.
+`jenga.report.view` makes text and a picture of `Report.summary`.
 """
 
 import threading
@@ -48,7 +48,7 @@ class LayerCall:
     seconds: Stopwatch | float | None
 
     def read(self) -> None:
-        """Make plain numbers of what the device had."""
+        """Turn what lay on the device into plain numbers."""
         self.kept_share = float(self.kept_share)
         self.seconds = self.seconds.seconds() if isinstance(self.seconds, Stopwatch) else self.seconds
 
@@ -64,7 +64,7 @@ class Evaluation:
     calls: list[LayerCall] = field(default_factory=list)
 
     def read(self) -> None:
-        """Make plain numbers of what the device had. An interrupted evaluation took no time that is known."""
+        """Turn what lay on the device into plain numbers. Of an interrupted evaluation no time is known."""
         if isinstance(self.seconds, Stopwatch):
             self.seconds = self.seconds.seconds() or 0.0
         for call in self.calls:
@@ -81,7 +81,7 @@ class Evaluation:
 class Report(Listener):
     """Filled while a run lasts, read afterwards. Threads of several devices may write at the same time.
 
-    It makes no device wait before the run is over: what lies on a GPU stays there until `close`.
+    No device waits for it before the run is over: what lies on a GPU stays there until `close`.
     """
 
     def __init__(self):
@@ -138,7 +138,7 @@ class Report(Listener):
                 self.evaluations[-1].calls.append(LayerCall(layer_index, kept_share, kind, watch))
 
     def keep_blocks(self, layer_index: int, lists: BlockLists, grid: TokenGrid, config: JengaConfig) -> None:
-        """Remember what a carved call kept, in the place of the layer's call before it (bound: jenga.kept_blocks)."""
+        """Remember what a carved call kept instead of what the layer's call before it did (bound: kept_blocks.py)."""
         kept = KeptBlocks.of(lists, len(self.evaluations) - 1, grid, config)
         with self._lock:
             self.kept_blocks[layer_index] = kept

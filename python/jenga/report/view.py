@@ -1,4 +1,4 @@
-"""A run's summary (jenga.report.Report.summary) as Markdown and as a picture."""
+"""A run's summary (jenga.report.report.Report.summary) as Markdown and as a picture."""
 
 import torch
 

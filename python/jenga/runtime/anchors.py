@@ -41,9 +41,9 @@ def relative_cost(steps: int, num_layers: int, distance: int, carved_cost: float
 
 @dataclass(frozen=True)
 class AnchorStep:
-    """One model call as anchors see it. tracks: what is kept is kept by these, one for each equal part of the batch.
+    """One model call as anchors see it. tracks: the keys of what is kept, one for each equal part of the batch.
 
-    step: computed evaluations before this one, of the track that has most. -1: this call takes no part.
+    step: how many evaluations were computed before this one, of the track that has most. -1: this call takes no part.
     """
 
     tracks: tuple[Hashable, ...]

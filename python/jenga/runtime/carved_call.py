@@ -77,8 +77,8 @@ class CarvedCall:
             self.run.listener.note(words)
 
     def find_layout(self, v: torch.Tensor, patches: Iterable[tuple[int, int, int]]) -> None:
-        """Before a self-attention call of a model without a layout: looks for the video in its tokens, once a run for
-        each length. v: [B, H, S, D]. patches: (t, h, w) that the host says.
+        """Before a self-attention call of a model without a layout: look for the video in its tokens, once a run for
+        each shape. v: [B, H, S, D]. patches: (t, h, w) that the host says.
         """
         if self.layout is not None:
             return

@@ -23,10 +23,10 @@ from .layout import TokenLayout, latent_grid
 
 PATCHES = ((1, 2, 2), (1, 1, 1), (2, 2, 2))  # tried after what a host says
 MAX_LAG = 8
-FEATURES = 512  # of a token's value; more say nothing new
-ENOUGH = 0.2  # correlation of the right place; of a wrong one it is that of chance
-CHANCE = 6.0  # standard deviations of it
-SAME = 0.05  # of the norm; a host's own attention may be one in 8 bits
+FEATURES = 512  # channels of a token's value that are looked at; more say nothing new
+ENOUGH = 0.2  # least correlation at the right place; at a wrong one it is that of chance
+CHANCE = 6.0  # standard deviations of what chance gives
+SAME = 0.05  # relative L2 error; the host's own attention may compute in 8 bits
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Host memory of one run, page-locked for a CUDA device: whole slabs cut in places, all given back with the run.
+"""Host memory of one run, page-locked for a CUDA device: slabs, cut into places, all given back when the run ends.
 
 Torch's own pinned memory is rounded to a power of two for every tensor and stays locked for the life of the process.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 SLAB_BYTES = 256 << 20  # at least; a slab is a whole number of places
-ALIGNMENT = 4  # of a float
+ALIGNMENT = 4  # bytes: of a float
 
 
 class HostArena:
@@ -63,7 +63,7 @@ class HostArena:
             return False
         slab = torch.empty(number * size, dtype=torch.uint8)
         if self._lock is not None and not self._lock(slab):
-            self.limit = self.used  # the system locks no more
+            self.limit = self.used  # the system refuses to lock more
             return False
         self.used += slab.numel()
         # Also where an interrupted run is dropped without close: locked memory must not be freed as it is.
@@ -76,7 +76,7 @@ def page_lock(memory: torch.Tensor) -> bool:
     """Page-lock memory for every CUDA device; False where the system refuses."""
     if torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.numel(), 1) == 0:
         return True
-    try:  # the refusal is what the next launch would report
+    try:  # else the next launch would report the refusal
         torch.zeros(1, device="cuda")
         torch.cuda.synchronize()
     except RuntimeError:

@@ -8,7 +8,7 @@ TAIL = 1 / 64  # work of the means that stand for what is dropped, against dense
 
 
 def tooltip(custom: str) -> str:
-    """A line for each quality, and one for the name of the choice that is none."""
+    """A line for each quality, and one for the choice that is none, by its name `custom`."""
     return "\n".join(
         [
             f"Attention work in a run of {STEPS} steps, against dense.",

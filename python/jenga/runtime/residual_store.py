@@ -59,7 +59,7 @@ class ResidualStore:
         return False
 
     def put(self, key: Hashable, state: AnchorState) -> None:
-        """Keep a state in its reserved place; what was there goes. Nothing is kept where the place was dropped."""
+        """Keep a state in its reserved place instead of what was there; nothing where the place was dropped."""
         if key in self._places:
             self._places[key].put(key, state)
 

@@ -156,7 +156,7 @@ def split(rules: Iterable[StageRule], steps: int, boundary: Callable[[float], in
 # Published lists of computed steps: (up to this fraction of the steps, distance to the next computed step at 50 steps).
 _GAPS = ((0.08, 1), (0.82, 3), (0.90, 2), (0.94, 1), (1.0, 2))
 _GAPS_OF = {"hunyuan-video-i2v": ((0.06, 1), (0.14, 2), (0.80, 3), (0.88, 2), (1.0, 1))}
-FEWEST_STEPS = 12  # below this a reused step is too long a way
+FEWEST_STEPS = 12  # with fewer, one reused step spans too much of the schedule
 
 
 def computed_steps(steps: int, stages: tuple[Stage, ...], model_family: str = "any") -> tuple[int, ...]:

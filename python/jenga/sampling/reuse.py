@@ -3,7 +3,7 @@
 What is kept, per conditioning, is the derivative of the sampling path d = (x - denoised) / sigma, which for flow
 models is the model's output; a reused call returns x - sigma * d. Dropped at every change of resolution.
 
-Which steps are reused is said by a rule of `jenga.reuse_rules`.
+A rule of `jenga.sampling.reuse_rules` says which steps are reused.
 """
 
 from collections.abc import Callable, Hashable
@@ -14,8 +14,8 @@ from .reuse_rules import ReuseRule
 
 
 class StepReuse:
-    """State of one run. A step is what the sampler reports, and until it has reported one it is known by its sigma: to
-    read that waits for the device, so it is read no longer than needed.
+    """State of one run. The sampler reports its steps. Until it has reported one, the step is found by its sigma, which
+    has to be read from the device; so that stops as soon as it can.
     """
 
     def __init__(self, rule: ReuseRule):
