@@ -1,43 +1,93 @@
-# CUDA where nvcc is found (JENGA_CUDA=AUTO) or demanded (ON). CMake 3.25 knows no CUDA20 for nvcc 13, hence 17.
-include(CheckLanguage)
-check_language(CUDA)
-if(CMAKE_CUDA_COMPILER)
-  set(CMAKE_CUDA_ARCHITECTURES OFF)  # every target names its own with jenga_cuda_arch
-  enable_language(CUDA)
-  find_package(CUDAToolkit REQUIRED)
-  set(CMAKE_CUDA_STANDARD 17)
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+# The CUDA library's machine code: compiled by nvcc where there is one (JENGA_CUDA=AUTO) or must be one (ON), embedded in
+# host code that knows nothing of nvcc. JENGA_CUDA_CODE names a folder with code compiled before, for a system that nvcc
+# does not build for; JENGA_CUDA_INCLUDE then names the folder of cuda.h. CMake 3.25 knows no CUDA20 for nvcc 13, hence 17.
+set(JENGA_CUDA_CODE "" CACHE PATH "Folder with machine code of the kernels, compiled by another build (its cuda_code)")
+set(JENGA_CUDA_INCLUDE "" CACHE PATH "Folder of cuda.h, for JENGA_CUDA_CODE")
+set(JENGA_CUDA_ENABLED OFF)
+if(JENGA_CUDA_CODE)
   set(JENGA_CUDA_ENABLED ON)
-elseif(JENGA_CUDA STREQUAL "AUTO")
-  message(STATUS "jenga: no nvcc found, building without the CUDA library")
-  set(JENGA_CUDA_ENABLED OFF)
 else()
-  message(FATAL_ERROR "jenga: JENGA_CUDA=ON needs nvcc on PATH (or CMAKE_CUDA_COMPILER)")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_ARCHITECTURES OFF)  # every target names its own with jenga_cuda_folder
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(CMAKE_CUDA_STANDARD 17)
+    set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+    set(JENGA_CUDA_ENABLED ON)
+    set(JENGA_CUDA_CODE ${CMAKE_BINARY_DIR}/cuda_code)
+    list(GET CUDAToolkit_INCLUDE_DIRS 0 JENGA_CUDA_INCLUDE)
+    # Beside the code: what a build with JENGA_CUDA_CODE needs to know.
+    file(WRITE ${JENGA_CUDA_CODE}/toolkit "${CUDAToolkit_VERSION_MAJOR}\n")
+    file(WRITE ${JENGA_CUDA_CODE}/include "${JENGA_CUDA_INCLUDE}\n")
+  elseif(JENGA_CUDA STREQUAL "AUTO")
+    message(STATUS "jenga: no nvcc found, building without the CUDA library")
+  else()
+    message(FATAL_ERROR "jenga: JENGA_CUDA=ON needs nvcc on PATH (or CMAKE_CUDA_COMPILER)")
+  endif()
 endif()
 
-# CUDA objects for the named architectures: jenga_cuda_arch(target SOURCES a.cu ARCHS 80 80-ptx 90a)
+# Flags that make code for the named architectures.
 # JENGA_ALL_ARCHS, for releases: code for 80 is also compiled for each newer generation that this nvcc knows, so that no
 # GPU waits for its driver to translate PTX. Without it 86 and 89 run the code for 80, newer ones the PTX.
-function(jenga_cuda_arch target)
-  cmake_parse_arguments(ARG "" "" "SOURCES;ARCHS" ${ARGN})
-  if(JENGA_ALL_ARCHS AND "80-ptx" IN_LIST ARG_ARCHS)
+function(jenga_cuda_gencode result)
+  set(archs ${ARGN})
+  if(JENGA_ALL_ARCHS AND "80-ptx" IN_LIST archs)
     execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
     foreach(arch 86 89 100 120)
       if(known MATCHES "sm_${arch}[^0-9]")
-        list(APPEND ARG_ARCHS ${arch})
+        list(APPEND archs ${arch})
       endif()
     endforeach()
   endif()
-  add_library(${target} OBJECT ${ARG_SOURCES})
-  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
   set(gencode "")
-  foreach(arch IN LISTS ARG_ARCHS)
+  foreach(arch IN LISTS archs)
     if(arch MATCHES "^([0-9]+a?)-ptx$")
       list(APPEND gencode "-gencode=arch=compute_${CMAKE_MATCH_1},code=compute_${CMAKE_MATCH_1}")
     else()
       list(APPEND gencode "-gencode=arch=compute_${arch},code=sm_${arch}")
     endif()
   endforeach()
-  target_compile_options(${target} PRIVATE ${gencode} -O3 --expt-relaxed-constexpr --Werror=all-warnings
-    "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,'-ffile-prefix-map=${PROJECT_SOURCE_DIR}/='" -lineinfo -Xptxas=-v)
+  set(${result} ${gencode} PARENT_SCOPE)
+endfunction()
+
+# Compiles one .cu file to `fatbin`: machine code for all architectures, taken out of the object that nvcc makes. The
+# host's half of that object is left behind.
+function(jenga_cuda_compile name source fatbin)
+  add_library(jenga_code_${name} OBJECT ${source})
+  target_include_directories(jenga_code_${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_options(jenga_code_${name} PRIVATE ${ARGN} -O3 --expt-relaxed-constexpr --Werror=all-warnings
+    --compress-mode=size "-Xcompiler=-fvisibility=hidden,-Wall,'-ffile-prefix-map=${PROJECT_SOURCE_DIR}/='" -lineinfo
+    -Xptxas=-v)
+  add_custom_command(OUTPUT ${fatbin}
+    COMMAND ${CMAKE_OBJCOPY} -O binary --only-section=.nv_fatbin $<TARGET_OBJECTS:jenga_code_${name}> ${fatbin}
+    DEPENDS $<TARGET_OBJECTS:jenga_code_${name}> VERBATIM)
+endfunction()
+
+# One folder of kernels/cuda: jenga_cuda_folder(sm80 HOST a.cpp CODE b.cu c.cu ARCHS 80 80-ptx)
+# An object library jenga_kernels_cuda_sm80 of the host's files and of the code of every .cu file, which host code finds
+# as sm80_b_code (kernels/cuda/driver/kernel.h).
+function(jenga_cuda_folder folder)
+  cmake_parse_arguments(ARG "" "" "HOST;CODE;ARCHS" ${ARGN})
+  set(target jenga_kernels_cuda_${folder})
+  add_library(${target} OBJECT ${ARG_HOST})
+  jenga_cxx_defaults(${target})
+  target_include_directories(${target} SYSTEM PUBLIC ${JENGA_CUDA_INCLUDE})
+  if(ARG_CODE AND CMAKE_CUDA_COMPILER)
+    jenga_cuda_gencode(gencode ${ARG_ARCHS})
+  endif()
+  foreach(source IN LISTS ARG_CODE)
+    get_filename_component(stem ${source} NAME_WE)
+    set(name ${folder}_${stem})
+    set(fatbin ${JENGA_CUDA_CODE}/${name}.fatbin)
+    if(CMAKE_CUDA_COMPILER)
+      jenga_cuda_compile(${name} ${source} ${fatbin} ${gencode})
+    endif()
+    set(embedded ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
+    configure_file(${PROJECT_SOURCE_DIR}/cmake/embedded_code.cpp.in ${embedded} @ONLY)
+    set_source_files_properties(${embedded} PROPERTIES OBJECT_DEPENDS ${fatbin})
+    target_sources(${target} PRIVATE ${embedded})
+    set_property(GLOBAL APPEND PROPERTY JENGA_CUDA_FATBINS_${folder} ${fatbin})
+  endforeach()
 endfunction()

@@ -1,11 +1,11 @@
 // Entry points of the CUDA kernels: everything is queued on `stream`, nothing allocates, synchronises or throws.
 // Pointers and strides of the parameter structs (kernels/params.h) are device memory; every launch may be captured in a
-// CUDA graph. Returns cudaErrorNotSupported where no kernel fits (dtype fp32, head dim, device),
-// cudaErrorMisalignedAddress where rows do not start on 16 bytes, else the launch error. JENGA_FORCE_SM=80 (or 90)
+// CUDA graph. Returns CUDA_ERROR_NOT_SUPPORTED where no kernel fits (dtype fp32, head dim, device),
+// CUDA_ERROR_MISALIGNED_ADDRESS where rows do not start on 16 bytes, else the launch error. JENGA_FORCE_SM=80 (or 90)
 // leaves only the attention kernels of that generation, to test and time them on a newer GPU.
 #pragma once
 
-#include <cuda_runtime_api.h>
+#include <cuda.h>
 
 #include <cstddef>
 
@@ -13,19 +13,19 @@
 
 namespace jenga::cuda {
 
-cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t stream);
+CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream);
 
 // *most: the key blocks of one head that select_blocks takes on the current device.
-cudaError_t most_selectable_blocks(int64_t* most);
+CUresult most_selectable_blocks(int64_t* most);
 // workspace: select_blocks_workspace(params) bytes of device memory, as below.
 size_t select_blocks_workspace(const SelectBlocksParams& params);
-cudaError_t select_blocks(const SelectBlocksParams& params, void* workspace, cudaStream_t stream);
+CUresult select_blocks(const SelectBlocksParams& params, void* workspace, CUstream stream);
 
 // workspace: block_sparse_attention_workspace(params) bytes of device memory, 16-byte aligned, contents irrelevant.
 // It must stay untouched until the launch has finished. May be null when that size is 0.
 size_t block_sparse_attention_workspace(const BlockSparseAttentionParams& params);
-cudaError_t block_sparse_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream);
+CUresult block_sparse_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 
-cudaError_t pack_residual(const PackResidualParams& params, cudaStream_t stream);
+CUresult pack_residual(const PackResidualParams& params, CUstream stream);
 
 }  // namespace jenga::cuda

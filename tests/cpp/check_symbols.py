@@ -2,8 +2,9 @@
 
 check_symbols.py LIB... [--isa-object PATH...] prints every offending symbol and exits with 1 if there is one.
 
-Libraries: no C++ symbol of torch and none of Python is needed or defined; operators register from static constructors,
-so nothing has to be exported, and nothing is but what the compiler insists on: weak pieces of the C++ standard library.
+Libraries: no C++ symbol of torch, none of Python and none of CUDA is needed or defined; operators register from static
+constructors, so nothing has to be exported, and nothing is but what the compiler insists on: weak pieces of the C++
+standard library.
 ISA objects (or archives): no weak definition. The linker keeps one copy of each for the whole program; were it the one
 compiled for a larger instruction set, any caller would crash on a smaller machine.
 """
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FORBIDDEN = re.compile(r"(?<![\w:])(c10|at|torch|caffe2)::|^_?Py[A-Z_]")
+FORBIDDEN = re.compile(r"(?<![\w:])(c10|at|torch|caffe2)::|^_?Py[A-Z_]|^_*cu(da)?[A-Z]")
 # Itanium names of entities of std and __gnu_cxx: functions, statics and guards in them, RTTI, placement new.
 STANDARD_LIBRARY = re.compile(r"_Z(T[VISTC]|GV)?Z*N?[KVr]*(St|S[absiod]|9__gnu_cxx)|_Zn[wa]mPv$")
 # What the linker itself defines.
@@ -51,7 +52,7 @@ def symbols(path: Path, dynamic: bool) -> Iterator[Symbol]:
 def library_offences(path: Path) -> Iterator[str]:
     for symbol in symbols(path, dynamic=True):
         if FORBIDDEN.search(symbol.name):
-            yield f"{'needs' if symbol.undefined else 'defines'} {symbol.name}; torch's stable C ABI has no such symbol"
+            yield f"{'needs' if symbol.undefined else 'defines'} {symbol.name}; the host may lack it or have another"
         elif not symbol.undefined and symbol.mangled not in LINKER and not is_standard_library(symbol):
             yield f"exports {symbol.name} ({symbol.kind}); nothing but weak pieces of the standard library may be"
 

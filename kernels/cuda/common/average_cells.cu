@@ -1,17 +1,15 @@
 // Means of coarse cells out of those of up to four key cells each (formula: kernels/params.h). A thread has 8 channels.
+#include "kernels/cuda/common/average_cells.h"
 #include "kernels/cuda/common/element.h"
-#include "kernels/cuda/common/score_cells.h"
 
 namespace jenga::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    average_cells_kernel(const __grid_constant__ SelectBlocksParams p, T* coarse_means, int64_t vectors) {
-  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (index >= vectors) return;
+__device__ __forceinline__ void average_cells(const AverageArguments& args) {
+  const SelectBlocksParams& p = args.params;
+  const int64_t index = int64_t{blockIdx.x} * kAverageThreads + threadIdx.x;
+  if (index >= args.vectors) return;
   const int64_t per_row = p.head_dim / kVectorElements, row = index / per_row, vector = index % per_row;
   const int64_t head = row / p.num_coarse(), coarse = row % p.num_coarse();
   const int64_t cells = p.num_k_cells(), first = coarse * p.cells_per_coarse();
@@ -27,25 +25,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 #pragma unroll
   for (int i = 0; i < kVectorElements; ++i) sums[i] /= tokens;
-  reinterpret_cast<uint4*>(coarse_means)[index] = pack_vector<T>(sums);
-}
-
-template <class T>
-cudaError_t launch(const SelectBlocksParams& p, void* coarse_means, cudaStream_t stream) {
-  const int64_t vectors = p.batch * p.heads * p.num_coarse() * (p.head_dim / kVectorElements);
-  const int64_t grid = ceil_div(vectors, kThreads);
-  if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
-  average_cells_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(p, static_cast<T*>(coarse_means), vectors);
-  return cudaGetLastError();
+  static_cast<uint4*>(args.coarse_means)[index] = pack_vector<T>(sums);
 }
 
 }  // namespace
 
-cudaError_t average_cells(const SelectBlocksParams& params, void* coarse_means, cudaStream_t stream) {
-  if (params.head_dim % kVectorElements != 0) return cudaErrorNotSupported;
-  if (params.dtype == DataType::kBFloat16) return launch<__nv_bfloat16>(params, coarse_means, stream);
-  if (params.dtype == DataType::kFloat16) return launch<__half>(params, coarse_means, stream);
-  return cudaErrorNotSupported;
-}
+JENGA_DEFINE_KERNEL(jenga_average_cells_bf16, AverageArguments, (kAverageThreads), average_cells<__nv_bfloat16>)
+JENGA_DEFINE_KERNEL(jenga_average_cells_fp16, AverageArguments, (kAverageThreads), average_cells<__half>)
 
 }  // namespace jenga::cuda

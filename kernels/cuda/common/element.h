@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace jenga::cuda {
+#include "kernels/cuda/common/layout.h"
 
-inline constexpr int kVectorElements = 8;
+namespace jenga::cuda {
 
 template <class T>
 __device__ __forceinline__ float2 unpack_pair(uint32_t packed) {
@@ -51,13 +51,6 @@ __device__ __forceinline__ uint4 pack_vector(const float (&values)[kVectorElemen
 // Data that nothing reads again soon: first to leave the caches.
 __device__ __forceinline__ uint4 load_streaming(const void* source) {
   return __ldcs(static_cast<const uint4*>(source));
-}
-
-// Lanes that share one row, one vector each: the next power of two, so that rows are reduced by exchanges.
-constexpr int lanes_per_row(int64_t head_dim) {
-  int lanes = 2;
-  while (lanes * kVectorElements < head_dim) lanes *= 2;
-  return lanes;
 }
 
 }  // namespace jenga::cuda

@@ -9,13 +9,21 @@ namespace jenga::cuda {
 
 inline constexpr int64_t kQueryBlockRows = 128;
 
-// Kernels load 16 bytes at a time.
+// Kernels load 16 bytes at a time: eight 16-bit elements.
+inline constexpr int kVectorElements = 8;
 inline bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 // Every row of a 16-bit [B, H, rows, D] operand starts on 16 bytes.
 inline bool is_aligned(const void* pointer, const Strides& strides, int64_t batch, int64_t heads) {
   return is_aligned(pointer) && strides.token % 8 == 0 && (heads == 1 || strides.head % 8 == 0) &&
          (batch == 1 || strides.batch % 8 == 0);
+}
+
+// Lanes that share one row, one vector each: the next power of two, so that rows are reduced by exchanges.
+constexpr int lanes_per_row(int64_t head_dim) {
+  int lanes = 2;
+  while (lanes * kVectorElements < head_dim) lanes *= 2;
+  return lanes;
 }
 
 // What the two products of attention take: queries and keys, values.

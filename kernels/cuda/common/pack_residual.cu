@@ -2,17 +2,14 @@
 // The lanes that share a row hold 8 channels each; rows run token-major, as they are written.
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
-#include "kernels/cuda/common/layout.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/common/pack_residual.h"
 
 namespace jenga::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
 template <class T, int kLanes>
-__global__ void __launch_bounds__(kThreads) pack_residual_kernel(const __grid_constant__ PackResidualParams p) {
-  const int64_t row = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;  // [B, S, H]
+__device__ __forceinline__ void pack_residual(const PackResidualParams& p) {
+  const int64_t row = (int64_t{blockIdx.x} * kPackThreads + threadIdx.x) / kLanes;  // [B, S, H]
   const int channel = threadIdx.x % kLanes * kVectorElements;
   const bool active = row < p.batch * p.tokens * p.heads && channel < p.head_dim;
   float values[kVectorElements] = {};
@@ -58,51 +55,17 @@ __global__ void __launch_bounds__(kThreads) pack_residual_kernel(const __grid_co
   }
 }
 
-template <class T>
-cudaError_t launch(const PackResidualParams& params, cudaStream_t stream) {
-  const int lanes = lanes_per_row(params.head_dim);
-  const int64_t grid = ceil_div(params.batch * params.tokens * params.heads * lanes, kThreads);
-  if (grid == 0) return cudaSuccess;
-  if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
-  const auto blocks = static_cast<unsigned>(grid);
-  switch (lanes) {
-    case 2:
-      pack_residual_kernel<T, 2><<<blocks, kThreads, 0, stream>>>(params);
-      break;
-    case 4:
-      pack_residual_kernel<T, 4><<<blocks, kThreads, 0, stream>>>(params);
-      break;
-    case 8:
-      pack_residual_kernel<T, 8><<<blocks, kThreads, 0, stream>>>(params);
-      break;
-    case 16:
-      pack_residual_kernel<T, 16><<<blocks, kThreads, 0, stream>>>(params);
-      break;
-    case 32:
-      pack_residual_kernel<T, 32><<<blocks, kThreads, 0, stream>>>(params);
-      break;
-    default:
-      return cudaErrorNotSupported;
-  }
-  return cudaGetLastError();
-}
-
 }  // namespace
 
-cudaError_t pack_residual(const PackResidualParams& params, cudaStream_t stream) {
-  if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return cudaErrorNotSupported;
-  if (params.bits != 8 && params.bits != 4) return cudaErrorNotSupported;
-  if (!is_aligned(params.dense, params.dense_strides, params.batch, params.heads) ||
-      !is_aligned(params.carved, params.carved_strides, params.batch, params.heads))
-    return cudaErrorMisalignedAddress;
-  switch (params.dtype) {
-    case DataType::kBFloat16:
-      return launch<__nv_bfloat16>(params, stream);
-    case DataType::kFloat16:
-      return launch<__half>(params, stream);
-    default:
-      return cudaErrorNotSupported;
-  }
-}
+#define JENGA_DEFINE_PACK(lanes)                                                              \
+  JENGA_DEFINE_KERNEL(jenga_pack_residual_##lanes##_bf16, PackResidualParams, (kPackThreads), \
+                      pack_residual<__nv_bfloat16, lanes>)                                    \
+  JENGA_DEFINE_KERNEL(jenga_pack_residual_##lanes##_fp16, PackResidualParams, (kPackThreads), \
+                      pack_residual<__half, lanes>)
+JENGA_DEFINE_PACK(2)
+JENGA_DEFINE_PACK(4)
+JENGA_DEFINE_PACK(8)
+JENGA_DEFINE_PACK(16)
+JENGA_DEFINE_PACK(32)
 
 }  // namespace jenga::cuda

@@ -7,33 +7,25 @@
 //
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
-#include "kernels/cuda/common/layout.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/common/prepare_blocks.h"
 
 namespace jenga::cuda {
 namespace {
 
-constexpr int kTileRows = 128;
-constexpr int kWarps = 8;
-constexpr int kRowsPerWarp = kTileRows / kWarps;
-constexpr int kPieceRows = 8;  // the smallest cell
-constexpr int kPieces = kTileRows / kPieceRows;
-static_assert(kTileRows == kContextAlignment, "a tile is all context or all video");
+constexpr int kWarps = kPrepareThreads / 32;
+constexpr int kRowsPerWarp = kPrepareRows / kWarps;
+constexpr int kPieces = kPrepareRows / kPieceRows;
+static_assert(kPrepareRows == kContextAlignment, "a tile is all context or all video");
 
-struct PrepareArguments {
-  PrepareBlocksParams params;
-  int32_t context_tiles, tiles;
-  int32_t operands;  // the last ones: q is not read where its means are not wanted
-};
-
-enum Operand { kQuery, kKey, kValue, kOperands };
+enum Operand { kQuery, kKey, kValue };
+static_assert(kValue + 1 == kOperands);
 
 // Means of `cell_size` rows out of the sums over 8: out[cell][channel] of cells that begin in this tile.
 template <class T>
 __device__ __forceinline__ void write_means(T* out, int64_t cell_size, const float* sums, int64_t first_row,
                                             int64_t num_rows, int head_dim) {
   const int pieces = static_cast<int>(cell_size) / kPieceRows;
-  const int cells = kTileRows / static_cast<int>(cell_size);
+  const int cells = kPrepareRows / static_cast<int>(cell_size);
   for (int i = threadIdx.x; i < cells * head_dim / 2; i += kWarps * 32) {
     const int cell = 2 * i / head_dim, channel = 2 * i - cell * head_dim;
     const int64_t row = first_row + cell * cell_size;
@@ -51,7 +43,7 @@ __device__ __forceinline__ void write_means(T* out, int64_t cell_size, const flo
 }
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __grid_constant__ PrepareArguments args) {
+__device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   constexpr int kRowsPerPass = 32 / kLanes;
   constexpr int kPasses = kRowsPerWarp / kRowsPerPass;
   constexpr int kPiecesPerWarp = kRowsPerWarp / kPieceRows;
@@ -79,10 +71,10 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __gri
   const T* source = static_cast<const T*>(input) + batch * strides.batch + head * strides.head;
 
   // Rows of this tile among the context or the video; rows past num_rows are the gap or do not exist.
-  const int64_t first_row = static_cast<int64_t>(is_context ? tile : tile - args.context_tiles) * kTileRows;
+  const int64_t first_row = static_cast<int64_t>(is_context ? tile : tile - args.context_tiles) * kPrepareRows;
   const int64_t num_rows = is_context ? p.num_context : p.num_video;
   const int32_t* tokens = p.token_index + (is_context ? 0 : p.num_context);
-  const int64_t carved_rows = static_cast<int64_t>(args.context_tiles) * kTileRows + p.num_video;
+  const int64_t carved_rows = static_cast<int64_t>(args.context_tiles) * kPrepareRows + p.num_video;
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int channel = lane % kLanes * kVectorElements;
@@ -90,7 +82,7 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __gri
   const int64_t token_row = first_row + first_in_tile + lane % kRowsPerWarp;
   int32_t my_token = token_row < num_rows ? tokens[token_row] : -1;
   if (is_context && p.context_bias != nullptr) {  // a masked row is zeros, as the gap
-    if (p.context_bias[batch * args.context_tiles * kTileRows + token_row] == -INFINITY) my_token = -1;
+    if (p.context_bias[batch * args.context_tiles * kPrepareRows + token_row] == -INFINITY) my_token = -1;
   }
 
   uint4 vectors[kPasses];
@@ -104,10 +96,10 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __gri
 
   if (output != nullptr) {
     T* target = static_cast<T*>(output) +
-                (batch_head * carved_rows + static_cast<int64_t>(tile) * kTileRows + first_in_tile) * head_dim +
+                (batch_head * carved_rows + static_cast<int64_t>(tile) * kPrepareRows + first_in_tile) * head_dim +
                 channel;
     // Context tiles write their gap too: zeros.
-    const int64_t rows_left = (is_context ? first_row + kTileRows : num_rows) - first_row - first_in_tile;
+    const int64_t rows_left = (is_context ? first_row + kPrepareRows : num_rows) - first_row - first_in_tile;
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
       const int row = pass * kRowsPerPass + lane / kLanes;
@@ -153,59 +145,17 @@ __global__ void __launch_bounds__(kWarps * 32) prepare_blocks_kernel(const __gri
   if (operand == kValue) write(p.v_tail, p.tail_block_size);
 }
 
-template <class T>
-cudaError_t launch(const PrepareArguments& args, unsigned grid, cudaStream_t stream) {
-  constexpr int kThreads = kWarps * 32;
-  switch (lanes_per_row(args.params.head_dim)) {
-    case 2:
-      prepare_blocks_kernel<T, 2><<<grid, kThreads, 0, stream>>>(args);
-      break;
-    case 4:
-      prepare_blocks_kernel<T, 4><<<grid, kThreads, 0, stream>>>(args);
-      break;
-    case 8:
-      prepare_blocks_kernel<T, 8><<<grid, kThreads, 0, stream>>>(args);
-      break;
-    case 16:
-      prepare_blocks_kernel<T, 16><<<grid, kThreads, 0, stream>>>(args);
-      break;
-    case 32:
-      prepare_blocks_kernel<T, 32><<<grid, kThreads, 0, stream>>>(args);
-      break;
-    default:
-      return cudaErrorNotSupported;
-  }
-  return cudaGetLastError();
-}
-
-bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kTileRows && kTileRows % size == 0; }
-
 }  // namespace
 
-cudaError_t prepare_blocks(const PrepareBlocksParams& params, cudaStream_t stream) {
-  if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return cudaErrorNotSupported;
-  const auto fits = [](const void* means, int64_t size) { return means == nullptr || cell_size_fits(size); };
-  if (!fits(params.q_means, params.q_cell_size) || !fits(params.k_means, params.k_cell_size) ||
-      !fits(params.k_tail, params.tail_block_size) || !fits(params.v_tail, params.tail_block_size))
-    return cudaErrorNotSupported;
-  if (!is_aligned(params.q, params.q_strides, params.batch, params.heads) ||
-      !is_aligned(params.k, params.k_strides, params.batch, params.heads) ||
-      !is_aligned(params.v, params.v_strides, params.batch, params.heads))
-    return cudaErrorMisalignedAddress;
-  PrepareArguments args{params, 0, 0, params.q_means == nullptr ? kOperands - 1 : kOperands};
-  args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kTileRows));
-  args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kTileRows));
-  const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
-  if (grid == 0) return cudaSuccess;
-  if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
-  switch (params.dtype) {
-    case DataType::kBFloat16:
-      return launch<__nv_bfloat16>(args, static_cast<unsigned>(grid), stream);
-    case DataType::kFloat16:
-      return launch<__half>(args, static_cast<unsigned>(grid), stream);
-    default:
-      return cudaErrorNotSupported;
-  }
-}
+#define JENGA_DEFINE_PREPARE(lanes)                                                             \
+  JENGA_DEFINE_KERNEL(jenga_prepare_blocks_##lanes##_bf16, PrepareArguments, (kPrepareThreads), \
+                      prepare_blocks<__nv_bfloat16, lanes>)                                     \
+  JENGA_DEFINE_KERNEL(jenga_prepare_blocks_##lanes##_fp16, PrepareArguments, (kPrepareThreads), \
+                      prepare_blocks<__half, lanes>)
+JENGA_DEFINE_PREPARE(2)
+JENGA_DEFINE_PREPARE(4)
+JENGA_DEFINE_PREPARE(8)
+JENGA_DEFINE_PREPARE(16)
+JENGA_DEFINE_PREPARE(32)
 
 }  // namespace jenga::cuda

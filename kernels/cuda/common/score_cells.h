@@ -1,7 +1,7 @@
 // The masses of select_blocks (formula: kernels/params.h), on the tensor cores.
 #pragma once
 
-#include <cuda_runtime_api.h>
+#include <cuda.h>
 
 #include "kernels/params.h"
 
@@ -18,9 +18,10 @@ struct ScoreWorkspace {
 };
 
 // coarse_means from k_means.
-cudaError_t average_cells(const SelectBlocksParams& params, void* coarse_means, cudaStream_t stream);
+CUresult average_cells(const SelectBlocksParams& params, void* coarse_means, CUstream stream);
 
-// masses from the means. Returns cudaErrorNotSupported for fp32 and for head dims that are no multiple of 8 up to 256.
-cudaError_t score_cells(const SelectBlocksParams& params, const ScoreWorkspace& workspace, cudaStream_t stream);
+// masses from the means. Returns CUDA_ERROR_NOT_SUPPORTED for fp32 and for head dims that are no multiple of 8 up to
+// 256.
+CUresult score_cells(const SelectBlocksParams& params, const ScoreWorkspace& workspace, CUstream stream);
 
 }  // namespace jenga::cuda

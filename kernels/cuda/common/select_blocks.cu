@@ -8,24 +8,13 @@
 //
 // Limit: the masses of one query block fit in shared memory (25,000 key blocks with 99 KB, 57,000 with 227 KB);
 // most_selectable_blocks says how many that are on the current device.
-#include "kernels/cuda/common/score_cells.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/common/select_blocks.h"
 
 namespace jenga::cuda {
 namespace {
 
-constexpr int kMostRows = 4;  // query blocks of a thread block, one a warp
 constexpr uint32_t kFullMask = 0xFFFFFFFFu;
 constexpr float kMassUnits = 2147483648.f;  // of the largest mass
-
-struct SelectArguments {
-  SelectBlocksParams params;
-  const float* masses;  // [B, H, nq, padded]
-  int64_t lists;        // B * H * nq
-  int32_t rows;         // of a thread block: 4, 2 or 1
-  int32_t num_q, num_kv;
-  int32_t padded;  // keys of a row in shared memory, those past num_kv are 0
-};
 
 // The least and the largest key of a row.
 struct KeyRange {
@@ -176,7 +165,7 @@ __device__ __forceinline__ void write_list(const SelectArguments& args, const ui
   if (lane == 0) args.params.kv_block_count[row] = count;
 }
 
-__global__ void __launch_bounds__(kMostRows * 32) select_blocks_kernel(const __grid_constant__ SelectArguments args) {
+__device__ __forceinline__ void select_blocks(const SelectArguments& args) {
   extern __shared__ __align__(16) uint8_t dynamic_shared[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t row = int64_t{blockIdx.x} * args.rows + warp;
@@ -188,78 +177,8 @@ __global__ void __launch_bounds__(kMostRows * 32) select_blocks_kernel(const __g
   write_list(args, keys, cut, row, static_cast<int>(row % args.num_q), lane);
 }
 
-// What a thread block may have on the current device.
-cudaError_t shared_memory(int64_t* bytes) {
-  int device = 0, available = 0;
-  if (cudaError_t error = cudaGetDevice(&device)) return error;
-  if (cudaError_t error = cudaDeviceGetAttribute(&available, cudaDevAttrMaxSharedMemoryPerBlockOptin, device))
-    return error;
-  *bytes = available;
-  return cudaSuccess;
-}
-
-// Bytes of the parts of the workspace, in this order; each starts on 16 bytes.
-struct WorkspaceBytes {
-  int64_t coarse_means, shifts, masses;
-};
-WorkspaceBytes workspace_bytes(const SelectBlocksParams& p) {
-  const int64_t heads = p.batch * p.heads, lists = heads * p.num_q_blocks();
-  return {round_up(heads * p.num_coarse() * p.head_dim * 2, 16),
-          round_up(heads * p.num_q_cells() * int64_t{sizeof(float)}, 16),
-          lists * mass_stride(p) * int64_t{sizeof(float)}};
-}
-
-cudaError_t list_blocks(const SelectBlocksParams& params, const float* masses, cudaStream_t stream) {
-  const int64_t bytes_a_row = mass_stride(params) * int64_t{sizeof(uint32_t)};
-  SelectArguments args{.params = params,
-                       .masses = masses,
-                       .lists = params.batch * params.heads * params.num_q_blocks(),
-                       .rows = kMostRows,
-                       .num_q = static_cast<int32_t>(params.num_q_blocks()),
-                       .num_kv = static_cast<int32_t>(params.num_kv_blocks()),
-                       .padded = static_cast<int32_t>(mass_stride(params))};
-  int64_t available = 0;
-  if (cudaError_t error = shared_memory(&available)) return error;
-  while (args.rows > 1 && args.rows * bytes_a_row > available) args.rows /= 2;
-  if (args.rows * bytes_a_row > available) return cudaErrorNotSupported;
-  const int64_t grid = ceil_div(args.lists, args.rows);
-  if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
-  const auto bytes = static_cast<int>(args.rows * bytes_a_row);
-  if (cudaError_t error =
-          cudaFuncSetAttribute(select_blocks_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes))
-    return error;
-  select_blocks_kernel<<<static_cast<unsigned>(grid), args.rows * 32, bytes, stream>>>(args);
-  return cudaGetLastError();
-}
-
 }  // namespace
 
-cudaError_t most_selectable_blocks(int64_t* most) {
-  int64_t available = 0;
-  if (cudaError_t error = shared_memory(&available)) return error;
-  *most = available / int64_t{sizeof(uint32_t)} / 4 * 4;
-  return cudaSuccess;
-}
-
-size_t select_blocks_workspace(const SelectBlocksParams& params) {
-  const WorkspaceBytes bytes = workspace_bytes(params);
-  return static_cast<size_t>(bytes.coarse_means + bytes.shifts + bytes.masses);
-}
-
-cudaError_t select_blocks(const SelectBlocksParams& params, void* workspace, cudaStream_t stream) {
-  if (params.min_blocks < 1) return cudaErrorNotSupported;
-  if (params.batch * params.heads * params.num_q_blocks() == 0) return cudaSuccess;
-  int64_t most = 0;
-  if (cudaError_t error = most_selectable_blocks(&most)) return error;
-  if (params.num_kv_blocks() > most) return cudaErrorNotSupported;
-  const WorkspaceBytes bytes = workspace_bytes(params);
-  auto* const start = static_cast<uint8_t*>(workspace);
-  const ScoreWorkspace parts{.coarse_means = start,
-                             .shifts = reinterpret_cast<float*>(start + bytes.coarse_means),
-                             .masses = reinterpret_cast<float*>(start + bytes.coarse_means + bytes.shifts)};
-  if (cudaError_t error = average_cells(params, parts.coarse_means, stream)) return error;
-  if (cudaError_t error = score_cells(params, parts, stream)) return error;
-  return list_blocks(params, parts.masses, stream);
-}
+JENGA_DEFINE_KERNEL(jenga_select_blocks, SelectArguments, (kMostRows * 32), select_blocks)
 
 }  // namespace jenga::cuda

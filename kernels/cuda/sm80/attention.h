@@ -1,8 +1,8 @@
 // Host side of the sm_80 attention kernels, which run on every GPU from compute capability 8.0 on: what the rows of
-// kernels/cuda/dispatch.cu are made of.
+// kernels/cuda/dispatch.cpp are made of.
 #pragma once
 
-#include <cuda_runtime_api.h>
+#include <cuda.h>
 
 #include <cstddef>
 
@@ -24,8 +24,20 @@ inline size_t attention_workspace(const BlockSparseAttentionParams& params) {
   return sizeof(int32_t) * params.batch * params.heads * ceil_div(params.num_video, kQueryBlockRows);
 }
 
-// Instantiated for __nv_bfloat16 and __half, kHeadDim 32, 64, 96, 128, 192 and 256.
-template <class T, int kHeadDim>
-cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream);
+// For kHeadDim 32, 64, 96, 128, 192 and 256.
+template <int kHeadDim>
+CUresult launch_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_attention<32>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_attention<64>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_attention<96>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_attention<128>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_attention<192>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_attention<256>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 
 }  // namespace jenga::cuda::sm80

@@ -1,8 +1,3 @@
-#include "kernels/cuda/sm80/launch_attention.h"
+#include "kernels/cuda/sm80/attention_kernel.h"
 
-namespace jenga::cuda::sm80 {
-
-template cudaError_t launch_attention<__nv_bfloat16, 32>(const BlockSparseAttentionParams&, void*, cudaStream_t);
-template cudaError_t launch_attention<__half, 32>(const BlockSparseAttentionParams&, void*, cudaStream_t);
-
-}  // namespace jenga::cuda::sm80
+JENGA_DEFINE_SM80_ATTENTION(32)

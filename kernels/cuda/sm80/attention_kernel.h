@@ -129,7 +129,7 @@ struct WarpTile {
 };
 
 template <class T, int kHeadDim>
-__global__ void __launch_bounds__(kThreads, 2) attention_kernel(const __grid_constant__ AttentionArguments args) {
+__device__ __forceinline__ void attend(const AttentionArguments& args) {
   using Shape = TileShape<kHeadDim>;
   extern __shared__ __align__(1024) uint8_t dynamic_shared[];
   const uint32_t queries = shared_address(dynamic_shared);
@@ -167,3 +167,12 @@ __global__ void __launch_bounds__(kThreads, 2) attention_kernel(const __grid_con
 }
 
 }  // namespace jenga::cuda::sm80
+
+// Both kernels of a head dim; one file each, so that they build in parallel.
+#define JENGA_DEFINE_SM80_ATTENTION(dim)                                                                \
+  namespace jenga::cuda {                                                                               \
+  JENGA_DEFINE_KERNEL(jenga_sm80_attention_##dim##_bf16, sm80::AttentionArguments, (sm80::kThreads, 2), \
+                      sm80::attend<__nv_bfloat16, dim>)                                                 \
+  JENGA_DEFINE_KERNEL(jenga_sm80_attention_##dim##_fp16, sm80::AttentionArguments, (sm80::kThreads, 2), \
+                      sm80::attend<__half, dim>)                                                        \
+  }

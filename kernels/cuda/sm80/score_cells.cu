@@ -2,23 +2,12 @@
 //
 // A thread block takes 128 query cells (64 above 128 channels) of one head, a warp a quarter of them, whose fragments
 // stay in registers; key cells pass through shared memory, 64 at a time.
+#include "kernels/cuda/common/score_passes.h"
 #include "kernels/cuda/sm80/mma.h"
-#include "kernels/cuda/sm80/score_cells.h"
-#include "kernels/cuda/sm80/shape.h"
+#include "kernels/cuda/sm80/score_kernels.h"
 
 namespace jenga::cuda::sm80 {
 namespace {
-
-constexpr int kThreadKeys = kUnitKeys / 4;  // key cells of a tile that one thread holds
-
-template <int kHeadDim>
-struct ScoreTile : TileShape<kHeadDim> {
-  using Base = TileShape<kHeadDim>;
-  static constexpr int kSteps = kHeadDim / 16;
-  static constexpr int kSlots = 2 * Base::kRowGroups;  // query cells of a thread
-  static constexpr int kStages = kHeadDim <= 128 ? 3 : 2;
-  static constexpr int kSharedBytes = kStages * Base::kUnitBytes;
-};
 
 // Rows of 64 key cells from `first` on into one stage; row r holds the cell that makes column r of the product belong
 // to the thread that has its 15 neighbours.
@@ -82,8 +71,7 @@ __device__ __forceinline__ void multiply(Logits<ScoreTile<kHeadDim>::kSlots, kTh
 }
 
 template <class T, int kHeadDim, bool kMasses>
-__global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
-    score_cells_kernel(const __grid_constant__ ScoreArguments args) {
+__device__ __forceinline__ void score_cells(const ScoreArguments& args) {
   using Shape = ScoreTile<kHeadDim>;
   constexpr int kSlots = Shape::kSlots;
   extern __shared__ __align__(128) uint8_t dynamic_shared[];
@@ -123,40 +111,24 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
   rows.end(args, head, first_q, lane);
 }
 
-template <class T, int kHeadDim, bool kMasses>
-cudaError_t launch_pass(ScoreArguments args, int64_t heads, cudaStream_t stream) {
-  using Shape = ScoreTile<kHeadDim>;
-  constexpr auto* kKernel = score_cells_kernel<T, kHeadDim, kMasses>;
-  args.tiles_per_head = (args.num_q_cells + Shape::kTileRows - 1) / Shape::kTileRows;
-  const int64_t grid = heads * args.tiles_per_head;
-  if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
-  if (cudaError_t error =
-          cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes))
-    return error;
-  kKernel<<<static_cast<unsigned>(grid), kThreads, Shape::kSharedBytes, stream>>>(args);
-  return cudaGetLastError();
-}
-
-template <class T, int kHeadDim>
-cudaError_t launch(const ScoreArguments& coarse, const ScoreArguments& cells, int64_t heads, cudaStream_t stream) {
-  if (cudaError_t error = launch_pass<T, kHeadDim, false>(coarse, heads, stream)) return error;
-  return launch_pass<T, kHeadDim, true>(cells, heads, stream);
-}
-
 }  // namespace
-
-template <class T>
-cudaError_t launch_scores(const ScoreArguments& coarse, const ScoreArguments& cells, int64_t heads,
-                          cudaStream_t stream) {
-  if (cells.head_dim <= 32) return launch<T, 32>(coarse, cells, heads, stream);
-  if (cells.head_dim <= 64) return launch<T, 64>(coarse, cells, heads, stream);
-  if (cells.head_dim <= 96) return launch<T, 96>(coarse, cells, heads, stream);
-  if (cells.head_dim <= 128) return launch<T, 128>(coarse, cells, heads, stream);
-  if (cells.head_dim <= 192) return launch<T, 192>(coarse, cells, heads, stream);
-  return launch<T, 256>(coarse, cells, heads, stream);
-}
-
-template cudaError_t launch_scores<__nv_bfloat16>(const ScoreArguments&, const ScoreArguments&, int64_t, cudaStream_t);
-template cudaError_t launch_scores<__half>(const ScoreArguments&, const ScoreArguments&, int64_t, cudaStream_t);
-
 }  // namespace jenga::cuda::sm80
+
+namespace jenga::cuda {
+
+#define JENGA_DEFINE_SCORES(name, dim, ...)                                                        \
+  JENGA_DEFINE_KERNEL(name, ScoreArguments, (sm80::kThreads, sm80::ScoreTile<dim>::kThreadBlocks), \
+                      sm80::score_cells<__VA_ARGS__>)
+#define JENGA_DEFINE_SCORES_OF(dim)                                                         \
+  JENGA_DEFINE_SCORES(jenga_sm80_score_shifts_##dim##_bf16, dim, __nv_bfloat16, dim, false) \
+  JENGA_DEFINE_SCORES(jenga_sm80_score_shifts_##dim##_fp16, dim, __half, dim, false)        \
+  JENGA_DEFINE_SCORES(jenga_sm80_score_masses_##dim##_bf16, dim, __nv_bfloat16, dim, true)  \
+  JENGA_DEFINE_SCORES(jenga_sm80_score_masses_##dim##_fp16, dim, __half, dim, true)
+JENGA_DEFINE_SCORES_OF(32)
+JENGA_DEFINE_SCORES_OF(64)
+JENGA_DEFINE_SCORES_OF(96)
+JENGA_DEFINE_SCORES_OF(128)
+JENGA_DEFINE_SCORES_OF(192)
+JENGA_DEFINE_SCORES_OF(256)
+
+}  // namespace jenga::cuda

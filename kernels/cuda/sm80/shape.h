@@ -28,8 +28,8 @@ struct TileShape {
   static constexpr bool kQueriesInRegisters = kHeadDim <= 64;
 
   // What is added to the chunk number of a row by exclusive or; the same for rows that are 8 apart.
-  __device__ static int swizzle(int row) { return kChunks % 8 == 0 ? row % 8 : row / 2 % 4; }
-  __device__ static uint32_t offset(int row, int chunk) { return row * kRowBytes + (chunk ^ swizzle(row)) * 16; }
+  static constexpr int swizzle(int row) { return kChunks % 8 == 0 ? row % 8 : row / 2 % 4; }
+  static constexpr uint32_t offset(int row, int chunk) { return row * kRowBytes + (chunk ^ swizzle(row)) * 16; }
 };
 
 }  // namespace jenga::cuda::sm80

@@ -1,14 +1,12 @@
 // What one thread block works on.
 #pragma once
 
+#include "kernels/cuda/sm80/attention_arguments.h"
 #include "kernels/cuda/sm80/unit_reader.h"
 
 namespace jenga::cuda::sm80 {
 
-struct AttentionArguments {
-  TileWalk walk;
-  int32_t slots;  // of the ring in shared memory: 2 or 3
-};
+static_assert(sizeof(TilePlan) == kPlanBytes);
 
 // Called by all threads of the block. kept: bitset of the listed blocks, filled only where there is a tail.
 __device__ __forceinline__ void plan_tile(const TileWalk& walk, int tiles_per_block, int tile_rows,

@@ -1,15 +1,14 @@
-// Host side of the sm_90a attention kernels: what the rows of kernels/cuda/dispatch.cu are made of.
+// Host side of the sm_90a attention kernels: what the rows of kernels/cuda/dispatch.cpp are made of.
 #pragma once
 
-#include <cuda_runtime_api.h>
+#include <cuda.h>
 
 #include <cstddef>
 
 #include "kernels/cuda/common/layout.h"
+#include "kernels/cuda/sm90/attention_arguments.h"
 
 namespace jenga::cuda::sm90 {
-
-inline constexpr int kMaxTailCells = 8192;  // bounds the bitset of kept key blocks and the mask of tail units
 
 // Machine code for 9.0a runs on no other generation.
 inline bool runs_on(int major) { return major == 9; }
@@ -26,8 +25,12 @@ inline size_t attention_workspace(const BlockSparseAttentionParams& params) {
   return kTicketBytes + sizeof(int32_t) * params.batch * params.heads * ceil_div(params.num_video, kQueryBlockRows);
 }
 
-// Instantiated for __nv_bfloat16 and __half, kHeadDim 64 and 128.
-template <class T, int kHeadDim>
-cudaError_t launch_attention(const BlockSparseAttentionParams& params, void* workspace, cudaStream_t stream);
+// For kHeadDim 64 and 128.
+template <int kHeadDim>
+CUresult launch_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_attention<64>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_attention<128>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 
 }  // namespace jenga::cuda::sm90

@@ -4,21 +4,20 @@
 // through it 128 at a time, in two stages. Two thread blocks share a multiprocessor: while one multiplies, the other
 // takes exponentials. Query cell 2 r + i of a warp's sixteen stands in row r + 8 i, so that a thread has two
 // neighbours.
-#include "kernels/cuda/sm90/score_cells.h"
+#include "kernels/cuda/common/score_passes.h"
+#include "kernels/cuda/sm90/score_kernels.h"
 #include "kernels/cuda/sm90/wgmma.h"
 
 namespace jenga::cuda::sm90 {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kTile = 128;              // query cells of a thread block, key cells of a stage
+using score::kThreads;
+using score::kTile;
+using score::tile_bytes;
 constexpr int kSlots = 2;               // query cells of a thread
 constexpr int kThreadKeys = kTile / 4;  // key cells of a stage that one thread holds
-constexpr int kStages = 2;
-constexpr int kTilePanelBytes = kTile * kPanelRowBytes;
-
-constexpr int tile_bytes(int head_dim) { return head_dim / kPanelChannels * kTilePanelBytes; }
-constexpr int shared_bytes(int head_dim) { return (1 + kStages) * tile_bytes(head_dim) + 1024; }
+constexpr int kStages = score::kStages;
+constexpr int kTilePanelBytes = score::kTilePanelBytes;
 
 // 128 rows of cells into panels: row r takes cell cell_of_row(r); zeros where there is none.
 template <class T, int kHeadDim, class CellOfRow>
@@ -53,7 +52,7 @@ __device__ __forceinline__ void multiply(float (&logits)[kSlots * kThreadKeys], 
 }
 
 template <class T, int kHeadDim, bool kMasses>
-__global__ void __launch_bounds__(kThreads, 2) score_cells_kernel(const __grid_constant__ ScoreArguments args) {
+__device__ __forceinline__ void score_cells(const ScoreArguments& args) {
   extern __shared__ uint8_t dynamic_shared[];
   uint8_t* const shared_q = dynamic_shared + (1024 - shared_address(dynamic_shared) % 1024) % 1024;
   uint8_t* const shared_k = shared_q + tile_bytes(kHeadDim);
@@ -87,36 +86,19 @@ __global__ void __launch_bounds__(kThreads, 2) score_cells_kernel(const __grid_c
   rows.end(args, head, first_q, lane);
 }
 
-template <class T, int kHeadDim, bool kMasses>
-cudaError_t launch_pass(ScoreArguments args, int64_t heads, cudaStream_t stream) {
-  constexpr auto* kKernel = score_cells_kernel<T, kHeadDim, kMasses>;
-  args.tiles_per_head = (args.num_q_cells + kTile - 1) / kTile;
-  const int64_t grid = heads * args.tiles_per_head;
-  if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
-  if (cudaError_t error =
-          cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes(kHeadDim)))
-    return error;
-  kKernel<<<static_cast<unsigned>(grid), kThreads, shared_bytes(kHeadDim), stream>>>(args);
-  return cudaGetLastError();
-}
-
-template <class T, int kHeadDim>
-cudaError_t launch(const ScoreArguments& coarse, const ScoreArguments& cells, int64_t heads, cudaStream_t stream) {
-  if (cudaError_t error = launch_pass<T, kHeadDim, false>(coarse, heads, stream)) return error;
-  return launch_pass<T, kHeadDim, true>(cells, heads, stream);
-}
-
 }  // namespace
-
-template <class T>
-cudaError_t launch_scores(const ScoreArguments& coarse, const ScoreArguments& cells, int64_t heads,
-                          cudaStream_t stream) {
-  if (cells.head_dim == 64) return launch<T, 64>(coarse, cells, heads, stream);
-  if (cells.head_dim == 128) return launch<T, 128>(coarse, cells, heads, stream);
-  return cudaErrorNotSupported;
-}
-
-template cudaError_t launch_scores<__nv_bfloat16>(const ScoreArguments&, const ScoreArguments&, int64_t, cudaStream_t);
-template cudaError_t launch_scores<__half>(const ScoreArguments&, const ScoreArguments&, int64_t, cudaStream_t);
-
 }  // namespace jenga::cuda::sm90
+
+namespace jenga::cuda {
+
+#define JENGA_DEFINE_SCORES(name, ...) \
+  JENGA_DEFINE_KERNEL(name, ScoreArguments, (sm90::score::kThreads, 2), sm90::score_cells<__VA_ARGS__>)
+#define JENGA_DEFINE_SCORES_OF(dim)                                                    \
+  JENGA_DEFINE_SCORES(jenga_sm90_score_shifts_##dim##_bf16, __nv_bfloat16, dim, false) \
+  JENGA_DEFINE_SCORES(jenga_sm90_score_shifts_##dim##_fp16, __half, dim, false)        \
+  JENGA_DEFINE_SCORES(jenga_sm90_score_masses_##dim##_bf16, __nv_bfloat16, dim, true)  \
+  JENGA_DEFINE_SCORES(jenga_sm90_score_masses_##dim##_fp16, __half, dim, true)
+JENGA_DEFINE_SCORES_OF(64)
+JENGA_DEFINE_SCORES_OF(128)
+
+}  // namespace jenga::cuda

@@ -17,7 +17,6 @@ inline constexpr int kConsumerThreads = 256;
 inline constexpr int kConsumerWarps = 8;
 inline constexpr int kGroupRows = 64;
 inline constexpr int kPlannerThreads = 96;
-inline constexpr int kAttentionThreads = 384;
 inline constexpr int kPanelBytes = kUnitKeys * kPanelRowBytes;  // of 64 channels; tiles have as many rows as units
 static_assert(kTileRows == kUnitKeys);
 
@@ -73,6 +72,8 @@ struct SharedStorage {
     barrier_init_fence();
   }
 };
+
+static_assert(sizeof(SharedStorage<64>) == kStorageBytes<64> && sizeof(SharedStorage<128>) == kStorageBytes<128>);
 
 // Position in a ring over all tiles.
 template <int kSlots>

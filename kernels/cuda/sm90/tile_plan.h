@@ -1,4 +1,4 @@
-// What the sm_90a attention kernel gets by value, and the plan of one tile: a whole query block, drawn by ticket.
+// The plan of one tile: a whole query block, drawn by ticket.
 //
 // Tickets run over the heads, longest list first. The context tiles of all heads, whose lists are full, come in one go
 // before the last heads: late, because thread blocks that started together sweep a head's keys in step and find them in
@@ -7,26 +7,12 @@
 // run to run, what is computed for the tile never does.
 #pragma once
 
-#include <cuda.h>
-
 #include <cstdint>
 
 #include "kernels/cuda/common/tile_walk.h"
-#include "kernels/cuda/sm90/attention.h"
+#include "kernels/cuda/sm90/attention_arguments.h"
 
 namespace jenga::cuda::sm90 {
-
-inline constexpr int kTileRows = 128;
-inline constexpr int kUnitKeys = 128;
-inline constexpr int kBoxRows = 64;  // key rows per copy: two listed 64-blocks fill a unit
-static_assert(kTileRows == kQueryBlockRows);
-
-struct AttentionArguments {
-  TileWalk walk;
-  CUtensorMap k_map, v_map, k_tail_map, v_tail_map;  // [batch, head, row, channel], box of 64 rows x 64 channels
-  int32_t* next_ticket;                              // work counter, zero at launch
-  int32_t num_tickets;                               // tiles of the whole launch
-};
 
 struct TilePlan {
   QueryBlock block;  // batch -1: no tile left

@@ -13,11 +13,9 @@
 #include <type_traits>
 
 #include "kernels/cuda/sm90/mbarrier.h"
+#include "kernels/cuda/sm90/panels.h"
 
 namespace jenga::cuda::sm90 {
-
-inline constexpr int kPanelChannels = 64;
-inline constexpr int kPanelRowBytes = 128;
 
 // Matrix descriptor: address, leading and stride byte offset in units of 16 bytes, swizzle mode 1 (128 bytes) in bits
 // 62 and 63. The stride offset is the distance of two groups of eight rows. The leading offset is the distance of two

@@ -193,11 +193,11 @@ def _register_fake(fake) -> None:
 
 def _load_library(name: str) -> str:
     """Loads one library; the reason where that fails, else an empty string."""
-    windows = sys.platform == "win32"
-    name += ".dll" if windows else ".so"
+    name += ".dll" if sys.platform == "win32" else ".so"
     path = _LIBRARIES / name
     if not path.is_file():
-        remedy = "there is none for Windows yet" if windows and "cuda" in name else "`pip install .` builds it"
+        remedy = "a released wheel has it, and `pip install .` builds it where nvcc is"
+        remedy = remedy if "cuda" in name else "`pip install .` builds it"
         return f"{name} is not installed beside jenga ({_LIBRARIES} has none); {remedy}"
     try:
         torch.ops.load_library(path)

@@ -1,6 +1,6 @@
-"""Checks the machine code of attention kernels: check_sass.py INSTRUCTION OBJECT...
+"""Checks the machine code of attention kernels: check_sass.py INSTRUCTION FATBIN...
 
-Every function whose name contains `attention_kernel` must use INSTRUCTION (HGMMA on sm_90a, HMMA on sm_80) and must
+Every function whose name contains `_attention_` must use INSTRUCTION (HGMMA on sm_90a, HMMA on sm_80) and must
 neither spill nor keep anything in local memory: no stack, no LDL, no STL. Exits with 77 (ctest: skipped) without
 cuobjdump.
 """
@@ -31,7 +31,7 @@ def functions_of(listing: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def main(instruction: str, objects: list[str]) -> int:
+def main(instruction: str, fatbins: list[str]) -> int:
     cuobjdump = find_cuobjdump()
     if cuobjdump is None:
         print("skipped: cuobjdump is neither on PATH nor in a Triton package")
@@ -40,17 +40,17 @@ def main(instruction: str, objects: list[str]) -> int:
     def dump(option: str) -> str:
         return "".join(
             subprocess.run([cuobjdump, option, path], check=True, capture_output=True, text=True).stdout
-            for path in objects
+            for path in fatbins
         )
 
-    kernels = {name: code for name, code in functions_of(dump("-sass")).items() if "attention_kernel" in name}
-    problems = [] if kernels else [f"no attention_kernel in {' '.join(objects)}"]
+    kernels = {name: code for name, code in functions_of(dump("-sass")).items() if "_attention_" in name}
+    problems = [] if kernels else [f"no attention kernel in {' '.join(fatbins)}"]
     for name, code in kernels.items():
         if not re.search(rf"\b{instruction}\b", code):
             problems.append(f"{name}: no {instruction}")
         if local := re.findall(r"\b(?:LDL|STL)\b.*", code):
             problems.append(f"{name}: {len(local)} local-memory accesses, first: {local[0].strip()}")
-    for name, usage in re.findall(r"Function (\S*attention_kernel\S*):\s*\n\s*(.*)", dump("-res-usage")):
+    for name, usage in re.findall(r"Function (\S*_attention_\S*):\s*\n\s*(.*)", dump("-res-usage")):
         if int(re.search(r"STACK:(\d+)", usage)[1]) or int(re.search(r"LOCAL:(\d+)", usage)[1]):
             problems.append(f"{name}: registers spill or arrays sit in local memory ({usage.strip()})")
     for problem in problems:

@@ -55,7 +55,7 @@ TEST_P(PackResidual, MatchesTheReference) {
   params.carved = device_carved.get();
   params.packed = device_packed.get();
   params.scale = device_scale.get();
-  ASSERT_EQ(cuda::pack_residual(params, nullptr), cudaSuccess);
+  ASSERT_EQ(cuda::pack_residual(params, nullptr), CUDA_SUCCESS);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   const std::vector<float> got_scale = device_scale.download();
   for (int64_t i = 0; i < rows; ++i) ASSERT_FLOAT_EQ(got_scale[i], scale[i]) << i;
@@ -85,7 +85,7 @@ TEST(PackResidualSupport, RefusesRowsOffSixteenBytes) {
   params.batch = params.heads = params.tokens = 1;
   params.head_dim = 8;
   params.bits = 8;
-  EXPECT_EQ(cuda::pack_residual(params, nullptr), cudaErrorMisalignedAddress);
+  EXPECT_EQ(cuda::pack_residual(params, nullptr), CUDA_ERROR_MISALIGNED_ADDRESS);
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ TEST_P(SelectBlocks, MatchesTheReference) {
   params.adjacency = device_adjacency.get();
   params.kv_block_index = device_index.get();
   params.kv_block_count = device_count.get();
-  ASSERT_EQ(cuda::select_blocks(params, workspace.get(), nullptr), cudaSuccess);
+  ASSERT_EQ(cuda::select_blocks(params, workspace.get(), nullptr), CUDA_SUCCESS);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   EXPECT_EQ(device_count.download(), count);
   EXPECT_EQ(device_index.download(), index);
@@ -86,7 +86,7 @@ TEST_P(SelectBlocks, MatchesTheReference) {
 TEST(SelectBlocksLimit, IsWhatFits) {
   JENGA_SKIP_WITHOUT_DEVICE();
   int64_t most = 0;
-  ASSERT_EQ(cuda::most_selectable_blocks(&most), cudaSuccess);
+  ASSERT_EQ(cuda::most_selectable_blocks(&most), CUDA_SUCCESS);
   ASSERT_GT(most, 20000);
   SelectBlocksParams params{};
   params.dtype = DataType::kBFloat16;
@@ -97,7 +97,7 @@ TEST(SelectBlocksLimit, IsWhatFits) {
   const DeviceArray means(std::vector<uint16_t>((most + 1) * 8, 0));
   params.q_means = params.k_means = means.get();
   params.num_video = (most + 1) * 64;
-  EXPECT_EQ(cuda::select_blocks(params, nullptr, nullptr), cudaErrorNotSupported);
+  EXPECT_EQ(cuda::select_blocks(params, nullptr, nullptr), CUDA_ERROR_NOT_SUPPORTED);
 }
 
 INSTANTIATE_TEST_SUITE_P(

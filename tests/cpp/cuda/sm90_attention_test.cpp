@@ -148,13 +148,9 @@ class DeviceCase {
     workspace_ = std::make_unique<DeviceBuffer>(cuda::sm90::attention_workspace(params));
   }
 
-  cudaError_t launch(cudaStream_t stream = nullptr) {
-    const bool brain = params.dtype == DataType::kBFloat16;
-    if (params.head_dim == 128)
-      return brain ? cuda::sm90::launch_attention<__nv_bfloat16, 128>(params, workspace_->get(), stream)
-                   : cuda::sm90::launch_attention<__half, 128>(params, workspace_->get(), stream);
-    return brain ? cuda::sm90::launch_attention<__nv_bfloat16, 64>(params, workspace_->get(), stream)
-                 : cuda::sm90::launch_attention<__half, 64>(params, workspace_->get(), stream);
+  CUresult launch(cudaStream_t stream = nullptr) {
+    return params.head_dim == 128 ? cuda::sm90::launch_attention<128>(params, workspace_->get(), stream)
+                                  : cuda::sm90::launch_attention<64>(params, workspace_->get(), stream);
   }
 
   void poison() { out_.poison(); }
@@ -214,12 +210,12 @@ TEST_P(Sm90Attention, MatchesFp64AndRepeatsBitwise) {
   DeviceCase device(shape, data);
   ASSERT_TRUE(shape.head_dim == 64 ? cuda::sm90::supports_attention<64>(device.params)
                                    : cuda::sm90::supports_attention<128>(device.params));
-  ASSERT_CUDA(device.launch());
+  ASSERT_EQ(device.launch(), CUDA_SUCCESS);
   ASSERT_CUDA(cudaDeviceSynchronize());
   const std::vector<uint16_t> first = device.out();
   const std::vector<float> first_lse = device.lse();
   device.poison();
-  ASSERT_CUDA(device.launch());
+  ASSERT_EQ(device.launch(), CUDA_SUCCESS);
   ASSERT_CUDA(cudaDeviceSynchronize());
   EXPECT_EQ(device.out(), first);
   EXPECT_EQ(std::memcmp(device.lse().data(), first_lse.data(), first_lse.size() * sizeof(float)), 0);
@@ -278,7 +274,7 @@ TEST_P(Sm90AttentionDevice, HeadsMoreThanTwoToThe31ElementsApart) {
   if (free_bytes < size_t{12} << 30) GTEST_SKIP() << "needs 12 GiB of free device memory";
   const AttentionData data(shape, 2);
   DeviceCase device(shape, data);
-  ASSERT_CUDA(device.launch());
+  ASSERT_EQ(device.launch(), CUDA_SUCCESS);
   ASSERT_CUDA(cudaDeviceSynchronize());
   expect_right(device, data, shape.dtype);
 }
@@ -293,7 +289,7 @@ TEST_P(Sm90AttentionDevice, GraphReplayReadsChangedLists) {
   cudaGraphExec_t executable;
   ASSERT_CUDA(cudaStreamCreate(&stream));
   ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  ASSERT_CUDA(device.launch(stream));
+  ASSERT_EQ(device.launch(stream), CUDA_SUCCESS);
   ASSERT_CUDA(cudaStreamEndCapture(stream, &graph));
   ASSERT_CUDA(cudaGraphInstantiate(&executable, graph, 0));
   for (int replay = 0; replay < 2; ++replay) {
@@ -352,8 +348,7 @@ TEST(Sm90AttentionSupport, RefusesMoreTilesThanItCanCount) {
   params.q_block_size = 128;
   params.kv_block_size = 64;
   params.softmax_scale = 0.1f;
-  EXPECT_EQ((cuda::sm90::launch_attention<__nv_bfloat16, 128>(params, nullptr, nullptr)),
-            cudaErrorInvalidConfiguration);
+  EXPECT_EQ(cuda::sm90::launch_attention<128>(params, nullptr, nullptr), CUDA_ERROR_INVALID_VALUE);
 }
 
 }  // namespace

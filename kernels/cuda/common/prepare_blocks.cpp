@@ -1,0 +1,49 @@
+#include "kernels/cuda/common/prepare_blocks.h"
+
+#include "kernels/cuda/common/layout.h"
+#include "kernels/cuda/launch.h"
+
+namespace jenga::cuda {
+namespace {
+
+CUresult launch(const PrepareArguments& args, int64_t grid, CUstream stream) {
+  const DataType dtype = args.params.dtype;
+  const LaunchShape shape{grid, kPrepareThreads};
+  switch (lanes_per_row(args.params.head_dim)) {
+    case 2:
+      return jenga_prepare_blocks_2.launch(dtype, shape, stream, args);
+    case 4:
+      return jenga_prepare_blocks_4.launch(dtype, shape, stream, args);
+    case 8:
+      return jenga_prepare_blocks_8.launch(dtype, shape, stream, args);
+    case 16:
+      return jenga_prepare_blocks_16.launch(dtype, shape, stream, args);
+    case 32:
+      return jenga_prepare_blocks_32.launch(dtype, shape, stream, args);
+    default:
+      return CUDA_ERROR_NOT_SUPPORTED;
+  }
+}
+
+bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kPrepareRows && kPrepareRows % size == 0; }
+
+}  // namespace
+
+CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
+  if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return CUDA_ERROR_NOT_SUPPORTED;
+  const auto fits = [](const void* means, int64_t size) { return means == nullptr || cell_size_fits(size); };
+  if (!fits(params.q_means, params.q_cell_size) || !fits(params.k_means, params.k_cell_size) ||
+      !fits(params.k_tail, params.tail_block_size) || !fits(params.v_tail, params.tail_block_size))
+    return CUDA_ERROR_NOT_SUPPORTED;
+  if (!is_aligned(params.q, params.q_strides, params.batch, params.heads) ||
+      !is_aligned(params.k, params.k_strides, params.batch, params.heads) ||
+      !is_aligned(params.v, params.v_strides, params.batch, params.heads))
+    return CUDA_ERROR_MISALIGNED_ADDRESS;
+  PrepareArguments args{params, 0, 0, params.q_means == nullptr ? kOperands - 1 : kOperands};
+  args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kPrepareRows));
+  args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kPrepareRows));
+  const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
+  return grid == 0 ? CUDA_SUCCESS : launch(args, grid, stream);
+}
+
+}  // namespace jenga::cuda

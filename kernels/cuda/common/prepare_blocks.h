@@ -1,0 +1,26 @@
+// Kernels of prepare_blocks, by the lanes that share a row.
+#pragma once
+
+#include "kernels/cuda/driver/kernel.h"
+#include "kernels/params.h"
+
+namespace jenga::cuda {
+
+inline constexpr int kPrepareRows = 128;  // of a tile, which a thread block takes
+inline constexpr int kPrepareThreads = 256;
+inline constexpr int kPieceRows = 8;  // the smallest cell
+inline constexpr int kOperands = 3;   // q, k, v
+
+struct PrepareArguments {
+  PrepareBlocksParams params;
+  int32_t context_tiles, tiles;
+  int32_t operands;  // the last ones: q is not read where its means are not wanted
+};
+
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_2, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_4, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_8, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_16, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_32, PrepareArguments);
+
+}  // namespace jenga::cuda

@@ -1,0 +1,79 @@
+// The table of attention kernels, and the choice among them: by device, by precision, by what a kernel takes.
+#include <string_view>
+
+#include "kernels/cuda/driver/device.h"
+#include "kernels/cuda/forced_sm.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/sm80/attention.h"
+#include "kernels/cuda/sm90/attention.h"
+
+namespace jenga::cuda {
+namespace {
+
+struct AttentionKernel {
+  std::string_view sm;         // what JENGA_FORCE_SM calls it
+  bool (*runs_on)(int major);  // compute capability of the device
+  Precision precision;
+  bool (*supports)(const BlockSparseAttentionParams&);
+  size_t (*workspace)(const BlockSparseAttentionParams&);
+  CUresult (*launch)(const BlockSparseAttentionParams&, void* workspace, CUstream);
+};
+
+constexpr Precision kBFloat16{DataType::kBFloat16, DataType::kBFloat16};
+constexpr Precision kFloat16{DataType::kFloat16, DataType::kFloat16};
+
+template <int kHeadDim>
+constexpr AttentionKernel sm90_row(Precision precision) {
+  return {"90",
+          sm90::runs_on,
+          precision,
+          sm90::supports_attention<kHeadDim>,
+          sm90::attention_workspace,
+          sm90::launch_attention<kHeadDim>};
+}
+template <int kHeadDim>
+constexpr AttentionKernel sm80_row(Precision precision) {
+  return {"80",
+          sm80::runs_on,
+          precision,
+          sm80::supports_attention<kHeadDim>,
+          sm80::attention_workspace,
+          sm80::launch_attention<kHeadDim>};
+}
+
+// The first that fits is taken.
+constexpr AttentionKernel kAttentionKernels[] = {
+    sm90_row<128>(kBFloat16), sm90_row<128>(kFloat16), sm90_row<64>(kBFloat16),  sm90_row<64>(kFloat16),
+    sm80_row<32>(kBFloat16),  sm80_row<32>(kFloat16),  sm80_row<64>(kBFloat16),  sm80_row<64>(kFloat16),
+    sm80_row<96>(kBFloat16),  sm80_row<96>(kFloat16),  sm80_row<128>(kBFloat16), sm80_row<128>(kFloat16),
+    sm80_row<192>(kBFloat16), sm80_row<192>(kFloat16), sm80_row<256>(kBFloat16), sm80_row<256>(kFloat16),
+};
+
+// *kernel: for this call on the current device, null where there is none.
+CUresult choose(const BlockSparseAttentionParams& params, const AttentionKernel** kernel) {
+  int major = 0;
+  if (CUresult error = device_attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major)) return error;
+  *kernel = nullptr;
+  for (const AttentionKernel& row : kAttentionKernels) {
+    const bool fits = row.runs_on(major) && row.precision == precision_of(params) && row.supports(params);
+    if (!fits || !is_allowed(row.sm)) continue;
+    *kernel = &row;
+    break;
+  }
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+size_t block_sparse_attention_workspace(const BlockSparseAttentionParams& params) {
+  const AttentionKernel* kernel = nullptr;
+  return choose(params, &kernel) == CUDA_SUCCESS && kernel != nullptr ? kernel->workspace(params) : 0;
+}
+
+CUresult block_sparse_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream) {
+  const AttentionKernel* kernel = nullptr;
+  if (CUresult error = choose(params, &kernel)) return error;
+  return kernel == nullptr ? CUDA_ERROR_NOT_SUPPORTED : kernel->launch(params, workspace, stream);
+}
+
+}  // namespace jenga::cuda

@@ -1,0 +1,128 @@
+// Every generation of GPUs gets its kernels, and as much shared memory as it has. The figures are those that CUDA's
+// runtime was given for the same calls.
+#include "kernels/cuda/launch.h"
+#include "tests/cpp/cuda/driver/launches.h"
+
+namespace jenga::testing {
+namespace {
+
+struct Case {
+  FakeDevice device;
+  int64_t head_dim;
+  Shapes shapes;
+};
+
+class AttentionOn : public Launch, public ::testing::WithParamInterface<Case> {};
+
+TEST_P(AttentionOn, TakesTheKernelAndTheSharedMemoryOfItsGeneration) {
+  on(GetParam().device);
+  const auto params = attention_case(kBrain, GetParam().head_dim);
+  ASSERT_EQ(cuda::block_sparse_attention(params, address(21), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(shapes(), GetParam().shapes);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Generations, AttentionOn,
+    ::testing::Values(
+        Case{kA100, 8, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_32_bf16 252 128 21060"}},
+        Case{kA100, 64, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_64_bf16 252 128 41540"}},
+        Case{kA100, 96, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_96_bf16 252 128 62020"}},
+        Case{kA100, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_128_bf16 252 128 82500"}},
+        Case{kA100, 192, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_192_bf16 504 128 74308"}},
+        Case{kA100, 256, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_256_bf16 504 128 131652"}},
+        Case{kRtx4090, 96, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_96_bf16 252 128 49732"}},
+        Case{kRtx4090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_128_bf16 252 128 82500"}},
+        Case{kRtx4090, 192, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_192_bf16 504 128 98884"}},
+        Case{kRtx4090, 256, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_256_bf16 504 128 98884"}},
+        Case{kH100, 40, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_64_bf16 252 128 41540"}},
+        Case{kH100, 64, {"jenga_order_tiles 6 128 0", "memset 1 0 0", "jenga_sm90_attention_64_bf16 132 384 152920"}},
+        Case{kH100, 96, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_96_bf16 252 128 62020"}},
+        Case{kH100, 128, {"jenga_order_tiles 6 128 0", "memset 1 0 0", "jenga_sm90_attention_128_bf16 132 384 202024"}},
+        Case{kH100, 256, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_256_bf16 504 128 98884"}},
+        Case{kRtx5090, 64, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_64_bf16 252 128 41540"}},
+        Case{kRtx5090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_128_bf16 252 128 82500"}}));
+
+class ScoresOn : public Launch, public ::testing::WithParamInterface<Case> {};
+
+TEST_P(ScoresOn, TakeTheKernelAndTheSharedMemoryOfTheirGeneration) {
+  on(GetParam().device);
+  ASSERT_EQ(cuda::select_blocks(select_case(kHalf, GetParam().head_dim), address(20), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(shapes(), GetParam().shapes);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Generations, ScoresOn,
+    ::testing::Values(Case{kA100,
+                           8,
+                           {"jenga_average_cells_fp16 4 256 0", "jenga_sm80_score_shifts_32_fp16 18 128 12288",
+                            "jenga_sm80_score_masses_32_fp16 18 128 12288", "jenga_select_blocks 60 128 1280"}},
+                      Case{kA100,
+                           64,
+                           {"jenga_average_cells_fp16 30 256 0", "jenga_sm80_score_shifts_64_fp16 18 128 24576",
+                            "jenga_sm80_score_masses_64_fp16 18 128 24576", "jenga_select_blocks 60 128 1280"}},
+                      Case{kA100,
+                           96,
+                           {"jenga_average_cells_fp16 45 256 0", "jenga_sm80_score_shifts_96_fp16 18 128 36864",
+                            "jenga_sm80_score_masses_96_fp16 18 128 36864", "jenga_select_blocks 60 128 1280"}},
+                      Case{kA100,
+                           192,
+                           {"jenga_average_cells_fp16 89 256 0", "jenga_sm80_score_shifts_192_fp16 30 128 49152",
+                            "jenga_sm80_score_masses_192_fp16 30 128 49152", "jenga_select_blocks 60 128 1280"}},
+                      Case{kA100,
+                           256,
+                           {"jenga_average_cells_fp16 118 256 0", "jenga_sm80_score_shifts_256_fp16 30 128 65536",
+                            "jenga_sm80_score_masses_256_fp16 30 128 65536", "jenga_select_blocks 60 128 1280"}},
+                      Case{kH100,
+                           40,
+                           {"jenga_average_cells_fp16 19 256 0", "jenga_sm80_score_shifts_64_fp16 18 128 24576",
+                            "jenga_sm80_score_masses_64_fp16 18 128 24576", "jenga_select_blocks 60 128 1280"}},
+                      Case{kH100,
+                           64,
+                           {"jenga_average_cells_fp16 30 256 0", "jenga_sm90_score_shifts_64_fp16 18 256 50176",
+                            "jenga_sm90_score_masses_64_fp16 18 256 50176", "jenga_select_blocks 60 128 1280"}},
+                      Case{kH100,
+                           128,
+                           {"jenga_average_cells_fp16 59 256 0", "jenga_sm90_score_shifts_128_fp16 18 256 99328",
+                            "jenga_sm90_score_masses_128_fp16 18 256 99328", "jenga_select_blocks 60 128 1280"}},
+                      Case{kRtx5090,
+                           128,
+                           {"jenga_average_cells_fp16 59 256 0", "jenga_sm80_score_shifts_128_fp16 18 128 49152",
+                            "jenga_sm80_score_masses_128_fp16 18 128 49152", "jenga_select_blocks 60 128 1280"}}));
+
+TEST_F(Launch, LongRowsOfMassesGetAThreadBlockEachAndTooLongOnesAreRefused) {
+  const void* const workspace = address(20);
+  ASSERT_EQ(cuda::select_blocks(select_case(kBrain, 64, 2000000), const_cast<void*>(workspace), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(shapes().back(), "jenga_select_blocks 93750 32 125008");
+  EXPECT_EQ(cuda::select_blocks(select_case(kBrain, 64, 200000000), const_cast<void*>(workspace), nullptr),
+            CUDA_ERROR_NOT_SUPPORTED);
+}
+
+// An older GPU (Turing, 7.5) has no kernel here: the error that the operator turns into words.
+TEST_F(Launch, OlderGenerationsHaveNoKernel) {
+  on({7, 72, 65536, 65536, 0});
+  EXPECT_EQ(cuda::block_sparse_attention(attention_case(kHalf, 64), address(21), nullptr), CUDA_ERROR_NOT_SUPPORTED);
+  EXPECT_EQ(shapes(), Shapes{});
+}
+
+TEST_F(Launch, AGenerationCanBeForced) {
+#ifdef _WIN32
+  _putenv_s("JENGA_FORCE_SM", "80");
+#else
+  setenv("JENGA_FORCE_SM", "80", 1);
+#endif
+  on(kH100);
+  const CUresult attention = cuda::block_sparse_attention(attention_case(kBrain, 128), address(21), nullptr);
+  const CUresult scores = cuda::select_blocks(select_case(kBrain, 128), address(20), nullptr);
+#ifdef _WIN32
+  _putenv_s("JENGA_FORCE_SM", "");
+#else
+  unsetenv("JENGA_FORCE_SM");
+#endif
+  ASSERT_EQ(attention, CUDA_SUCCESS);
+  ASSERT_EQ(scores, CUDA_SUCCESS);
+  EXPECT_EQ(shapes()[1], "jenga_sm80_attention_128_bf16 252 128 82500");
+  EXPECT_EQ(shapes()[3], "jenga_sm80_score_shifts_128_bf16 18 128 49152");
+}
+
+}  // namespace
+}  // namespace jenga::testing

@@ -1,0 +1,111 @@
+// Calls of every operator, on memory that nobody reads: what is asked of the driver is the result.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/params.h"
+
+namespace jenga::testing {
+
+inline void* address(uintptr_t number) { return reinterpret_cast<void*>(number << 20); }
+
+struct Shape {
+  int64_t batch = 2, heads = 3, context = 200, video = 5000;
+  int64_t tokens() const { return context + video; }
+  int64_t carved() const { return round_up(context, kContextAlignment) + video; }
+};
+
+inline PrepareBlocksParams prepare_case(DataType dtype, int64_t head_dim, bool query_means = true, Shape shape = {}) {
+  PrepareBlocksParams p{};
+  p.dtype = dtype;
+  p.q = address(1);
+  p.k = address(2);
+  p.v = address(3);
+  p.q_strides = p.k_strides = p.v_strides = {shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
+  p.token_index = static_cast<int32_t*>(address(4));
+  p.context_bias = static_cast<float*>(address(5));
+  p.k_carved = address(6);
+  p.v_carved = address(7);
+  p.q_means = query_means ? address(8) : nullptr;
+  p.k_means = address(9);
+  p.k_tail = address(10);
+  p.v_tail = address(11);
+  p.batch = shape.batch;
+  p.heads = shape.heads;
+  p.head_dim = head_dim;
+  p.num_context = shape.context;
+  p.num_video = shape.video;
+  p.q_cell_size = 16;
+  p.k_cell_size = 8;
+  p.tail_block_size = 64;
+  return p;
+}
+
+inline SelectBlocksParams select_case(DataType dtype, int64_t head_dim, int64_t video = 5000) {
+  SelectBlocksParams p{};
+  p.dtype = dtype;
+  p.q_means = address(8);
+  p.k_means = address(9);
+  p.kv_block_index = static_cast<int32_t*>(address(12));
+  p.kv_block_count = static_cast<int32_t*>(address(13));
+  p.batch = 2;
+  p.heads = 3;
+  p.head_dim = head_dim;
+  p.num_video = video;
+  p.q_block_size = 128;
+  p.kv_block_size = 64;
+  p.q_cells = 8;
+  p.k_cells = 8;
+  p.max_kv = ceil_div(video, 64);
+  p.min_blocks = 4;
+  p.softmax_scale = 0.125f;
+  return p;
+}
+
+inline BlockSparseAttentionParams attention_case(DataType dtype, int64_t head_dim, bool tail = true, Shape shape = {}) {
+  BlockSparseAttentionParams p{};
+  p.dtype = dtype;
+  p.q = address(1);
+  p.k_carved = address(6);
+  p.v_carved = address(7);
+  p.q_strides = {shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
+  p.k_strides = p.v_strides = {shape.heads * shape.carved() * head_dim, shape.carved() * head_dim, head_dim};
+  p.kv_block_index = static_cast<int32_t*>(address(12));
+  p.kv_block_count = static_cast<int32_t*>(address(13));
+  p.token_index = static_cast<int32_t*>(address(4));
+  p.context_bias = static_cast<float*>(address(5));
+  p.k_tail = tail ? address(10) : nullptr;
+  p.v_tail = tail ? address(11) : nullptr;
+  p.out = address(14);
+  p.out_strides = p.q_strides;
+  p.lse = static_cast<float*>(address(15));
+  p.batch = shape.batch;
+  p.heads = shape.heads;
+  p.head_dim = head_dim;
+  p.num_context = shape.context;
+  p.num_video = shape.video;
+  p.max_kv = 20;
+  p.q_block_size = 128;
+  p.kv_block_size = 64;
+  p.tail_block_size = tail ? 64 : 0;
+  p.softmax_scale = 0.125f;
+  return p;
+}
+
+inline PackResidualParams pack_case(DataType dtype, int64_t head_dim, int32_t bits = 8, Shape shape = {}) {
+  PackResidualParams p{};
+  p.dtype = dtype;
+  p.dense = address(14);
+  p.carved = address(16);
+  p.dense_strides = p.carved_strides = {shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
+  p.packed = address(17);
+  p.scale = static_cast<float*>(address(18));
+  p.batch = shape.batch;
+  p.heads = shape.heads;
+  p.tokens = shape.tokens();
+  p.head_dim = head_dim;
+  p.bits = bits;
+  return p;
+}
+
+}  // namespace jenga::testing

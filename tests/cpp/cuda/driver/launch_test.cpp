@@ -1,0 +1,206 @@
+// What every operator asks of the driver: kernels, grids, thread blocks, shared memory and arguments. The figures are
+// those that CUDA's runtime was given for the same calls.
+#include "kernels/cuda/launch.h"
+
+#include <map>
+
+#include "kernels/cuda/driver/device.h"
+#include "tests/cpp/cuda/driver/launches.h"
+
+namespace jenga::testing {
+namespace {
+
+// Equal as bytes: padding is copied along with what it pads.
+template <class Value>
+bool same(const Value& a, const Value& b) {
+  return std::memcmp(&a, &b, sizeof(Value)) == 0;
+}
+
+const CUstream kStream = static_cast<CUstream>(address(30));
+
+TEST_F(Launch, PrepareBlocksByChannelsAndType) {
+  const std::map<int64_t, std::string> lanes{{8, "2"},   {16, "2"},   {24, "4"},  {64, "8"},
+                                             {96, "16"}, {128, "16"}, {256, "32"}};
+  for (const auto& [head_dim, number] : lanes) {
+    for (DataType dtype : {kBrain, kHalf}) {
+      launched.clear();
+      const PrepareBlocksParams params = prepare_case(dtype, head_dim);
+      ASSERT_EQ(cuda::prepare_blocks(params, kStream), CUDA_SUCCESS);
+      const std::string type = dtype == kBrain ? "_bf16" : "_fp16";
+      // 2 x 3 heads, 3 operands, 2 tiles of context and 40 of video
+      ASSERT_EQ(shapes(), Shapes{"jenga_prepare_blocks_" + number + type + " 756 256 0"});
+      const auto args = launched[0].as<cuda::PrepareArguments>();
+      EXPECT_TRUE(same(args.params, params));
+      EXPECT_EQ(args.context_tiles, 2);
+      EXPECT_EQ(args.tiles, 42);
+      EXPECT_EQ(args.operands, 3);
+      EXPECT_EQ(launched[0].stream, kStream);
+    }
+  }
+}
+
+TEST_F(Launch, PrepareBlocksReadsNoQueriesWhereNoMeansAreWanted) {
+  ASSERT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, false), nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(shapes(), Shapes{"jenga_prepare_blocks_8_bf16 504 256 0"});
+  EXPECT_EQ(launched[0].as<cuda::PrepareArguments>().operands, 2);
+}
+
+TEST_F(Launch, NothingToDoLaunchesNothing) {
+  Shape none;
+  none.batch = 0;
+  EXPECT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, true, none), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(cuda::block_sparse_attention(attention_case(kBrain, 64, true, none), nullptr, nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(cuda::pack_residual(pack_case(kBrain, 64, 8, none), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(shapes(), Shapes{});
+}
+
+TEST_F(Launch, AGridTooLargeToCountIsRefused) {
+  Shape large;
+  large.batch = int64_t{1} << 16;
+  large.heads = 256;
+  large.video = 256 * 128;
+  EXPECT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, true, large), nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(cuda::block_sparse_attention(attention_case(kBrain, 64, true, large), nullptr, nullptr),
+            CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(cuda::pack_residual(pack_case(kBrain, 64, 8, large), nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(shapes(), Shapes{});
+}
+
+TEST_F(Launch, SelectBlocksAveragesScoresTwiceAndLists) {
+  const SelectBlocksParams params = select_case(kBrain, 128);
+  void* const workspace = address(20);
+  ASSERT_EQ(cuda::select_blocks(params, workspace, kStream), CUDA_SUCCESS);
+  ASSERT_EQ(shapes(), (Shapes{"jenga_average_cells_bf16 59 256 0", "jenga_sm80_score_shifts_128_bf16 18 128 49152",
+                              "jenga_sm80_score_masses_128_bf16 18 128 49152", "jenga_select_blocks 60 128 1280"}));
+  const auto average = launched[0].as<cuda::AverageArguments>();
+  EXPECT_TRUE(same(average.params, params));
+  EXPECT_EQ(average.coarse_means, workspace);
+  EXPECT_EQ(average.vectors, 6 * 157 * 16);
+  const auto shifts = launched[1].as<cuda::ScoreArguments>(), masses = launched[2].as<cuda::ScoreArguments>();
+  EXPECT_EQ(shifts.k_means, workspace);
+  EXPECT_EQ(masses.k_means, params.k_means);
+  EXPECT_EQ(shifts.shifts, masses.shifts);
+  EXPECT_EQ(shifts.num_k_cells, 157);
+  EXPECT_EQ(masses.num_k_cells, 625);
+  EXPECT_EQ(shifts.tiles_per_head, 3);
+  EXPECT_EQ(masses.tiles_per_head, 3);
+  const auto lists = launched[3].as<cuda::SelectArguments>();
+  EXPECT_TRUE(same(lists.params, params));
+  EXPECT_EQ(lists.masses, masses.masses);
+  EXPECT_EQ(lists.lists, 240);
+  EXPECT_EQ(lists.rows, 4);
+  EXPECT_EQ(lists.padded, 80);
+  for (const Launched& launch : launched) EXPECT_EQ(launch.stream, kStream);
+}
+
+TEST_F(Launch, PackResidualByChannelsAndType) {
+  for (int32_t bits : {8, 4}) {
+    launched.clear();
+    const PackResidualParams params = pack_case(kHalf, 96, bits);
+    ASSERT_EQ(cuda::pack_residual(params, kStream), CUDA_SUCCESS);
+    ASSERT_EQ(shapes(), Shapes{"jenga_pack_residual_16_fp16 1950 256 0"});
+    EXPECT_TRUE(same(launched[0].as<PackResidualParams>(), params));
+  }
+}
+
+TEST_F(Launch, Sm80AttentionOrdersTilesAndAttends) {
+  const BlockSparseAttentionParams params = attention_case(kHalf, 128);
+  void* const workspace = address(21);
+  ASSERT_EQ(cuda::block_sparse_attention(params, workspace, kStream), CUDA_SUCCESS);
+  ASSERT_EQ(shapes(), (Shapes{"jenga_order_tiles 6 128 0", "jenga_sm80_attention_128_fp16 252 128 82500"}));
+  const auto order = launched[0].as<cuda::OrderArguments>();
+  EXPECT_EQ(order.kv_block_count, params.kv_block_count);
+  EXPECT_EQ(order.tile_order, workspace);
+  EXPECT_EQ(order.num_q_blocks, 40);
+  EXPECT_EQ(order.chunks, 1);
+  const auto args = launched[1].as<cuda::sm80::AttentionArguments>();
+  EXPECT_TRUE(same(args.walk.params, params));
+  EXPECT_EQ(args.walk.tile_order, workspace);
+  EXPECT_EQ(args.walk.num_tail_cells, 79);
+  EXPECT_EQ(args.slots, 3);
+  EXPECT_EQ(launched[1].stream, kStream);
+}
+
+// The fake driver's map: address, type, swizzle, sizes, strides in bytes, box.
+std::vector<uint64_t> words_of(const CUtensorMap& map) {
+  std::vector<uint64_t> words(12);
+  std::memcpy(words.data(), &map, words.size() * sizeof(uint64_t));
+  return words;
+}
+
+TEST_F(Launch, Sm90AttentionHasMapsATicketAndOneThreadBlockAProcessor) {
+  on(kH100);
+  const BlockSparseAttentionParams params = attention_case(kBrain, 128);
+  auto* const workspace = static_cast<unsigned char*>(address(21));
+  ASSERT_EQ(cuda::block_sparse_attention(params, workspace, kStream), CUDA_SUCCESS);
+  ASSERT_EQ(shapes(),
+            (Shapes{"jenga_order_tiles 6 128 0", "memset 1 0 0", "jenga_sm90_attention_128_bf16 132 384 202024"}));
+  EXPECT_EQ(launched[0].as<cuda::OrderArguments>().tile_order, static_cast<void*>(workspace + 16));
+  uint64_t filled[2];
+  std::memcpy(filled, launched[1].argument.data(), sizeof(filled));
+  EXPECT_EQ(filled[0], reinterpret_cast<uintptr_t>(workspace));
+  EXPECT_EQ(filled[1], 0u);
+  const auto args = launched[2].as<cuda::sm90::AttentionArguments>();
+  EXPECT_TRUE(same(args.walk.params, params));
+  EXPECT_EQ(args.next_ticket, static_cast<void*>(workspace));
+  EXPECT_EQ(args.num_tickets, 6 * (2 + 40));
+  const uint64_t row = 128 * 2, rows = 256 + 5000, cells = 79;
+  const auto map_of = [&](const void* pointer, uint64_t number) {
+    return std::vector<uint64_t>{reinterpret_cast<uintptr_t>(pointer),
+                                 CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                                 CU_TENSOR_MAP_SWIZZLE_128B,
+                                 128,
+                                 number,
+                                 3,
+                                 2,
+                                 row,
+                                 number * row,
+                                 3 * number * row,
+                                 64,
+                                 64};
+  };
+  EXPECT_EQ(words_of(args.k_map), map_of(params.k_carved, rows));
+  EXPECT_EQ(words_of(args.v_map), map_of(params.v_carved, rows));
+  EXPECT_EQ(words_of(args.k_tail_map), map_of(params.k_tail, cells));
+  EXPECT_EQ(words_of(args.v_tail_map), map_of(params.v_tail, cells));
+}
+
+TEST_F(Launch, AThreadWithoutAContextGetsTheDevices) {
+  fake_set_current(false);
+  const PrepareBlocksParams params = prepare_case(kBrain, 64);
+  EXPECT_EQ(cuda::prepare_blocks(params, nullptr), CUDA_ERROR_INVALID_CONTEXT);
+  {
+    const cuda::DeviceScope scope(0);
+    EXPECT_EQ(fake_pushed(), 1);
+    EXPECT_EQ(cuda::prepare_blocks(params, nullptr), CUDA_SUCCESS);
+  }
+  EXPECT_EQ(fake_pushed(), 0);
+  EXPECT_EQ(fake_retained(), 0);
+  fake_set_current(true);
+  const cuda::DeviceScope scope(0);
+  EXPECT_EQ(fake_pushed(), 0);
+}
+
+TEST_F(Launch, CodeLoadsOnceAndAgainAfterAFailure) {
+  alignas(16) static const unsigned char bytes[] = {0x50, 0xED, 0x55, 0xBA};
+  cuda::Code code(bytes);
+  cuda::Kernel<int64_t> first(code, "first"), second(code, "second");
+  const int loads = fake_loads();
+  fake_fail_next("cuLibraryLoadData", CUDA_ERROR_INVALID_IMAGE);
+  EXPECT_EQ(first.launch({1, 32}, nullptr, 0), CUDA_ERROR_INVALID_IMAGE);
+  EXPECT_EQ(cuda::error_text(CUDA_ERROR_INVALID_IMAGE), "CUDA_ERROR_INVALID_IMAGE: said the fake driver");
+  fake_fail_next("cuLibraryGetKernel", CUDA_ERROR_NOT_FOUND);
+  EXPECT_EQ(first.launch({1, 32}, nullptr, 0), CUDA_ERROR_NOT_FOUND);
+  fake_fail_next("cuLaunchKernelEx", CUDA_ERROR_LAUNCH_FAILED);
+  EXPECT_EQ(first.launch({1, 32}, nullptr, 0), CUDA_ERROR_LAUNCH_FAILED);
+  fake_set_listener(nullptr);
+  EXPECT_EQ(first.launch({1, 32}, nullptr, 0), CUDA_SUCCESS);
+  EXPECT_EQ(second.launch({1, 32}, nullptr, 0), CUDA_SUCCESS);
+  EXPECT_EQ(fake_loads(), loads + 1);
+  // The driver is asked for more than 48 KB, and refuses more than the GPU has.
+  EXPECT_EQ(first.launch({1, 32, kA100.shared_per_block}, nullptr, 0), CUDA_SUCCESS);
+  EXPECT_EQ(first.launch({1, 32, kA100.shared_per_block + 1}, nullptr, 0), CUDA_ERROR_INVALID_VALUE);
+}
+
+}  // namespace
+}  // namespace jenga::testing
