@@ -1,8 +1,8 @@
 """The kernels that the host names are those that the machine code has: check_kernels.py LIST_KERNELS FATBIN...
 
-LIST_KERNELS prints one a line: the code it is in (the stem of a FATBIN), its name, the bytes of its argument. Every one
-must be in that code, its argument of that size, and the code must have no other. Exits with 77 (ctest: skipped) without
-cuobjdump.
+LIST_KERNELS prints one a line: the code it is in (the stem of a FATBIN), its name, the bytes and the alignment of its
+argument. Every one must be in that code, its argument must end where the host's does, and the code must have no other.
+Exits with 77 (ctest: skipped) without cuobjdump.
 """
 
 import re
@@ -13,36 +13,43 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from check_sass import find_cuobjdump  # noqa: E402
 
-# Where the argument of a kernel begins in constant bank 0.
+# Where arguments begin in constant bank 0; one of a larger alignment begins later.
 FIRST_BYTE = {"sm_80": 0x160, "sm_86": 0x160, "sm_89": 0x160, "sm_90a": 0x210}
 
-
-def listed(program: str) -> dict[tuple[str, str], int]:
-    lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
-    return {(code, name): int(size) for code, name, size in (line.split() for line in lines)}
+Kernels = dict[tuple[str, str], set[tuple[str, int]]]  # code and name -> the last byte of bank 0 by architecture
 
 
-def found(cuobjdump: str, fatbin: Path) -> dict[tuple[str, str], set[int]]:
-    """Every kernel of a fatbin, with the sizes of its argument for the architectures of FIRST_BYTE."""
+def last_byte(arch: str, size: int, alignment: int) -> int:
+    return (FIRST_BYTE[arch] + alignment - 1) // alignment * alignment + size
+
+
+def found(cuobjdump: str, fatbin: Path) -> Kernels:
+    """Every kernel of a fatbin, for the architectures of FIRST_BYTE."""
     said = subprocess.run([cuobjdump, "-res-usage", fatbin], check=True, capture_output=True, text=True).stdout
-    kernels: dict[tuple[str, str], set[int]] = {}
-    arch = ""
+    kernels: Kernels = {}
+    arch = name = ""
     for line in said.splitlines():
         if match := re.search(r"^arch = (sm_\w+)", line):
             arch = match[1]
         elif match := re.search(r"Function (\S+):", line):
-            sizes = kernels.setdefault((fatbin.stem, match[1]), set())
+            name = match[1]
+            kernels.setdefault((fatbin.stem, name), set())
         elif (match := re.search(r"CONSTANT\[0\]:(\d+)", line)) and arch in FIRST_BYTE:
-            sizes.add(int(match[1]) - FIRST_BYTE[arch])
+            kernels[fatbin.stem, name].add((arch, int(match[1])))
     return kernels
 
 
-def problems(named: dict[tuple[str, str], int], compiled: dict[tuple[str, str], set[int]]) -> list[str]:
+def problems(named: dict[tuple[str, str], tuple[int, int]], compiled: Kernels) -> list[str]:
     wrong = [f"{name} is named by the host and not in {code}" for code, name in sorted(named.keys() - compiled.keys())]
     wrong += [f"{name} of {code} is named by no host code" for code, name in sorted(compiled.keys() - named.keys())]
     for key in sorted(named.keys() & compiled.keys()):
-        if compiled[key] != {named[key]}:
-            wrong.append(f"{key[1]}: the host gives {named[key]} bytes, the code takes {sorted(compiled[key])}")
+        if not compiled[key]:
+            wrong.append(f"{key[1]}: no code for {' or '.join(FIRST_BYTE)}")
+        for arch, last in sorted(compiled[key]):
+            if last != last_byte(arch, *named[key]):
+                wrong.append(
+                    f"{key[1]}: the argument must end at byte {last_byte(arch, *named[key])} on {arch}, got {last}"
+                )
     return wrong
 
 
@@ -51,10 +58,11 @@ def main(program: str, fatbins: list[str]) -> int:
     if cuobjdump is None:
         print("skipped: cuobjdump is neither on PATH nor in a Triton package")
         return 77
-    compiled: dict[tuple[str, str], set[int]] = {}
+    compiled: Kernels = {}
     for fatbin in fatbins:
         compiled |= found(cuobjdump, Path(fatbin))
-    named = listed(program)
+    lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
+    named = {(code, name): (int(size), int(alignment)) for code, name, size, alignment in map(str.split, lines)}
     wrong = problems(named, compiled)
     print("\n".join([*wrong, f"{len(named)} kernels in {len(fatbins)} files, {len(wrong)} problems"]))
     return 1 if wrong else 0

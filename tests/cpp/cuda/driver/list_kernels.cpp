@@ -1,4 +1,5 @@
-// Prints every kernel that the host's code can name: code, name, bytes of its argument (check_kernels.py).
+// Prints every kernel that the host's code can name: code, name, bytes and alignment of its argument
+// (check_kernels.py).
 #include <cstdio>
 
 #include "kernels/cuda/driver/kernel.h"
@@ -7,7 +8,7 @@
 #undef JENGA_KERNEL
 #undef JENGA_KERNEL_PAIR
 #define JENGA_KERNEL(code, name, Arguments) \
-  static const int printed_##name = std::printf("%s %s %zu\n", #code, #name, sizeof(Arguments))
+  static const int printed_##name = std::printf("%s %s %zu %zu\n", #code, #name, sizeof(Arguments), alignof(Arguments))
 #define JENGA_KERNEL_PAIR(code, name, Arguments) \
   JENGA_KERNEL(code, name##_bf16, Arguments);    \
   JENGA_KERNEL(code, name##_fp16, Arguments)
