@@ -56,9 +56,9 @@ def _produce(folder: Path, device: str, seed: int, made) -> None:
 
 
 class ClipPool:
-    """The newest clips of one size on the device that trains."""
+    """The newest clips of one size on the device that trains. Clips: or any tensors of one row a clip."""
 
-    def __init__(self, device: str):
+    def __init__(self, device: str | torch.device):
         self._device, self._clips, self.made = device, None, 0
 
     def add(self, clips: Clips) -> None:

@@ -72,10 +72,10 @@ def _pan(scene):
     return _column(torch.tensor([0.0, -0.5, 0.5], device=scene["x"].device)[scene["camera"]])
 
 
-def _axes(height, width, window, device):
+def _axes(height, width, window, every, device):
     """time, y and x of the window's pixels, each shaped to broadcast to [B, F, H, W]."""
     first, frames, top, rows, left, columns = window or (0, FRAMES, 0, height, 0, width)
-    time = torch.linspace(0, 1, FRAMES, device=device)[first : first + frames].view(1, -1, 1, 1)
+    time = torch.linspace(0, 1, FRAMES, device=device)[first : first + frames : every].view(1, -1, 1, 1)
     y = ((torch.arange(top, top + rows, device=device) + 0.5) / height - 0.5).view(1, 1, -1, 1)
     x = ((torch.arange(left, left + columns, device=device) + 0.5 - width / 2) / height).view(1, 1, 1, -1)
     return time, y, x
@@ -119,16 +119,17 @@ def _object(scene, time, y, x, height, width) -> _Object:
 
 def object_share(scene, height: int, width: int) -> torch.Tensor:
     """How much of each cell of a height x width picture the object covers: [B, F, H, W] in 0..1."""
-    time, y, x = _axes(height, width, None, scene["x"].device)
+    time, y, x = _axes(height, width, None, 1, scene["x"].device)
     return _object(scene, time, y, x, height, width).coverage
 
 
-def render(scene, height: int, width: int, window=None) -> torch.Tensor:
+def render(scene, height: int, width: int, window=None, every: int = 1) -> torch.Tensor:
     """Scenes -> clips [B, 3, F, H, W] in 0..1 (H and W even after the window).
 
     window: (first frame, frames, top, rows, left, columns) of the whole clip of FRAMES x height x width; None: all.
+    every: only every so many frames of it.
     """
-    time, y, x = _axes(height, width, window, scene["x"].device)
+    time, y, x = _axes(height, width, window, every, scene["x"].device)
     pixel = 1.0 / height
     world_x = x + _pan(scene) * (time - 0.5) + _column(scene["hue"]) * 2
     picture = _ground(scene, world_x, y, pixel)

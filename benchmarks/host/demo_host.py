@@ -1,7 +1,7 @@
 """The demo model inside ComfyUI's own classes: loaders, stock sampler, VAE, and the Jenga nodes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -10,7 +10,7 @@ from demo import machine
 from demo.contact_sheet import PROMPTS
 
 WEIGHTS = ROOT / "demo" / "weights"
-SIZES = {"full": (40, 64), "half": (20, 32)}  # latent rows and columns; 13 latent frames
+SIZES = {"full": (40, 64), "three quarters": (30, 48), "half": (20, 32)}  # latent rows and columns; 13 latent frames
 DTYPES = {**machine.DTYPES, "default": None}  # default: ComfyUI's choice
 FRAMES, CHANNELS = 13, 16
 FULL_TOKENS = 8320
@@ -29,14 +29,24 @@ class Noise:
         return comfy.sample.prepare_noise(latent["samples"], self.seed)
 
 
+def _channels_last(vae: torch.nn.Module) -> None:
+    """The layout in which a CPU decodes in half the time."""
+    for module in vae.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)
+        elif isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+
+
 class DemoHost:
     """Model, VAE and conditioning at one latent size. `model` is the MODEL that a loader node hands out.
 
-    The seed of a prompt is its number. Sampling is that of KSampler: euler, scheduler simple, CFG 1. dtype: what the
-    model computes in, one of DTYPES, or auto: the faster one on a CPU, on a GPU ComfyUI's choice.
+    The seed of a prompt is its number; numbers beyond the texts are the same texts with other noise. Sampling is that
+    of KSampler: euler, scheduler simple, CFG 1. dtype: what the model computes in, one of DTYPES, or auto: the faster
+    one on a CPU, on a GPU ComfyUI's choice.
     """
 
-    def __init__(self, size: str, device: str, dtype: str = "auto"):
+    def __init__(self, size: str, device: str, dtype: str = "auto", texts: Sequence[str] = PROMPTS):
         here = machine.measure(cpu=device == "cpu")
         print(here)
         vae = "bf16" if here.vae.name == "default" else here.vae.name  # on a GPU what its weights are
@@ -58,8 +68,10 @@ class DemoHost:
         path = str(WEIGHTS / "jenga_demo_vae.safetensors")
         state, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
         self.vae = comfy.sd.VAE(sd=state, metadata=metadata)
+        if self.device.type == "cpu":
+            _channels_last(self.vae.first_stage_model)
         encode = pack_module("demo.prompt_node").JengaDemoPrompt
-        self.conditionings = [run_node(encode, text=text)[0] for text in PROMPTS]
+        self.conditionings = [run_node(encode, text=text)[0] for text in texts]
         self.empty = run_node(encode, text="")[0]
         self.computed = 0  # model calls since `timed` began
         self.model.model.diffusion_model.blocks[0].register_forward_pre_hook(self._count)
@@ -73,6 +85,9 @@ class DemoHost:
         cast = self.model.get_model_object("manual_cast_dtype")
         return str(cast or self.model.model.get_dtype()).removeprefix("torch.")
 
+    def _positive(self, prompt: int) -> list:
+        return self.conditionings[prompt % len(self.conditionings)]
+
     def latent(self) -> torch.Tensor:
         """An empty latent [1, C, T, H, W]."""
         return torch.zeros(1, CHANNELS, FRAMES, self.rows, self.columns)
@@ -84,7 +99,7 @@ class DemoHost:
 
         latent = self.latent()
         noise = comfy.sample.prepare_noise(latent, prompt)
-        positive, negative = self.conditionings[prompt], self.empty
+        positive, negative = self._positive(prompt), self.empty
         options = {"denoise": 1.0, "disable_pbar": True, "seed": prompt}
         return comfy.sample.sample(model, noise, steps, 1.0, "euler", "simple", positive, negative, latent, **options)
 
@@ -94,7 +109,7 @@ class DemoHost:
         import comfy.samplers
 
         guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(self.conditionings[prompt], self.empty)
+        guider.set_conds(self._positive(prompt), self.empty)
         guider.set_cfg(1.0)
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
         output, _ = run_node(
@@ -121,6 +136,11 @@ class DemoHost:
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """Frames [F, H, W, 3] in 0..1 of a latent."""
         return self.vae.decode(latent).flatten(0, 1).float().clamp(0, 1)
+
+    @torch.inference_mode()
+    def reconstruct(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frames [F, H, W, 3] in 0..1, encoded and decoded."""
+        return self.decode(self.vae.encode(frames))
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

@@ -14,7 +14,9 @@ from benchmarks.host.library import pack_module, run_node
 from benchmarks.host.meter import with_override
 from jenga.report.report import Report
 from jenga.runtime.anchors import ANCHOR
-from jenga.sampling.presets import STAGES
+from jenga.sampling.presets import STAGES, StageRule
+from jenga.sampling.reuse import StepReuse
+from jenga.sampling.reuse_rules import StaticRule
 
 # Not what ComfyUI takes by itself: FLASH on a GPU, and on a CPU torch's own choice, its flash form.
 OTHER_ATTENTION = {"cuda": SDPBackend.CUDNN_ATTENTION, "cpu": SDPBackend.MATH}
@@ -60,15 +62,18 @@ def other_attention(host: DemoHost) -> Variant:
     return _stock(host, _with_self_attention(host, attend), reports=False)
 
 
-def sol(host: DemoHost, share: float, work: sol_attn.Work) -> Variant:
-    """comfy-kitchen's sol_attn for every self-attention call, which `work` notes; on the CPU its eager form."""
+def sol(host: DemoHost, share: float, work: sol_attn.Work, cached: bool = False) -> Variant:
+    """comfy-kitchen's sol_attn for every self-attention call, which `work` notes; on the CPU its eager form. cached:
+    EasyCache too.
+    """
     if reason := sol_attn.refusal(host.device):
         raise Unavailable(reason)
 
     def attend(q, k, v):
         return work.attend(q, k, v, topk_ratio=share)
 
-    return _stock(host, _with_self_attention(host, attend), reports=False)
+    model = _with_self_attention(host, attend)
+    return _stock(host, _easy_cached(model) if cached else model, reports=False)
 
 
 def _with_self_attention(host: DemoHost, attend: Callable):
@@ -131,6 +136,12 @@ def stage_noise(host: DemoHost, preset: str, kind: str) -> Variant:
     return _progressive(host, model, preset=preset, stage_noise=kind)
 
 
+def by_hand(host: DemoHost, attention: dict, sampler: dict) -> Variant:
+    """Jenga Attention and the Progressive Resolution Sampler, both custom, with these inputs."""
+    model = _jenga_attention(host, host.model, quality="custom", **attention)
+    return _progressive(host, model, preset="custom", **sampler)
+
+
 def reuse_alone(host: DemoHost, step_reuse: str, threshold: float) -> Variant:
     """The Progressive Resolution Sampler with one stage at full size on the unpatched model."""
     one_stage = {"preset": "custom", "scales": "1.0", "switch_points": "", "shift_ratios": "1.0"}
@@ -139,11 +150,34 @@ def reuse_alone(host: DemoHost, step_reuse: str, threshold: float) -> Variant:
 
 def easy_cache(host: DemoHost) -> Variant:
     """ComfyUI's own EasyCache with its defaults."""
+    return _stock(host, _easy_cached(host.model), reports=False)
+
+
+def _easy_cached(model):
     try:
         from comfy_extras.nodes_easycache import EasyCacheNode
     except ImportError as error:
         raise Unavailable(f"EasyCache cannot be imported: {error}") from None
-    return _stock(host, run_node(EasyCacheNode, model=host.model)[0], reports=False)
+    return run_node(EasyCacheNode, model=model)[0]
+
+
+def uncompensated(host: DemoHost, share: float) -> Variant:
+    """Attention that keeps so little and nothing of what it dropped: a run that must be seen to be worse."""
+    carved = {"quality": "custom", "density": share, "compensation": "none"}
+    return _stock(host, _jenga_attention(host, host.model, **carved))
+
+
+def few_calls(host: DemoHost, calls: int) -> Variant:
+    """Dense attention, but only so many steps computed, evenly spread: a run that must be seen to be worse."""
+    settings = pack_module("nodes.host.stage_settings").StageSettings
+
+    class FewCalls(settings):
+        def reuse(self, plan, patcher, size, steps, note) -> StepReuse:
+            return StepReuse(StaticRule(round(call * steps / calls) for call in range(calls)))
+
+    model, full_size = host.model.clone(), (StageRule(1.0, 1.0, 1.0, None),)
+    pack_module("nodes.jenga").add_stages(model, FewCalls("base", full_size), None)
+    return _stock(host, model)
 
 
 def attention_cost(report: Report) -> float:

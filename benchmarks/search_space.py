@@ -1,0 +1,47 @@
+"""The settings that the frontier is searched over: stages, kept share with anchors, step reuse, each with each."""
+
+import itertools
+from dataclasses import dataclass
+
+# Scales and switch points as the Progressive Resolution Sampler takes them; "full size" has one stage.
+STAGES = {
+    "full size": ("1.0", ""),
+    "0.75 until .25": ("0.75, 1.0", "0.25"),
+    "0.75 until .5": ("0.75, 1.0", "0.5"),
+    "0.5 until .3, 0.75 until .5": ("0.5, 0.75, 1.0", "0.3, 0.5"),
+}
+# Kept share, and the anchors' distance as Jenga Attention takes it.
+CARVING = ((0.2, "off"), (0.1, "off"), (0.05, "16"), (0.05, "8"), (0.1, "8"), (0.1, "4"))
+REUSE = (0.0, 0.1, 0.2)  # threshold of adaptive reuse; 0 computes every step
+PREFIX = "search: "
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point. stages: a key of STAGES; the others as above."""
+
+    stages: str
+    kept: float
+    distance: str
+    threshold: float
+
+    @property
+    def name(self) -> str:
+        anchors = "" if self.distance == "off" else f", anchors {self.distance}"
+        reuse = f", reuse {self.threshold:g}" if self.threshold else ""
+        return f"{PREFIX}{self.stages}, kept {self.kept:.0%}{anchors}{reuse}"
+
+    @property
+    def attention(self) -> dict:
+        """Inputs of Jenga Attention."""
+        return {"density": self.kept, "anchor_distance": self.distance}
+
+    @property
+    def sampler(self) -> dict:
+        """Inputs of the Progressive Resolution Sampler."""
+        scales, switches = STAGES[self.stages]
+        reuse = {"step_reuse": "adaptive", "reuse_threshold": self.threshold} if self.threshold else {}
+        return {"scales": scales, "switch_points": switches, "shift_ratios": "1.0", "step_reuse": "off", **reuse}
+
+
+SPACE = tuple(Setting(stages, *carving, reuse) for stages, carving, reuse in itertools.product(STAGES, CARVING, REUSE))
