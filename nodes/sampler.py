@@ -7,12 +7,19 @@ from jenga.sampling.resolution import RESIZE_MODES
 
 from .host import inputs, private, runs, widgets
 from .host.latents import sampled
-from .host.stage_settings import StageSettings
+from .host.stage_settings import TRAJECTORY, UPSAMPLE, StageSettings
 from .host.stages import outer_sample
-from .host.step_reuse import THRESHOLD
+from .host.step_reuse import FROM_PRESET, THRESHOLD
 
 CUSTOM = "custom"
+KEEPING = tuple(row.name for row in ROWS if row.keeps_trajectory)
 SMALLER = tuple(row.name for row in ROWS if any(rule.scale < 1 for rule in row.stages))  # presets with small stages
+UPSAMPLE_TOOLTIP = (
+    "How the latent is enlarged between stages. trajectory: the noisy latent goes on with all its frequencies and gets "
+    "those that it lacks from the noise; stages follow one schedule. The others: its clean prediction is enlarged in "
+    f"that way and noised again. from preset: trajectory with {' and '.join([*KEEPING, CUSTOM])}, {UPSAMPLE} with the "
+    "others."
+)
 
 
 class JengaProgressiveSampler(io.ComfyNode):
@@ -58,11 +65,11 @@ class JengaProgressiveSampler(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "upsample",
-                    options=list(RESIZE_MODES),
-                    default="bicubic",
+                    options=[FROM_PRESET, TRAJECTORY, *RESIZE_MODES],
+                    default=FROM_PRESET,
                     advanced=True,
                     extra_dict=widgets.counts_with(preset=[*SMALLER, CUSTOM]),
-                    tooltip="How the latent is enlarged between stages.",
+                    tooltip=UPSAMPLE_TOOLTIP,
                 ),
                 io.Combo.Input(
                     "stage_noise",

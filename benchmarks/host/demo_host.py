@@ -111,17 +111,22 @@ class DemoHost:
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(self._positive(prompt), self.empty)
         guider.set_cfg(1.0)
-        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
         output, _ = run_node(
             pack_module("nodes.sampler").JengaProgressiveSampler,
             noise=Noise(prompt),
             guider=guider,
             sampler=comfy.samplers.sampler_object("euler"),
-            sigmas=sigmas.cpu(),
+            sigmas=self.sigmas(model, steps),
             latent_image={"samples": self.latent()},
             **inputs,
         )
         return output["samples"]
+
+    def sigmas(self, model, steps: int) -> torch.Tensor:
+        """The schedule of both samplers, on the CPU."""
+        import comfy.samplers
+
+        return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps).cpu()
 
     def timed(self, call: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float, int]:
         """A sampling call: its latent, seconds with the device's work, and computed model calls."""

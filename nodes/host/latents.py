@@ -28,16 +28,29 @@ class LatentParts:
     def packed(self) -> bool:
         return len(self.shapes) > 1
 
+    @property
+    def shape(self) -> torch.Size:
+        """Of a latent that is made up so."""
+        if not self.packed:
+            return self.shapes[0]
+        return torch.Size((self.shapes[0][0], 1, sum(shape[1:].numel() for shape in self.shapes)))
+
     def at(self, size: tuple[int, int]) -> "LatentParts":
         """These parts with a video of that height and width."""
         return LatentParts((torch.Size((*self.shapes[0][:-2], *size)), *self.shapes[1:]))
 
+    def split(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The parts of a latent."""
+        return private.unpack(x, self.shapes) if self.packed else [x]
+
+    def joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        """A latent of these parts, which may have other sizes."""
+        return private.pack(parts) if self.packed else parts[0]
+
     def with_video(self, x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """x with change(its video) in the place of its video."""
-        if not self.packed:
-            return change(x)
-        video, *others = private.unpack(x, self.shapes)
-        return private.pack([change(video), *others])
+        video, *others = self.split(x)
+        return self.joined([change(video), *others])
 
     def resized(self, x: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
         """x with its video at that height and width: x itself where it has them. mode: of `resize`."""

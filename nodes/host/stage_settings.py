@@ -10,6 +10,7 @@ from jenga.sampling.presets import (
     Preset,
     StageRule,
     computed_steps,
+    keeps_trajectory,
     reuses_steps,
     split,
     whole_schedule_boundary,
@@ -20,22 +21,33 @@ from jenga.sampling.reuse import StepReuse
 from .families import preset_family
 from .step_reuse import FROM_PRESET, OFF, STATIC, THRESHOLD, PlannedRun, step_reuse
 
+TRAJECTORY = "trajectory"  # the noisy latent itself goes on, at a switch
+UPSAMPLE = "bicubic"  # of a switch that predicts clean, where nothing else is said
+
 
 @dataclass(frozen=True)
 class StageSettings:
     """What a node chose. rules: stages by hand, None takes the preset's. step_reuse: one of CHOICES.
 
-    reuse_threshold: of adaptive: relative change of the model's output. upsample: one of
-    jenga.sampling.resolution.RESIZE_MODES. stage_noise: dct or independent. notes: what every run reports.
+    reuse_threshold: of adaptive: relative change of the model's output. upsample: how the latent gets from one size to
+    the next, FROM_PRESET, TRAJECTORY or, of its clean prediction, one of jenga.sampling.resolution.RESIZE_MODES.
+    stage_noise: dct or independent. notes: what every run reports.
     """
 
     preset: str
     rules: tuple[StageRule, ...] | None = None
     step_reuse: str = FROM_PRESET
     reuse_threshold: float = THRESHOLD
-    upsample: str = "bicubic"
+    upsample: str = FROM_PRESET
     stage_noise: str = "dct"
     notes: tuple[str, ...] = ()
+
+    @property
+    def switch(self) -> str:
+        """upsample, as the preset has it where that is to say: TRAJECTORY or a mode of `resize`."""
+        if self.upsample != FROM_PRESET:
+            return self.upsample
+        return TRAJECTORY if self.rules is not None or keeps_trajectory(self.preset) else UPSAMPLE
 
     def plan(self, patcher, sigmas: torch.Tensor) -> Preset:
         """Stages and computed steps for a schedule. A part of one (two experts, denoise below 1) is cut where its

@@ -1,34 +1,25 @@
 """Stages of a run: the noisy steps on a smaller latent, the rest at full size, as one OUTER_SAMPLE wrapper.
 
-A stage is one call of ComfyUI's own outer_sample on its slice of the schedule, with the conditions as they came in.
-Between stages the predicted clean latent is enlarged and goes back in as the next stage's latent; ComfyUI itself noises
-it to the first sigma of that stage. It also loads the model for every such call, so that memory is estimated for the
-size that runs.
+A stage is one call of ComfyUI's own outer_sample on its slice of the schedule, with the conditions as they came in;
+switch.py says the latent and the noise that it starts from. ComfyUI loads the model for every such call, so that memory
+is estimated for the size that runs.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
 
 from jenga.runtime.run import StageState
 from jenga.sampling.presets import Stage
-from jenga.sampling.resolution import (
-    dct_truncate,
-    passes,
-    shift_sigmas,
-    stage_seed,
-    stage_size,
-    text_amplifier,
-)
+from jenga.sampling.resolution import passes, stage_seed, stage_size, text_amplifier
 
 from . import private, runs, status
 from .families import packed_reason, patch_sides
-from .latents import LatentParts
 from .other_patches import KeepsSize, Kept, keepers
 from .sampler_entry import SamplerEntry
 from .stage_settings import StageSettings, is_whole
+from .switch import Call, Result, switch
 from .unpatch import is_patched
 
 
@@ -70,6 +61,7 @@ class StagedRun:
         self.plan = settings.plan(self.patcher, entry.sigmas)
         self.state = StageState(runs.new_run(entry.guider.model_options))
         self.report = self.state.run.listener
+        self.switch = switch(settings, entry, self.patcher, self.report.note)
         self.size = entry.parts.size
         self.done = self.steps_before = 0  # steps of this pass that the sampler reported, and of the passes before it
         self.reuse = settings.reuse(self.plan, self.patcher, entry.parts.size, self.steps, self.report.note)
@@ -81,7 +73,7 @@ class StagedRun:
             self.report.note("no Jenga Attention on the model: nothing is carved, text is not amplified")
         for note in self.settings.notes:
             self.report.note(note)
-        stages = self.plan.stages
+        stages = self.switch.stages(self.plan.stages)
         reason = self.full_size or self._full_size_reason(stages)
         if reason:
             self.report.note(f"all steps at full size: {reason}")
@@ -100,42 +92,47 @@ class StagedRun:
             self._say()
 
     def _sample(self, stages: tuple[Stage, ...]) -> torch.Tensor:
-        entry, current, parts = self.entry, self.entry.image, self.entry.parts
         groups = passes(stages) or [[Stage(0, 0, 1.0, 1.0, None)]]
-        schedules = [self._sigmas_of(group) for group in groups]
-        entry.whole_schedule(torch.cat([*(part[:-1] for part in schedules), schedules[-1][-1:]]))
-        for index, group in enumerate(groups):
-            first, scale = group[0].first, group[0].scale
-            size = self._size(scale)
-            mask = None if entry.mask is None else entry.parts.resized(entry.mask, size, "bilinear")
-            current, parts = parts.resized(current, size, self.settings.upsample), parts.at(size)
-            if index:
-                current = self._restore_masked(current, mask, size)
+        calls = [self._call(index, group) for index, group in enumerate(groups)]
+        self.entry.whole_schedule(torch.cat([*(call.sigmas[:-1] for call in calls), calls[-1].sigmas[-1:]]))
+        result = None
+        for call, group in zip(calls, groups, strict=True):
+            latent, noise = self.switch.start(call, result)
+            if result is not None:
                 self.state.run.drop_anchors()
-            sigmas = schedules[index]
-            if self.reuse is not None:
-                self.reuse.enter_stage(sigmas, first)
-            found: list[torch.Tensor] = []
-
-            def callback(step, x0, x, _, group=group, first=first, found=found, parts=parts):
-                found[:] = [x0]
-                self.done = step + 1
-                if self.reuse is not None:
-                    self.reuse.report_step(step)
-                entry.show(parts, step + first, x0, x, self.steps)
-                self._enter_step(stages, group, first + step + 1)
-
-            self._enter_size(size, scale)
-            self._enter_step(stages, group, first)
-            self.done, self.steps_before = 0, first
-            samples = self._sample_pass(index, parts, current, sigmas, mask, callback)
-            end = first + (self._stopped_at(sigmas) or len(sigmas) - 1)
-            is_last = end < group[-1].stop or index + 1 == len(groups)
-            if not is_last or scale < 1:
-                current = self._clean(parts, found, samples, sigmas[-1:], mask)
-            if is_last:
-                return self._handed_over(parts, current, end) if scale < 1 else samples
+            result = self._sample_pass(call, group, latent, noise)
+            end = group[0].first + result.stop
+            if end < group[-1].stop or call is calls[-1]:
+                return self.switch.hand_over(result, end) if group[0].scale < 1 else result.samples
         raise AssertionError("the last pass returns")
+
+    def _call(self, index: int, group: list[Stage]) -> Call:
+        entry, size = self.entry, self._size(group[0].scale)
+        sigmas = self.switch.sigmas(group[0].first, group[-1].stop, group[0].shift_ratio, size)
+        mask = None if entry.mask is None else entry.parts.resized(entry.mask, size, "bilinear")
+        return Call(index, entry.parts.at(size), sigmas, mask)
+
+    def _sample_pass(self, call: Call, group: list[Stage], latent: torch.Tensor, noise: torch.Tensor) -> Result:
+        entry, first, found = self.entry, group[0].first, []
+        if self.reuse is not None:
+            self.reuse.enter_stage(call.sigmas, first)
+
+        def callback(step, x0, x, _):
+            found[:] = [x0]
+            self.done = step + 1
+            if self.reuse is not None:
+                self.reuse.report_step(step)
+            entry.show(call.parts, step + first, x0, x, self.steps)
+            self._enter_step(group, first + step + 1)
+
+        self._enter_size(call.parts.size, group[0].scale)
+        self._enter_step(group, first)
+        self.done, self.steps_before = 0, first
+        seed = None if entry.seed is None else stage_seed(entry.seed, call.index)
+        steps = len(call.sigmas) - 1
+        with self.report.stage(self.state.scale, tuple(call.parts.shapes[0]), max(0, steps)):
+            samples = entry.sample(call.parts, noise, latent, entry.sampler, call.sigmas, call.mask, callback, seed)
+        return Result(call, samples, found[0] if found else None, self._stopped_at(call.sigmas) or steps)
 
     def _stopped_at(self, sigmas: torch.Tensor) -> int | None:
         """The step of this pass before which the sampler stopped without using the rest of its schedule, which ends the
@@ -176,77 +173,15 @@ class StagedRun:
     def _size(self, scale: float) -> tuple[int, int]:
         return stage_size(self.entry.parts.size, scale, patch_sides(self.patcher))
 
-    def _restore_masked(self, x: torch.Tensor, mask: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
-        """What the noise mask protects comes from the latent that came in, not from its copy of another size."""
-        if mask is None:
-            return x
-        keep = mask.to(x)
-        given = self.entry.parts.resized(self.entry.image, size, self.settings.upsample)
-        return x * keep + given.to(x) * (1 - keep)
-
-    def _sigmas_of(self, group: list[Stage]) -> torch.Tensor:
-        part = self.entry.sigmas[group[0].first : group[-1].stop + 1]
-        flow = private.is_flow(self.model_sampling)
-        return shift_sigmas(part, group[0].shift_ratio, flow, float(self.model_sampling.sigma_max))
-
     def _enter_size(self, size: tuple[int, int], scale: float) -> None:
         self.size, self.state.scale = size, scale
         self.state.text_logit_bias = text_amplifier(size, self.entry.parts.size) if scale < 1 else 0.0
 
-    def _enter_step(self, stages: tuple[Stage, ...], group: list[Stage], step: int) -> None:
+    def _enter_step(self, group: list[Stage], step: int) -> None:
         """Stages of one size share a sampler call: only the kept share changes between them."""
         for stage in group:
             if stage.first <= step < stage.stop:
                 self.state.density = stage.density
-
-    def _sample_pass(self, index: int, parts: LatentParts, current, sigmas, mask, callback) -> torch.Tensor:
-        entry = self.entry
-        noise = entry.noise if current is entry.image else self._noise_for(index, parts, current)
-        seed = None if entry.seed is None else stage_seed(entry.seed, index)
-        with self.report.stage(self.state.scale, tuple(parts.shapes[0]), max(0, len(sigmas) - 1)):
-            return entry.sample(parts, noise, current, entry.sampler, sigmas, mask, callback, seed)
-
-    def _noise_for(self, index: int, parts: LatentParts, like: torch.Tensor) -> torch.Tensor:
-        """Noise of a stage that is small or comes after one. Disabled noise stays off at the start only.
-
-        Audio keeps the run's own noise: noised again to the sigma of the next stage, which a shift may have moved, it
-        stays close to its path. To go on with the sampled audio would be right only where the sigma stays, and its
-        noise would get into what a noise mask mixes in.
-        """
-        noise = self.entry.noise
-        disabled = torch.count_nonzero(noise) == 0
-        if index == 0 and disabled:
-            return torch.zeros_like(like)
-        generator = torch.Generator().manual_seed(stage_seed(self.entry.seed or 0, index))
-        fresh = partial(torch.randn, generator=generator, dtype=noise.dtype)
-        if disabled:
-            return fresh(like.shape)
-        dct = self.settings.stage_noise == "dct"
-        return self.entry.parts.with_video(
-            noise, lambda video: dct_truncate(video, *parts.size) if dct else fresh(parts.shapes[0])
-        )
-
-    def _clean(self, parts: LatentParts, found: list[torch.Tensor], samples, sigma, mask) -> torch.Tensor:
-        """The predicted clean latent at the end of a pass, in the latent space of the graph."""
-        if found:
-            return self.patcher.model.process_latent_out(found[0].to(samples.device))
-        # The sampler reported no step, so there is no prediction: one more evaluation makes it, an Euler step to zero.
-        end = torch.cat([sigma, torch.zeros_like(sigma)])
-        euler, noise = private.euler_sampler(), torch.zeros_like(samples)
-        return self.entry.sample(parts, noise, samples, euler, end, mask, None, self.entry.seed)
-
-    def _handed_over(self, parts: LatentParts, clean: torch.Tensor, step: int) -> torch.Tensor:
-        """The clean latent of a run that ends in a small stage, as the next sampler needs it: at full size, with the
-        noise that a sampler leaves when it stops before `step`. The callback gets the prediction at full size too.
-        """
-        model, sampling, full = self.patcher.model, self.model_sampling, self.entry.parts
-        clean = parts.resized(clean, full.size, self.settings.upsample)
-        clean = self._restore_masked(clean, self.entry.mask, full.size)
-        sigma = self.entry.sigmas[step : step + 1].to(clean.device)
-        x0 = model.process_latent_in(clean)
-        noisy = sampling.noise_scaling(sigma, self.entry.noise.to(clean), x0)
-        self.entry.show(full, step - 1, x0, noisy, self.steps)
-        return model.process_latent_out(sampling.inverse_noise_scaling(self.entry.sigmas[-1:].to(noisy), noisy))
 
     def _predicted(self) -> None:
         """After every prediction. The first of a small stage shows whether a patch kept something of its size."""

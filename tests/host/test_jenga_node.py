@@ -40,7 +40,8 @@ def test_stages_in_the_stock_samplers(host, sampler, sampler_name):
 @pytest.mark.parametrize("preset", ["base", "turbo", "flash", "3-stage", "few-step"])
 def test_it_is_jenga_attention_and_the_progressive_sampler_in_one(host, sampler, preset):
     settings = {"steps": 13, "cfg": 3.0}
-    fields = {"scales": "0.75, 1.0", "shift_ratios": "1.0, 1.0"}  # at their defaults, else the sampler remarks on them
+    # At their defaults, else the sampler remarks on them.
+    fields = {"scales": "0.75, 1.0", "shift_ratios": "1.0, 1.0", "upsample": "from preset"}
     two = host.run(workflow([carved()], **settings, **staged(preset=preset, step_reuse="from preset", **fields)))
     one = run(host, dial(preset), sampler=sampler, **settings)
     assert torch.equal(samples(one), samples(two))

@@ -55,7 +55,8 @@ class PresetRow:
     """What a preset is, before the number of steps is known.
 
     purpose: in a few words, what it is for. stages: its rules. published: keys of FAMILIES whose published rules are
-    others. reuses_steps: whether it repeats the model's last output on some steps.
+    others. reuses_steps: whether it repeats the model's last output on some steps. keeps_trajectory: whether the noisy
+    latent itself goes on at a change of size; else, as published, its clean prediction noised again.
     """
 
     name: str
@@ -63,6 +64,7 @@ class PresetRow:
     stages: tuple[StageRule, ...]
     published: Mapping[str, tuple[StageRule, ...]] = field(default_factory=dict)
     reuses_steps: bool = True
+    keeps_trajectory: bool = False
 
     def rules(self, model_family: str) -> tuple[StageRule, ...]:
         return self.published.get(model_family, self.stages)
@@ -103,6 +105,7 @@ ROWS = (
         "4 to 8 steps with a distilled LoRA at CFG 1",
         (StageRule(0.75, 0.25, 1.0, 0.3), StageRule(1.0, 1.0, 1.0, 0.2)),
         reuses_steps=False,
+        keeps_trajectory=True,
     ),
 )
 PRESETS = tuple(row.name for row in ROWS)
@@ -114,7 +117,16 @@ STAGES: dict[str, dict[str, tuple[StageRule, ...]]] = {
 
 def reuses_steps(name: str) -> bool:
     """Whether a preset repeats the model's last output on some steps."""
-    return next(row.reuses_steps for row in ROWS if row.name == name)
+    return row(name).reuses_steps
+
+
+def keeps_trajectory(name: str) -> bool:
+    """Whether a preset lets the noisy latent itself go on at a change of size."""
+    return row(name).keeps_trajectory
+
+
+def row(name: str) -> PresetRow:
+    return next(row for row in ROWS if row.name == name)
 
 
 def preset(name: str, model_family: str, steps: int) -> Preset:

@@ -4,11 +4,14 @@ from types import SimpleNamespace
 
 import comfy.model_patcher
 import comfy.samplers
+import comfy.utils
 import torch
 from comfy.controlnet import ControlBase
 from comfy.ldm.wan.model_multitalk import InfiniteTalkOuterSampleWrapper
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+from jenga.sampling.resolution import resize
 
 from .patch import Patch
 
@@ -68,6 +71,27 @@ class ScheduleReader(Patch):
             return args["denoised"] * (0.5 if int(found) == 0 else 1.0)
 
         patched.set_model_sampler_post_cfg_function(post_cfg)
+
+
+class Knowing(Patch):
+    """A model that always predicts one clip, which has no frequency beyond `side` × `side`: at every size the same.
+    Audio beside it: always the same too.
+    """
+
+    WIDGETS = {"side": ("INT", {})}
+
+    def change(self, patched, side):
+        def apply_model(executor, x, *args, **kwargs):
+            shapes = kwargs.get("latent_shapes") or [x.shape]
+            generator = torch.Generator().manual_seed(3)
+            sides = [(*shapes[0][1:-2], side, side), *(shape[1:] for shape in shapes[1:])]
+            video, *others = (torch.randn(1, *shape, generator=generator) for shape in sides)
+            parts = [
+                part.repeat(len(x), *[1] * (part.ndim - 1)) for part in (resize(video, *shapes[0][-2:], "dct"), *others)
+            ]
+            return comfy.utils.pack_latents(parts)[0] if others else parts[0]
+
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "knowing", apply_model)
 
 
 class CountingSampler:
@@ -242,6 +266,7 @@ class CaptureSteps:
 NODE_CLASS_MAPPINGS = {
     "JengaTestExtraPass": ExtraPass,
     "JengaTestScheduleReader": ScheduleReader,
+    "JengaTestKnowing": Knowing,
     "JengaTestCountingSampler": CountingSampler,
     "JengaTestFullSizeLatent": FullSizeLatent,
     "JengaTestFullSizePatch": FullSizePatch,

@@ -1,0 +1,232 @@
+"""From one size of a run to the next, and out of a small one: by a clean prediction, or on the run's trajectory.
+
+A sampler call is given a latent and a noise; ComfyUI mixes them at the first sigma of its schedule, and keeps to both
+where a noise mask protects something. A switch says both of every call.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from jenga.sampling.presets import Stage
+from jenga.sampling.resolution import dct_truncate, shift_sigmas, stage_seed
+from jenga.sampling.trajectory import change_size, linear_scale, move_sigma, sigmas_at
+
+from . import private
+from .latents import LatentParts
+from .sampler_entry import SamplerEntry
+from .stage_settings import TRAJECTORY, UPSAMPLE, StageSettings
+
+
+@dataclass(frozen=True)
+class Call:
+    """One sampler call. index: of the calls of its run. parts: its latent. mask: the noise mask at its size."""
+
+    index: int
+    parts: LatentParts
+    sigmas: torch.Tensor
+    mask: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call made. samples: what the sampler returned, in the graph's latent space. predicted: the clean latent as
+    it was last reported, in the model's space; None where the sampler reported nothing. stop: the step of the call's
+    schedule that the samples are at.
+    """
+
+    call: Call
+    samples: torch.Tensor
+    predicted: torch.Tensor | None
+    stop: int
+
+
+class Switch:
+    """What both ways share. stage_noise: dct or independent."""
+
+    def __init__(self, entry: SamplerEntry, patcher, stage_noise: str):
+        self.entry, self.model, self.stage_noise = entry, patcher.model, stage_noise
+        self.sampling = patcher.get_model_object("model_sampling")
+        self.flow = private.is_flow(self.sampling)
+
+    def stages(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """The stages as this way runs them."""
+        return stages
+
+    def sigmas(self, first: int, stop: int, shift_ratio: float, size: tuple[int, int]) -> torch.Tensor:
+        """The schedule of a call at that latent height and width: steps first .. stop - 1 of the run, and its end."""
+        part = self.entry.sigmas[first : stop + 1]
+        return shift_sigmas(part, shift_ratio, self.flow, float(self.sampling.sigma_max))
+
+    def noise(self, call: Call) -> torch.Tensor:
+        """Noise of a call that is small or comes after one. Disabled noise stays off at the start only.
+
+        Audio keeps the run's own noise: to go on with other noise would take it off its path.
+        """
+        noise = self.entry.noise
+        disabled = torch.count_nonzero(noise) == 0
+        if call.index == 0 and disabled:
+            return noise.new_zeros(call.parts.shape)
+        generator = torch.Generator().manual_seed(stage_seed(self.entry.seed or 0, call.index))
+        fresh = partial(torch.randn, generator=generator, dtype=noise.dtype)
+        if disabled:
+            return fresh(call.parts.shape)
+        dct = self.stage_noise == "dct"
+        return self.entry.parts.with_video(
+            noise, lambda video: dct_truncate(video, *call.parts.size) if dct else fresh(call.parts.shapes[0])
+        )
+
+    def clean(self, result: Result) -> torch.Tensor:
+        """The predicted clean latent at the end of a call, in the graph's space."""
+        if result.predicted is not None:
+            return self.model.process_latent_out(result.predicted.to(result.samples.device))
+        # The sampler reported no step, so there is no prediction: one more evaluation makes it, an Euler step to zero.
+        call, samples = result.call, result.samples
+        end = torch.cat([call.sigmas[-1:], torch.zeros_like(call.sigmas[-1:])])
+        euler, noise = private.euler_sampler(), torch.zeros_like(samples)
+        return self.entry.sample(call.parts, noise, samples, euler, end, call.mask, None, self.entry.seed)
+
+    def given(self, size: tuple[int, int], mode: str) -> torch.Tensor:
+        """The latent that came in, at that height and width, in the graph's space."""
+        return self.entry.parts.resized(self.entry.image, size, mode)
+
+    def show(self, step: int, predicted: torch.Tensor, x: torch.Tensor) -> None:
+        """To the callback, at the end of a run that ends in a small stage: what is handed over, at full size."""
+        self.entry.show(self.entry.parts, step - 1, predicted, x, max(0, self.entry.sigmas.shape[-1] - 1))
+
+
+class PredictClean(Switch):
+    """The predicted clean latent is enlarged, and ComfyUI noises it to the first sigma of the next call."""
+
+    def __init__(self, entry: SamplerEntry, patcher, stage_noise: str, mode: str):
+        """mode: of `resize`."""
+        super().__init__(entry, patcher, stage_noise)
+        self.mode = mode
+
+    def start(self, call: Call, before: Result | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latent and noise of a call, in the graph's space. before: what the call before it made."""
+        if before is None:
+            whole = call.parts.size == self.entry.parts.size
+            return self.given(call.parts.size, self.mode), self.entry.noise if whole else self.noise(call)
+        return self._enlarged(before, call.parts.size, call.mask), self.noise(call)
+
+    def hand_over(self, result: Result, step: int) -> torch.Tensor:
+        """What a run returns that ends in a small stage before `step`: full size, with the noise of the run's own
+        schedule there, for the next sampler.
+        """
+        model, sampling = self.model, self.sampling
+        clean = self._enlarged(result, self.entry.parts.size, self.entry.mask)
+        x0 = model.process_latent_in(clean)
+        sigma = self.entry.sigmas[step : step + 1].to(clean.device)
+        noisy = sampling.noise_scaling(sigma, self.entry.noise.to(clean), x0)
+        self.show(step, x0, noisy)
+        return model.process_latent_out(sampling.inverse_noise_scaling(self.entry.sigmas[-1:].to(noisy), noisy))
+
+    def _enlarged(self, result: Result, size: tuple[int, int], mask: torch.Tensor | None) -> torch.Tensor:
+        """The clean latent of another size; what the noise mask protects comes from the latent that came in."""
+        clean = result.call.parts.resized(self.clean(result), size, self.mode)
+        return clean if mask is None else restored(clean, self.given(size, self.mode), mask)
+
+
+class KeepTrajectory(Switch):
+    """The noisy latent itself goes on (jenga.sampling.trajectory). Every size follows one schedule, by its own sigmas.
+
+    Latent and noise of a call are those of a full-size run, but that the noise is changed so that what ComfyUI mixes of
+    them is the latent that goes on. Where a noise mask protects something nothing is changed.
+    """
+
+    def __init__(self, entry: SamplerEntry, patcher, stage_noise: str, note: Callable[[str], None]):
+        """note: takes what is done otherwise than the stages say, in words."""
+        super().__init__(entry, patcher, stage_noise)
+        self.note = note
+
+    def stages(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        ratios = [stage.shift_ratio for stage in stages]
+        if len(set(ratios)) > 1:
+            self.note(f"one trajectory has one schedule: the sigma shift times {ratios[-1]:.3g} holds for all stages")
+        return tuple(replace(stage, shift_ratio=ratios[-1]) for stage in stages)
+
+    def sigmas(self, first: int, stop: int, shift_ratio: float, size: tuple[int, int]) -> torch.Tensor:
+        full = super().sigmas(first, stop, shift_ratio, size)
+        return sigmas_at(full, linear_scale(size, self.entry.parts.size), self.flow)
+
+    def start(self, call: Call, before: Result | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """As PredictClean.start."""
+        latent = self.given(call.parts.size, "dct")
+        if before is None:
+            whole = call.parts.size == self.entry.parts.size
+            return latent, self.entry.noise if whole else self.noise(call)
+        noise, sigma = self.noise(call).to(before.samples), call.sigmas[0]
+        if self._is_noise_alone(before):
+            return latent, noise
+        off = self._off(self._continued(before, call.parts, sigma, noise), sigma, noise, latent, call.mask)
+        return latent, noise + off / self.gain(sigma)
+
+    def hand_over(self, result: Result, step: int) -> torch.Tensor:
+        """As PredictClean.hand_over. The last prediction is shown and changes nothing."""
+        entry, samples, small = self.entry, result.samples, result.call
+        latent, noise = entry.image.to(samples), entry.noise.to(samples)
+        sigma = sigmas_at(small.sigmas[result.stop], linear_scale(entry.parts.size, small.parts.size), self.flow)
+        x = self._mixed(sigma, noise, self._in_model(latent))
+        if not self._is_noise_alone(result):
+            x = x + self._off(self._continued(result, entry.parts, sigma, noise), sigma, noise, latent, entry.mask)
+        if result.predicted is not None:
+            predicted = small.parts.resized(result.predicted.to(x), entry.parts.size, "dct")
+            shown = predicted if entry.mask is None else restored(predicted, self._in_model(latent), entry.mask)
+            self.show(step, shown, x)
+        return self.model.process_latent_out(self.sampling.inverse_noise_scaling(entry.sigmas[-1:].to(x), x))
+
+    def gain(self, sigma: torch.Tensor) -> float:
+        """What ComfyUI multiplies noise by at that sigma; 0 where a model starts from its latent alone."""
+        return float(self._mixed(sigma, torch.ones(1), torch.zeros(1)))
+
+    def _continued(self, result: Result, parts: LatentParts, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """What the sampler left, at the size of `parts` and at its sigma, in the model's space."""
+        samples, before, model = result.samples, result.call, self.model
+        # ComfyUI has divided the samples by what latents are multiplied by at the last sigma of the schedule.
+        x = self._mixed(before.sigmas[-1], torch.zeros_like(samples), model.process_latent_in(samples))
+        at, to = float(before.sigmas[result.stop]), float(sigma)
+        video, *others = before.parts.split(x)
+        filling = parts.split(self._mixed(sigma, noise, torch.zeros_like(noise)))[0]
+        if others:
+            _, *clean = before.parts.split(model.process_latent_in(self.clean(result)))
+            others = [move_sigma(other, at, target, to) for other, target in zip(others, clean, strict=True)]
+        return parts.joined([change_size(video, at, filling, to), *others])
+
+    def _off(self, x, sigma: torch.Tensor, noise, latent, mask: torch.Tensor | None) -> torch.Tensor:
+        """How far x is from what ComfyUI would mix of noise and latent; 0 where the noise mask protects the latent."""
+        off = x - self._mixed(sigma, noise, self._in_model(latent.to(x)))
+        return off if mask is None else off * mask.to(off)
+
+    def _in_model(self, latent: torch.Tensor) -> torch.Tensor:
+        """A latent of the graph in the model's space; as in ComfyUI, an empty one stays empty."""
+        return self.model.process_latent_in(latent) if torch.any(latent) else latent
+
+    def _mixed(self, sigma: torch.Tensor, noise: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        return self.sampling.noise_scaling(sigma.reshape(1).to(noise), noise, latent)
+
+    def _is_noise_alone(self, result: Result) -> bool:
+        """Whether the schedule of a call ends where a latent is noise alone: it has not gone anywhere, and ComfyUI has
+        divided its samples by 0.
+        """
+        return self.flow and float(result.call.sigmas[-1]) == 1
+
+
+def restored(x: torch.Tensor, given: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """x, but what the noise mask protects as it was given."""
+    keep = mask.to(x)
+    return x * keep + given.to(x) * (1 - keep)
+
+
+def switch(settings: StageSettings, entry: SamplerEntry, patcher, note: Callable[[str], None]) -> Switch:
+    """The way that these settings mean for a MODEL. note: takes what is done otherwise, in words."""
+    way = settings.switch
+    if way == TRAJECTORY:
+        keeps = KeepTrajectory(entry, patcher, settings.stage_noise, note)
+        if keeps.gain(torch.tensor(0.5)):
+            return keeps
+        note("the model starts from its latent and not from noise: stages are predicted clean and enlarged")
+        way = UPSAMPLE
+    return PredictClean(entry, patcher, settings.stage_noise, way)
