@@ -29,12 +29,20 @@ class KeptBlocks:
     blocks: torch.Tensor
 
     @classmethod
-    def of(cls, lists: BlockLists, evaluation: int, grid: TokenGrid, config: JengaConfig) -> "KeptBlocks":
+    def of(
+        cls,
+        lists: BlockLists,
+        evaluation: int,
+        grid: TokenGrid,
+        config: JengaConfig,
+        num_heads: int | None = None,
+    ) -> "KeptBlocks":
+        """num_heads: None where the lists are of all."""
         num_kv_blocks = config.num_kv_blocks(grid.num_tokens)
-        _, num_heads, num_q_blocks, _ = lists.index.shape
-        heads = max(1, min(num_heads, BYTES_PER_LAYER // (num_q_blocks * ((num_kv_blocks + 8) // 8))))
+        _, listed, num_q_blocks, _ = lists.index.shape
+        heads = max(1, min(listed, BYTES_PER_LAYER // (num_q_blocks * ((num_kv_blocks + 8) // 8))))
         blocks = pack_lists(BlockLists(lists.index[:1, :heads], lists.count[:1, :heads]), num_kv_blocks)
-        return cls(evaluation, grid, config.curve, config.kv_block_size, num_heads, blocks)
+        return cls(evaluation, grid, config.curve, config.kv_block_size, num_heads or listed, blocks)
 
     @property
     def num_kv_blocks(self) -> int:

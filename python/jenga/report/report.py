@@ -137,9 +137,11 @@ class Report(Listener):
             if self.evaluations:
                 self.evaluations[-1].calls.append(LayerCall(layer_index, kept_share, kind, watch))
 
-    def keep_blocks(self, layer_index: int, lists: BlockLists, grid: TokenGrid, config: JengaConfig) -> None:
+    def keep_blocks(
+        self, layer_index: int, lists: BlockLists, grid: TokenGrid, config: JengaConfig, num_heads: int | None = None
+    ) -> None:
         """Remember what a carved call kept instead of what the layer's call before it did (bound: kept_blocks.py)."""
-        kept = KeptBlocks.of(lists, len(self.evaluations) - 1, grid, config)
+        kept = KeptBlocks.of(lists, len(self.evaluations) - 1, grid, config, num_heads)
         with self._lock:
             self.kept_blocks[layer_index] = kept
 

@@ -66,11 +66,12 @@ class LayerPlan:
 class Anchors:
     """When a layer is dense, and what it keeps: of one run, one model and one device. Close it with the run.
 
-    budget: where states may lie; None: `budget_for` the configuration's memory, measured at the first anchor.
+    budget: where states may lie; None: `budget_for` the configuration's memory and the devices that share the host's,
+    measured at the first anchor.
     """
 
-    def __init__(self, config: AnchorConfig, device: torch.device, budget: Budget | None = None):
-        self.config, self._device, self._budget = config, device, budget
+    def __init__(self, config: AnchorConfig, device: torch.device, budget: Budget | None = None, sharers: int = 1):
+        self.config, self._device, self._budget, self._sharers = config, device, budget, sharers
         self._store: ResidualStore | None = None
         self._evaluation: Hashable = None
         self._steps: dict[Hashable, int] = {}  # track -> computed evaluations before this one
@@ -186,7 +187,8 @@ class Anchors:
 
     def _reserve(self, keys, inputs: AttentionInput, carved: CarvedAttention) -> bool:
         if self._store is None:
-            self._store = ResidualStore(self._device, self._budget or budget_for(self._device, self.config.memory))
+            budget = self._budget or budget_for(self._device, self.config.memory, self._sharers)
+            self._store = ResidualStore(self._device, budget)
         batch, heads, tokens, head_dim = inputs.q.shape
         num_video = inputs.layout.grid.num_tokens
         blocks = -(-num_video // Q_BLOCK_SIZE), carved.config.num_kv_blocks(num_video)

@@ -10,6 +10,7 @@ from ..carving.config import AnchorConfig, JengaConfig
 from .anchors import AnchorStep
 from .call import Block, Layer, ModelCall
 from .find_layout import Search, find_layout
+from .head_split import HeadShare, MovedMasks
 from .layout import TokenLayout
 from .qualities import anchors_for
 from .run import Run, StageState
@@ -25,7 +26,8 @@ class CarvedCall:
     owner: whose carving this is; anchors are kept apart by it. anchors: None where this call has none; then `config`
     counts, else `anchored_config`. dense_reason: why the settings want this whole call dense. layout: the call's; where
     it has none, what was found by `search`, which is None where the layout is known.
-    own_exact: anchors may take our own kernel with everything kept in the place of the host's attention.
+    own_exact: anchors may take our own kernel with everything kept in the place of the host's attention. occupied: why
+    devices that were not named should not get a share of this call's heads; empty where they may.
     """
 
     owner: object
@@ -39,10 +41,12 @@ class CarvedCall:
     search: Search | None = None
     layout: TokenLayout | None = None
     own_exact: bool = False
+    occupied: str = ""
     attended: bool = False
-    step: AnchorStep | None = None  # set by the first attention call, where carving has anchors
+    # Of the whole call (None) or of a share of its heads, by the first attention call; where carving has anchors.
+    steps: dict[HeadShare | None, AnchorStep] = field(default_factory=dict)
     _occurrences: Counter = field(default_factory=Counter)
-    _masks: list[tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=list)
+    _masks: list[tuple[torch.Tensor, torch.Tensor | None, MovedMasks]] = field(default_factory=list)
 
     @classmethod
     def begin(
@@ -113,12 +117,16 @@ class CarvedCall:
         """
         if mask is None:
             return None, True
-        for known, kv_mask in self._masks:
+        for known, kv_mask, _ in self._masks:
             if known is mask:
                 return kv_mask, kv_mask is not None
         kv_mask = _padding_mask(mask, batch, tokens)
-        self._masks.append((mask, kv_mask))
+        self._masks.append((mask, kv_mask, MovedMasks((mask, kv_mask))))
         return kv_mask, kv_mask is not None
+
+    def moved_masks(self, mask: torch.Tensor | None) -> MovedMasks:
+        """(mask, its key mask) on other devices; of a mask that `key_mask` has read."""
+        return next((moved for known, _, moved in self._masks if known is mask), MovedMasks((None, None)))
 
 
 def keeps_all(config: JengaConfig, num_video: int) -> bool:

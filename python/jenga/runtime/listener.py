@@ -22,8 +22,8 @@ class Listener:
     def attention(self, layer_index: int, kept_share, kind: str, watch=None) -> None:
         """One self-attention call over video tokens; a dense one keeps 1.0."""
 
-    def keep_blocks(self, layer_index: int, lists, grid, config) -> None:
-        """The blocks that a carved call kept."""
+    def keep_blocks(self, layer_index: int, lists, grid, config, num_heads: int | None = None) -> None:
+        """The blocks that a carved call kept, of its first heads where it has more (num_heads) than the lists."""
 
     def fallback(self, reason: str) -> None:
         """A call ran dense, or on a slower backend, though carving was asked for."""

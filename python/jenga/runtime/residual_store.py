@@ -34,10 +34,10 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def budget_for(device: torch.device, memory: int | None) -> Budget:
-    """memory: bytes for the device, None for its share of what is free."""
+def budget_for(device: torch.device, memory: int | None, sharers: int = 1) -> Budget:
+    """memory: bytes for the device, None for its share of what is free. sharers: devices that share the host's part."""
     on_device = int(DEVICE_SHARE * free_memory(device)) if memory is None else memory
-    on_host = int(HOST_SHARE * free_memory(torch.device("cpu"))) if device.type == "cuda" else 0
+    on_host = int(HOST_SHARE * free_memory(torch.device("cpu")) / sharers) if device.type == "cuda" else 0
     return Budget(on_device, on_host)
 
 

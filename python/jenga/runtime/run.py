@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,7 +52,7 @@ class Run:
         self._layers: dict[tuple, Layer] = {}
         self._blocks = BlockNumbers()
         self._found: dict[Hashable, object] = {}
-        self._backends: dict[torch.device, Backends] = {}
+        self._backends: dict[tuple, Backends] = {}
         self._carved: dict[tuple, CarvedAttention] = {}
         self._anchors: dict[tuple, Anchors] = {}
 
@@ -87,33 +88,58 @@ class Run:
                 self._found.setdefault(what, answer)
         return self._found[what]
 
-    def carved(self, config: JengaConfig, device: torch.device) -> CarvedAttention:
+    def carved(self, config: JengaConfig, device: torch.device, home: torch.device | None = None) -> CarvedAttention:
         """One CarvedAttention per configuration and device, so that devices share nothing. Those of a device learn from
         each other which backend has failed.
+
+        home: the device that the call came from, where `device` only has a share of its heads: calls from two homes,
+        each in a thread of its own, share nothing either.
         """
         with self._lock:
-            key = (config, device)
+            place = (device, home or device)
+            key = (config, *place)
             if key not in self._carved:
-                backends = self._backends.setdefault(device, Backends())
+                backends = self._backends.setdefault(place, Backends())
                 self._carved[key] = CarvedAttention(config, backends)
             return self._carved[key]
 
-    def anchors(self, owner: Hashable, config: AnchorConfig, device: torch.device) -> Anchors:
-        """One Anchors per patched model (owner), configuration and device."""
+    def anchors(
+        self,
+        owner: Hashable,
+        config: AnchorConfig,
+        device: torch.device,
+        home: torch.device | None = None,
+        sharers: int = 1,
+    ) -> Anchors:
+        """One Anchors per patched model (owner), configuration and device. home: as for `carved`. sharers: devices that
+        share the host's memory.
+        """
         with self._lock:
-            key = (owner, config, device)
+            key = (owner, config, device, home or device)
             if key not in self._anchors:
-                self._anchors[key] = Anchors(config, device)
+                self._anchors[key] = Anchors(config, device, sharers=sharers)
             return self._anchors[key]
 
     def drop_anchors(self, device: torch.device | None = None) -> None:
-        """Forget what anchors keep on a device, or on all: it is out of memory, or the latent was noised anew and what
-        they keep does not fit it any more.
+        """Forget what anchors keep for calls from a device, or for all: it is out of memory, or the latent was noised
+        anew and what they keep does not fit it any more.
         """
         with self._lock:
-            dropped = [anchors for (_, _, on), anchors in self._anchors.items() if device in (None, on)]
+            dropped = [anchors for (*_, home), anchors in self._anchors.items() if device in (None, home)]
         for anchors in dropped:
             anchors.drop()
+
+    def bring_home(self, home: torch.device) -> None:
+        """Forget all that other devices keep of calls from `home`, which computes them alone from now on. A device that
+        has failed may not even be able to give back what it holds.
+        """
+        self._carved = {key: one for key, one in self._carved.items() if key[-1] != home or key[-2] == home}
+        for key in [key for key in self._anchors if key[-1] == home]:
+            if key[-2] == home:
+                self._anchors[key].drop()
+            else:
+                with suppress(RuntimeError):
+                    self._anchors.pop(key).close()
 
     def free_device(self, device: torch.device) -> bool:
         """Forget what anchors keep on a device that is out of memory and put no more there; whether it freed anything.
@@ -121,8 +147,11 @@ class Run:
         What comes after goes to host memory, where there is a budget.
         """
         with self._lock:
-            there = [anchors for (_, _, on), anchors in self._anchors.items() if on == device]
-        return any([anchors.leave_device() for anchors in there])
+            of_device = [(on, anchors) for (*_, on, home), anchors in self._anchors.items() if home == device]
+        for on, anchors in of_device:
+            if on != device:
+                anchors.drop()  # their next step is a first one too
+        return any([anchors.leave_device() for on, anchors in of_device if on == device])
 
     def close(self) -> None:
         self._carved.clear()

@@ -17,10 +17,11 @@ from ..carving.dispatch import NoBackend
 from .anchors import ANCHOR, Anchors, AnchorStep
 from .call import AttentionInput, Block, Layer
 from .carved_call import CarvedCall
+from .fallback import fall_back, meet
 from .find_layout import attention_unlike
+from .head_split import HeadShare
 from .measure import Stopwatch
-from .run import Run
-from .settings import CarvingSettings
+from .over_devices import OfHeads, carve_on_devices, dense_on_devices
 
 NOT_RECURRING = (
     "no anchors for conditionings that start after the first steps again and again (context windows that move, weights "
@@ -38,12 +39,14 @@ def attend(
     softmax_scale: float | None,
     dense: Callable[[], torch.Tensor],
     exact: Callable[[Layer], torch.Tensor] | None = None,
+    of_heads: OfHeads | None = None,
 ) -> torch.Tensor | None:
     """One self-attention call over the video, [B, H, S, D] in and out; None where it is not one (other tokens).
 
     block: the host's, None where it names none. mask: as the host has it. dense(): what the host would have computed
-    of the same tensors; exact(layer): the same for anchors, which need it exact; None: dense. What ran, and why, is
-    told to the run's listener; with strict a fallback raises RuntimeError.
+    of the same tensors; exact(layer): the same for anchors, which need it exact; None: dense. of_heads: the host's
+    exact attention of some heads on any device; None: it has none, and one device takes all heads. What ran, and why,
+    is told to the run's listener; with strict a fallback raises RuntimeError.
     """
     layout = carved_call.layout
     if layout is None or not layout.holds_video(q.shape[2], q.shape[1] * q.shape[3]):
@@ -51,29 +54,37 @@ def attend(
     layer = carved_call.layer(block)
     listener, watch = carved_call.run.listener, Stopwatch(q.device)
     exact_here = dense if exact is None else partial(exact, layer)
-    result = _carve(carved_call, layer, q, k, v, mask, softmax_scale, exact_here)
+    chosen, result = _dense_by_choice(carved_call, layer), None
+    if chosen:
+        listener.choice(chosen)
+    else:
+        result = _carve(carved_call, layer, q, k, v, mask, softmax_scale, exact_here, of_heads)
     if result is None:
-        out = dense()
+        out = dense_on_devices(carved_call, q, k, v, mask, dense, of_heads) if chosen else dense()
         listener.attention(layer.index, 1.0, DENSE, watch.stop())
         return out
     watch.stop()
     if result.backend == ANCHOR:
         listener.choice("anchor step")
     elif result.lists is not None:
-        listener.keep_blocks(layer.index, result.lists, layout.grid, carved_call.config)
+        listener.keep_blocks(layer.index, result.lists, layout.grid, carved_call.config, q.shape[1])
     listener.attention(layer.index, result.kept_share, result.backend, watch)
     if result.reason:
         listener.fallback(result.reason)
     return result.out
 
 
-def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, exact) -> CarvedResult | None:
-    """The carved call; None where it must stay dense, with the reason told."""
-    listener, layout, tokens = carved_call.run.listener, carved_call.layout, q.shape[2]
+def _dense_by_choice(carved_call: CarvedCall, layer: Layer) -> str:
+    """Why the settings want this layer dense; empty where they do not."""
     if carved_call.dense_reason:
-        return listener.choice(carved_call.dense_reason)
-    if layer.occurrence == 0 and layer.block in carved_call.settings.dense_blocks:
-        return listener.choice("dense_blocks")
+        return carved_call.dense_reason
+    named = layer.occurrence == 0 and layer.block in carved_call.settings.dense_blocks
+    return "dense_blocks" if named else ""
+
+
+def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, exact, of_heads) -> CarvedResult | None:
+    """The carved call; None where it cannot be carved, with the reason told."""
+    layout, tokens = carved_call.layout, q.shape[2]
     place = layout.place(tokens)
     if place is None:
         beside = tokens - layout.grid.num_tokens
@@ -87,9 +98,8 @@ def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, 
             compare = partial(attention_unlike, inputs, carved_call.run.carved(carved_call.config, q.device), exact)
             if reason := carved_call.run.once(("compared", carved_call.owner, layout), compare):
                 return refuse(carved_call, reason)
-        if carved_call.anchors is None:
-            return inputs.carve(carved_call.run.carved(carved_call.config, q.device))
-        return _with_anchors(carved_call, layer, inputs, exact)
+        compute = partial(_compute, carved_call, layer)
+        return carve_on_devices(carved_call, inputs, mask, exact, of_heads, compute)
     except torch.OutOfMemoryError:
         carved_call.run.drop_anchors(q.device)
         return refuse(carved_call, "out of memory")
@@ -97,17 +107,24 @@ def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, 
         return refuse(carved_call, str(error))
 
 
-def _with_anchors(carved_call: CarvedCall, layer: Layer, inputs: AttentionInput, exact) -> CarvedResult:
-    run, config, device = carved_call.run, carved_call.anchored_config, inputs.q.device
-    anchors = run.anchors(carved_call.owner, carved_call.anchors, device)
-    if carved_call.step is None:
-        carved_call.step = _begin(carved_call, anchors, inputs)
+def _compute(
+    carved_call: CarvedCall, layer: Layer, inputs: AttentionInput, exact, share: HeadShare | None
+) -> CarvedResult:
+    """All heads of a call, or a share of them on its device. exact(): the exact output of the same heads."""
+    run, config, alone = carved_call.run, carved_call.anchored_config, carved_call.config
+    device, home, sharers = inputs.q.device, None, 1
+    if share is not None:
+        device, home, sharers = share.device, share.home, share.sharers
+    carved_for = lambda config, _: run.carved(config, device, home)  # noqa: E731 (two CPUs have one name to a tensor)
+    if config is None:
+        return inputs.carve(carved_for(alone, device))
+    anchors = run.anchors(carved_call.owner, carved_call.anchors, device, home, sharers)
+    if share not in carved_call.steps:
+        carved_call.steps[share] = _begin(carved_call, anchors, inputs, share)
     amplified = config.text_logit_bias and inputs.text_range is not None  # the host's attention knows nothing of it
-    if amplified or (carved_call.own_exact and run.carved(config, device).outruns_dense(inputs.q)):
-        exact = lambda: inputs.carve(run.carved(replace(config, density=1.0), device)).out  # noqa: E731
-    return attend_anchored(
-        anchors, carved_call.step, layer.index, inputs, config, carved_call.config, run.carved, exact
-    )
+    if amplified or (carved_call.own_exact and carved_for(config, device).outruns_dense(inputs.q)):
+        exact = lambda: inputs.carve(carved_for(replace(config, density=1.0), device)).out  # noqa: E731
+    return attend_anchored(anchors, carved_call.steps[share], layer.index, inputs, config, alone, carved_for, exact)
 
 
 def attend_anchored(
@@ -146,19 +163,7 @@ def refuse(carved_call: CarvedCall, reason: str) -> None:
     fall_back(carved_call.run, carved_call.settings, f"dense attention: {reason}")
 
 
-def fall_back(run: Run, settings: CarvingSettings, reason: str) -> None:
-    """Less than was asked for: told, or with strict an error."""
-    _meet(reason, settings.config)
-    run.listener.fallback(reason)
-
-
-def _meet(reason: str, config: JengaConfig) -> None:
-    """Raises RuntimeError for any fallback with strict."""
-    if config.strict:
-        raise RuntimeError(f"carving: strict must not meet a fallback, got {reason}")
-
-
-def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) -> AnchorStep:
+def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput, share: HeadShare | None) -> AnchorStep:
     """The first attention call of a model call tells anchors its shape."""
     call, config, listener = carved_call.call, carved_call.anchored_config, carved_call.run.listener
     q = inputs.q
@@ -168,13 +173,15 @@ def _begin(carved_call: CarvedCall, anchors: Anchors, inputs: AttentionInput) ->
         q.shape[1:],
         q.dtype,
         config.text_logit_bias,
+        share,
     )
     step = anchors.begin(call.conditionings, call.evaluation, shape, inputs.kv_mask)
     if step.step < 0:
         listener.note(NOT_RECURRING)
-        _meet(NOT_RECURRING, config)
+        meet(NOT_RECURRING, config)
     if step.step == 1:  # after step 0 every layer has its place
-        listener.note(anchors.describe())
+        words = anchors.describe() if share is None else f"{share.device}: {anchors.describe()}"
+        listener.note(words)
         if anchors.num_without_place:
-            _meet(anchors.describe(), config)
+            meet(words, config)
     return step

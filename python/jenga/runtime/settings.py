@@ -11,7 +11,8 @@ class CarvingSettings:
     """anchors: for long sampler calls first, none for carving alone; with anchors their kept share counts in every
     stage, and not the stage's own, which was made for carving alone. dense_blocks: numbers of transformer blocks that
     stay dense. start_percent and end_percent: the part of the noise schedule that is carved, 0 = all noise.
-    min_tokens: fewer video tokens than this stay dense.
+    min_tokens: fewer video tokens than this stay dense. devices: names of those that share the heads of every call, as
+    `jenga.runtime.devices.parse_devices` gives them; none: the model's alone.
     """
 
     config: JengaConfig
@@ -20,6 +21,7 @@ class CarvingSettings:
     start_percent: float = 0.0
     end_percent: float = 1.0
     min_tokens: int = 4096
+    devices: tuple[str, ...] = ()
 
 
 def parse_blocks(text: str) -> frozenset[int]:

@@ -1,0 +1,175 @@
+"""The heads of one attention call over several devices of one process.
+
+Heads do not know of each other, so each device takes some of them whole: their queries, keys and values go there, the
+output comes back, and what is planned or kept for them between steps stays where they are. The device of the model
+(home) starts with its own heads at once; the others take theirs in pieces, so that a piece is computed while the next
+one is copied and the one before it goes home. The output is that of one device, bit for bit.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..carving.attention import CarvedResult
+from .anchors import ANCHOR
+from .lane import Lane, packed, ready_at
+
+PIECES = 3  # of what one device computes: the first piece's way there and the last one's way back stay uncovered
+
+
+class DeviceFailed(RuntimeError):
+    """A device beside the home could not do its share."""
+
+
+@dataclass(frozen=True)
+class HeadShare:
+    """Heads start .. stop - 1 of a call that came from `home`, for `device`; in all there are so many sharers."""
+
+    home: torch.device
+    device: torch.device
+    start: int
+    stop: int
+    sharers: int
+
+    @property
+    def heads(self) -> int:
+        return self.stop - self.start
+
+
+def share_heads(num_heads: int, home: torch.device, others: Sequence[torch.device], pieces: int) -> list[HeadShare]:
+    """Home's heads first, then the pieces of the others in turn: the first piece of each, the second of each.
+
+    Devices get the same number of heads, the first ones one more where it does not go up; a device without a head gets
+    no share.
+    """
+    sharers = 1 + len(others)
+    ranges = _ranges(0, num_heads, sharers)
+    cut = [_ranges(start, stop, min(pieces, stop - start)) for start, stop in ranges[1:]]
+    shares = [HeadShare(home, home, *ranges[0], sharers)]
+    for turn in range(pieces):
+        for device, parts in zip(others, cut, strict=True):
+            if turn < len(parts):
+                shares.append(HeadShare(home, device, *parts[turn], sharers))
+    return shares
+
+
+def _ranges(start: int, stop: int, parts: int) -> list[tuple[int, int]]:
+    """start .. stop in so many consecutive parts, the longer ones first."""
+    found = []
+    for part in range(parts):
+        size = -(-(stop - start) // (parts - part))
+        found.append((start, start + size))
+        start += size
+    return found
+
+
+class HeadSplit:
+    """Calls from one home device over it and others: of one run, used by one thread at a time.
+
+    failure: why the others are not used any more; empty while they are.
+    """
+
+    def __init__(self, home: torch.device, others: Sequence[torch.device], pieces: int = PIECES):
+        self.home, self.others, self.failure = home, tuple(others), ""
+        self._pieces = pieces
+        self._lanes = {device: Lane(home, device) for device in self.others}
+
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        masks: "MovedMasks",
+        work: Callable[..., CarvedResult],
+    ) -> CarvedResult:
+        """work(share, q, k, v, masks) of every share's heads on its device, as one result at home.
+
+        q k v: [B, H, S, D] at home. masks: what a device needs whole. The result has out of all heads, their mean kept
+        share, no lse, and the lists of home's own heads. Raises DeviceFailed where another device could not do its
+        share or runs another backend than home's.
+        """
+        own, *rest = share_heads(q.shape[1], self.home, self.others, self._pieces)
+        sent = [packed(x[:, share.start : share.stop]) for share in rest for x in (q, k, v)]
+        ready = ready_at(self.home)
+        brought = []
+        for share, tensors in zip(rest, zip(*[iter(sent)] * 3, strict=True), strict=True):
+            with _failing(share.device):
+                lane = self._lanes[share.device]
+                there = masks.on(lane, ready)
+                brought.append((share, lane, there, lane.bring(tensors, ready)))
+        first = work(own, *(x[:, : own.stop] for x in (q, k, v)), masks.at_home)
+        results = [(own, first, (first.out, first.kept_share))]
+        arrivals = []
+        for share, lane, there, (tensors, arrived) in brought:
+            with _failing(share.device):
+                found, back, event = lane.compute(tensors, arrived, _bound(work, share, there), _moving)
+                _check_backend(first, found, share)
+                results.append((share, found, back))
+                arrivals.append((lane, back, event))
+        return self._join(q, results, arrivals)
+
+    def _join(self, q: torch.Tensor, results: list, arrivals: list) -> CarvedResult:
+        batch, heads, tokens, head_dim = q.shape
+        first = results[0][1]
+        out = first.out.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)
+        kept = torch.zeros_like(first.kept_share)
+        for index, (share, _, (part, kept_share)) in enumerate(results):
+            if index:
+                lane, back, event = arrivals[index - 1]
+                with _failing(share.device):
+                    lane.collect(back, event)
+            out[:, share.start : share.stop] = part
+            kept += kept_share * (share.heads / heads)
+        carved = next((found for _, found, _ in results if found.backend != ANCHOR), first)
+        return replace(first, out=out, lse=None, kept_share=kept, backend=carved.backend, reason=carved.reason)
+
+
+class MovedMasks:
+    """Masks of one model call on each device: moved there once, so that layers get the same tensor objects.
+
+    at_home: tensors or None.
+    """
+
+    def __init__(self, at_home: tuple[torch.Tensor | None, ...]):
+        self.at_home = at_home
+        self._there: dict[torch.device, tuple] = {}
+
+    def on(self, lane: Lane, ready) -> tuple[torch.Tensor | None, ...]:
+        """The masks on the lane's device; what is brought after them arrives after them."""
+        if lane.device not in self._there:
+            moved, _ = lane.bring(tuple(x for x in self.at_home if x is not None), ready)
+            parts = iter(moved)
+            self._there[lane.device] = tuple(None if x is None else next(parts) for x in self.at_home)
+        return self._there[lane.device]
+
+
+def _bound(work: Callable, share: HeadShare, masks: tuple) -> Callable:
+    return lambda q, k, v: work(share, q, k, v, masks)
+
+
+def _moving(result: CarvedResult) -> tuple[torch.Tensor, torch.Tensor]:
+    return result.out, result.kept_share
+
+
+def _check_backend(first: CarvedResult, found: CarvedResult, share: HeadShare) -> None:
+    """Another backend would give other bits, and would be the slower one."""
+    names = {first.backend, found.backend} - {ANCHOR}
+    if len(names) > 1:
+        reason = f": {found.reason}" if found.reason else ""
+        raise DeviceFailed(f"{share.device} runs {found.backend} and {share.home} {first.backend}{reason}")
+
+
+@contextmanager
+def _failing(device: torch.device) -> Iterator[None]:
+    """Whatever a device beside the home raises is that device's failure."""
+    try:
+        yield
+    except DeviceFailed:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise DeviceFailed(f"{device} is out of memory") from error
+    except Exception as error:
+        words = str(error).strip().splitlines()[:1]
+        raise DeviceFailed(": ".join([f"{device} failed with {type(error).__name__}", *words])[:300]) from error
