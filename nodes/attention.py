@@ -7,6 +7,7 @@ from comfy_api.v0_0_2 import io
 import jenga
 from jenga.carving.config import RESIDUAL_BITS
 from jenga.runtime import quality_words
+from jenga.runtime.devices import parse_devices
 from jenga.runtime.qualities import ANCHORED_QUALITIES, QUALITIES
 from jenga.runtime.settings import CarvingSettings, parse_blocks
 
@@ -39,6 +40,7 @@ class JengaAttention(io.ComfyNode):
                 *_where(),
                 *_how(),
                 *_quality(),
+                *_devices(),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -65,6 +67,7 @@ class JengaAttention(io.ComfyNode):
         anchor_distance=NO_ANCHORS,
         residual_bits="4",
         anchor_memory=0.0,
+        devices="",
     ) -> io.NodeOutput:
         if not enabled:
             status.say(cls.hidden.unique_id, "off: the model is as it came")
@@ -83,21 +86,13 @@ class JengaAttention(io.ComfyNode):
             remarks.append("carves in the place of the Jenga node before this one")
         density, anchors = _anchored(quality, density, anchor_distance, residual_bits, anchor_memory)
         settings = CarvingSettings(
-            config=jenga.JengaConfig(
-                density=density,
-                top_p=top_p,
-                kv_block_size=int(kv_block_size),
-                tail_block_size=min(int(tail_block_size), int(kv_block_size)),
-                compensation=compensation,
-                curve=curve,
-                backend=backend,
-                strict=strict,
-            ),
+            config=_config(density, top_p, kv_block_size, tail_block_size, compensation, curve, backend, strict),
             anchors=anchors,
             dense_blocks=parse_blocks(dense_blocks),
             start_percent=start_percent,
             end_percent=end_percent,
             min_tokens=min_tokens,
+            devices=parse_devices(devices),
         )
         patched = patch_model(model, settings, cls.hidden.unique_id)
         if remarks:
@@ -254,6 +249,34 @@ def _quality() -> list[io.Input]:
             "and the node says so.",
         ),
     ]
+
+
+def _devices() -> list[io.Input]:
+    """Who computes it."""
+    return [
+        io.String.Input(
+            "devices",
+            default="",
+            optional=True,
+            advanced=True,
+            tooltip="GPUs that share the heads of every attention call: auto for all that the model's GPU reaches "
+            "directly, or a list like 0, 1. Blank: the model's GPU alone. For long clips on GPUs with NVLink; the "
+            "result is that of one GPU, bit for bit.",
+        ),
+    ]
+
+
+def _config(density, top_p, kv_block_size, tail_block_size, compensation, curve, backend, strict) -> jenga.JengaConfig:
+    return jenga.JengaConfig(
+        density=density,
+        top_p=top_p,
+        kv_block_size=int(kv_block_size),
+        tail_block_size=min(int(tail_block_size), int(kv_block_size)),
+        compensation=compensation,
+        curve=curve,
+        backend=backend,
+        strict=strict,
+    )
 
 
 def _anchored(

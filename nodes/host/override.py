@@ -79,7 +79,9 @@ class AttentionPatch:
         for again in (False, True):
             dense_reason, search = self._outside_schedule(model, call), search_of(model, call, arguments)
             carved = CarvedCall.begin(self, self.settings, stage, call, dense_reason, search)
-            carved.own_exact = self.previous is None and not private.attention_chosen_by_name()
+            carved.own_dense = self.previous is None
+            carved.own_exact = carved.own_dense and not private.attention_chosen_by_name()
+            carved.occupied = private.occupied_devices(arguments.options)
             arguments.options[CARVED_KEY] = carved
             try:
                 return carved, arguments.call(executor)
@@ -129,10 +131,13 @@ class AttentionPatch:
 
             return host() if self.previous is None else self._exact(carved.run, layer, dense, host)
 
+        def of_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+            return func(q, k, v, **call.arguments_of_heads(q.shape[1], mask))
+
         if carved.search is not None:
             carved.find_layout(call.v, private.patches_of(options, carved.search.latent.shape))
         block = private.block_of(options)
-        out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense, exact)
+        out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense, exact, of_heads)
         return self._dense(func, q, k, v, *args, **kwargs) if out is None else call.output(out)
 
     def _exact(self, run: Run, layer: Layer, before: Callable, host: Callable) -> torch.Tensor:
@@ -159,7 +164,10 @@ class AttentionPatch:
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """The host's attention call as q k v [B, H, S, D] and how it wants its output."""
+    """The host's attention call as q k v [B, H, S, D] and how it wants its output.
+
+    arguments: all others of the call, by name.
+    """
 
     q: torch.Tensor
     k: torch.Tensor
@@ -168,6 +176,7 @@ class AttentionCall:
     scale: float | None
     keep_heads: bool
     cross: bool
+    arguments: dict
 
     @classmethod
     def read(cls, q, k, v, args: tuple, kwargs: dict) -> "AttentionCall":
@@ -180,7 +189,13 @@ class AttentionCall:
         if given.get("enable_gqa") and not cross and q.shape[1] != k.shape[1]:
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         keep_heads = bool(given.get("skip_output_reshape"))
-        return cls(q, k, v, given.get("mask"), given.get("scale"), keep_heads, cross)
+        return cls(q, k, v, given.get("mask"), given.get("scale"), keep_heads, cross, given)
+
+    def arguments_of_heads(self, heads: int, mask: torch.Tensor | None) -> dict:
+        """Of the host's function for some of the heads, [B, H, S, D] in and out. Grouped ones are repeated by then."""
+        named = {**self.arguments, "heads": heads, "mask": mask, "skip_reshape": True, "skip_output_reshape": True}
+        named.pop("enable_gqa", None)
+        return named
 
     def output(self, out: torch.Tensor) -> torch.Tensor:
         """[B, H, S, D] -> the layout the host asked for."""

@@ -32,6 +32,7 @@ is looked up by name is looked up when it is used, so that a name that has moved
 | the Euler sampler | comfy.samplers.sampler_object | a sampler without callbacks fails in stages |
 | flow models | comfy.model_sampling.CONST | stages fail |
 | progress and previews | comfy.utils, latent_preview | *Jenga A/B*, the sampler fail |
+| GPUs of conditionings | transformer_options["multigpu_thread_device"] | `devices` auto takes busy ones |
 | text on a node | server.PromptServer | nodes say less |
 | an output that blocks what is behind it | comfy_execution.graph_utils.ExecutionBlocker | *Jenga Report* needs frames |
 | the time embedding of Wan | comfy.ldm.wan.model.sinusoidal_embedding_1d | its adaptive step reuse fails |
@@ -51,9 +52,8 @@ SCHEDULE = "sample_sigmas"
 PASS_SCHEDULE = "jenga_pass_sigmas"  # transformer_options: the part of the schedule that runs at one size
 HOLDERS = ("patches", "patches_replace", "wrappers", OVERRIDE)  # transformer_options: where patches put themselves
 
-# Kinds of wrappers.
 APPLY_MODEL, OUTER_SAMPLE = "APPLY_MODEL", "OUTER_SAMPLE"
-PREDICT_NOISE, SAMPLER_SAMPLE = "PREDICT_NOISE", "SAMPLER_SAMPLE"
+PREDICT_NOISE, SAMPLER_SAMPLE = "PREDICT_NOISE", "SAMPLER_SAMPLE"  # kinds of wrappers, as those before
 
 
 def _named(module: str, name: str):
@@ -118,10 +118,7 @@ def sigma_of(options: dict) -> torch.Tensor | None:
 
 
 def conditionings_of(model, options: dict) -> tuple[Hashable, ...]:
-    """What tells the parts of a batch apart: the host's conditioning, the frames of a context window, the strengths of
-    weight hooks, which may follow a schedule, and the patches of a guidance pass, which may come in a part of the
-    schedule alone, before the usual pass or after it. One entry for each equal part, no two alike.
-    """
+    """What tells equal parts of a batch apart: conditioning, window of frames, strengths of hooks, patches of a pass."""
     window = options.get("context_window")
     frames = None if window is None else tuple(window.index_list)
     hooks = getattr(getattr(model, "current_patcher", None), "current_hooks", None)
@@ -146,9 +143,7 @@ def _code(patch) -> Hashable:
 def block_of(options: dict) -> Block | None:
     """The transformer block that runs; None where the model does not say."""
     index = options.get("block_index")
-    if index is None:
-        return None
-    return Block(options.get("block_type", ""), index, options.get("total_blocks", 0))
+    return None if index is None else Block(options.get("block_type", ""), index, options.get("total_blocks", 0))
 
 
 def module_of(model) -> torch.nn.Module:
@@ -171,6 +166,11 @@ def step_cache_of(options: dict) -> str:
     """The name of a step cache of ComfyUI's on this model; empty where there is none."""
     cache = options.get("easycache")
     return "" if cache is None else cache.name
+
+
+def occupied_devices(options: dict) -> str:
+    """Why other GPUs are at work on the same prediction; empty where they are not."""
+    return "" if options.get("multigpu_thread_device") is None else "the GPUs compute other conditionings meanwhile"
 
 
 def attention_chosen_by_name() -> bool:

@@ -26,7 +26,8 @@ class CarvedCall:
     owner: whose carving this is; anchors are kept apart by it. anchors: None where this call has none; then `config`
     counts, else `anchored_config`. dense_reason: why the settings want this whole call dense. layout: the call's; where
     it has none, what was found by `search`, which is None where the layout is known.
-    own_exact: anchors may take our own kernel with everything kept in the place of the host's attention. occupied: why
+    own_exact: anchors may take our own kernel with everything kept in the place of the host's attention. own_dense:
+    what stays dense is the host's attention and nobody else's, so that several devices may share it. occupied: why
     devices that were not named should not get a share of this call's heads; empty where they may.
     """
 
@@ -41,6 +42,7 @@ class CarvedCall:
     search: Search | None = None
     layout: TokenLayout | None = None
     own_exact: bool = False
+    own_dense: bool = True
     occupied: str = ""
     attended: bool = False
     # Of the whole call (None) or of a share of its heads, by the first attention call; where carving has anchors.

@@ -49,7 +49,8 @@ def dense_on_devices(
 ) -> torch.Tensor:
     """Dense attention that was chosen: dense(), or the host's exact attention of every share."""
     _, readable = carved_call.key_mask(mask, q.shape[0], q.shape[2])
-    split = split_of(carved_call, q.device) if readable and of_heads is not None else None
+    usable = readable and of_heads is not None and carved_call.own_dense
+    split = split_of(carved_call, q.device) if usable else None
 
     def work(share: HeadShare, q, k, v, masks) -> CarvedResult:
         return CarvedResult(of_heads(q, k, v, masks[0]), None, torch.ones((), device=q.device), DENSE, "")
