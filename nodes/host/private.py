@@ -118,7 +118,7 @@ def sigma_of(options: dict) -> torch.Tensor | None:
 
 
 def conditionings_of(model, options: dict) -> tuple[Hashable, ...]:
-    """What tells equal parts of a batch apart: conditioning, window of frames, strengths of hooks, patches of a pass."""
+    """What tells equal parts of a batch apart: conditioning, window of frames, weight hooks, patches of a pass."""
     window = options.get("context_window")
     frames = None if window is None else tuple(window.index_list)
     hooks = getattr(getattr(model, "current_patcher", None), "current_hooks", None)

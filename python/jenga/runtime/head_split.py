@@ -71,9 +71,8 @@ class HeadSplit:
     failure: why the others are not used any more; empty while they are.
     """
 
-    def __init__(self, home: torch.device, others: Sequence[torch.device], pieces: int = PIECES):
+    def __init__(self, home: torch.device, others: Sequence[torch.device]):
         self.home, self.others, self.failure = home, tuple(others), ""
-        self._pieces = pieces
         self._lanes = {device: Lane(home, device) for device in self.others}
 
     def __call__(
@@ -90,7 +89,7 @@ class HeadSplit:
         share, no lse, and the lists of home's own heads. Raises DeviceFailed where another device could not do its
         share or runs another backend than home's.
         """
-        own, *rest = share_heads(q.shape[1], self.home, self.others, self._pieces)
+        own, *rest = share_heads(q.shape[1], self.home, self.others, PIECES)
         sent = [packed(x[:, share.start : share.stop]) for share in rest for x in (q, k, v)]
         ready = ready_at(self.home)
         brought = []
