@@ -11,12 +11,13 @@ STEPS ?= 30
 FRAMES ?=
 COMFYUI ?=
 BENCH ?=
+PTXAS := $(CURDIR)/.cache/cuda12/nvidia/cuda_nvcc/bin/ptxas
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake csrc kernels python -type f -not -name '*.pyc')
 
-.PHONY: demo test setup wheel wheel-windows pack release matrix bench format check-tools clean
+.PHONY: demo test setup wheel wheel-windows bare pack release matrix bench format check-tools clean
 
 check-tools:
 	@$(PYTHON) scripts/check_tools.py
@@ -32,9 +33,10 @@ $(VENV)/.dependencies: requirements-dev.txt scripts/check_tools.py
 $(VENV)/.jenga: $(VENV)/.dependencies $(SOURCES)
 	@$(PYTHON) scripts/check_tools.py $(if $(TESTS),--tests)
 	rm -rf dist build/wheel
+	$(if $(CUDA12),test -x "$(PTXAS)" || $(PY) -m pip install --quiet --no-deps --target .cache/cuda12 nvidia-cuda-nvcc-cu12==12.9.86)
 	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps . --wheel-dir build/wheel \
 	  -C build-dir=$(BUILD) -C cmake.define.JENGA_BUILD_TESTS=$(if $(TESTS),ON,OFF) -C cmake.define.JENGA_BUILD_BINDINGS=$(if $(TESTS),ON,OFF) \
-	  -C cmake.define.JENGA_ALL_ARCHS=$(if $(ALL_ARCHS),ON,OFF)
+	  -C cmake.define.JENGA_ALL_ARCHS=$(if $(ALL_ARCHS),ON,OFF) -C "cmake.define.JENGA_PTXAS=$(if $(CUDA12),$(PTXAS))"
 	$(PY) scripts/tag_wheel.py build/wheel/*.whl dist
 	$(PY) -m pip install --quiet --no-deps --force-reinstall dist/*linux*.whl
 	touch $@
@@ -65,6 +67,10 @@ wheel-windows: $(VENV)/.jenga
 	$(PY) -m pip install --quiet -r requirements-windows.txt
 	$(PY) -m scripts.windows_wheel dist
 	$(PY) -m scripts.wine_tests
+
+# The demo's graph, short, from the wheel, with no compiler on the path.
+bare: wheel
+	$(PY) -m scripts.check_bare dist/*linux*.whl
 
 # The node pack as ComfyUI's registry takes it.
 pack: $(VENV)/.dependencies
