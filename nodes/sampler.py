@@ -180,4 +180,4 @@ def _denoised(patcher, x0, samples):
     if samples.is_nested and not x0.is_nested:
         shapes = [part.shape for part in samples.unbind()]
         x0 = private.nested(private.unpack(x0, shapes))
-    return patcher.model.process_latent_out(x0.cpu())
+    return patcher.model.process_latent_out(x0.to("cpu"))  # one of several parts knows `to` alone in older ComfyUI
