@@ -11,6 +11,7 @@ that no estimate in a run can do better.
 """
 
 import argparse
+from collections.abc import Sequence
 from statistics import fmean
 
 import torch
@@ -79,15 +80,7 @@ def compare_rules(runs: Runs, prompts: int) -> None:
     print("power beyond the small size:", ", ".join(f"{power:.3f}" for power in powers))
     sigmas = runs.host.sigmas(runs.host.model, runs.steps).tolist()
 
-    def picked(factor: float) -> list[int]:
-        """For every prompt the last of `choices` at which its content is at most so much of the noise."""
-        under = [
-            [small for small in choices if (1 - sigmas[small]) ** 2 * power <= factor * sigmas[small] ** 2]
-            for power in powers
-        ]
-        return [max(smalls, default=choices[0]) for smalls in under]
-
-    rules = {tuple(picked(factor)) for factor in FACTORS}
+    rules = {tuple(last_under_noise(power, sigmas, choices, factor) for power in powers) for factor in FACTORS}
     print_head("steps", "small steps", "fixed dB", "by spectrum, mean small steps", "dB", "which")
     for small in choices:
         fixed = fmean(one[small] for one in psnr)
@@ -97,6 +90,14 @@ def compare_rules(runs: Runs, prompts: int) -> None:
         by_spectrum = fmean(one[count] for one, count in zip(psnr, rule, strict=True))
         which = " ".join(map(str, rule))
         print_row(str(runs.steps), str(small), f"{fixed:.2f}", f"{fmean(rule):.2f}", f"{by_spectrum:.2f}", which)
+
+
+def last_under_noise(power: float, sigmas: list[float], choices: Sequence[int], factor: float) -> int:
+    """The last of `choices`, numbers of small steps, after which content of that power is at most `factor` of the
+    noise, by mean squares in a flow; the first where none is.
+    """
+    under = [small for small in choices if (1 - sigmas[small]) ** 2 * power <= factor * sigmas[small] ** 2]
+    return max(under, default=choices[0])
 
 
 def main() -> None:
