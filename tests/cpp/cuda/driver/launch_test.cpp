@@ -6,15 +6,10 @@
 
 #include "kernels/cuda/driver/device.h"
 #include "tests/cpp/cuda/driver/launches.h"
+#include "tests/cpp/cuda/driver/values.h"
 
 namespace jenga::testing {
 namespace {
-
-// Equal as bytes: padding is copied along with what it pads.
-template <class Value>
-bool same(const Value& a, const Value& b) {
-  return std::memcmp(&a, &b, sizeof(Value)) == 0;
-}
 
 const CUstream kStream = static_cast<CUstream>(address(30));
 
@@ -30,7 +25,7 @@ TEST_F(Launch, PrepareBlocksByChannelsAndType) {
       // 2 x 3 heads, 3 operands, 2 tiles of context and 40 of video
       ASSERT_EQ(shapes(), Shapes{"jenga_prepare_blocks_" + number + type + " 756 256 0"});
       const auto args = launched[0].as<cuda::PrepareArguments>();
-      EXPECT_TRUE(same(args.params, params));
+      EXPECT_EQ(values_of(args.params), values_of(params));
       EXPECT_EQ(args.context_tiles, 2);
       EXPECT_EQ(args.tiles, 42);
       EXPECT_EQ(args.operands, 3);
@@ -73,7 +68,7 @@ TEST_F(Launch, SelectBlocksAveragesScoresTwiceAndLists) {
   ASSERT_EQ(shapes(), (Shapes{"jenga_average_cells_bf16 59 256 0", "jenga_sm80_score_shifts_128_bf16 18 128 49152",
                               "jenga_sm80_score_masses_128_bf16 18 128 49152", "jenga_select_blocks 60 128 1280"}));
   const auto average = launched[0].as<cuda::AverageArguments>();
-  EXPECT_TRUE(same(average.params, params));
+  EXPECT_EQ(values_of(average.params), values_of(params));
   EXPECT_EQ(average.coarse_means, workspace);
   EXPECT_EQ(average.vectors, 6 * 157 * 16);
   const auto shifts = launched[1].as<cuda::ScoreArguments>(), masses = launched[2].as<cuda::ScoreArguments>();
@@ -85,7 +80,7 @@ TEST_F(Launch, SelectBlocksAveragesScoresTwiceAndLists) {
   EXPECT_EQ(shifts.tiles_per_head, 3);
   EXPECT_EQ(masses.tiles_per_head, 3);
   const auto lists = launched[3].as<cuda::SelectArguments>();
-  EXPECT_TRUE(same(lists.params, params));
+  EXPECT_EQ(values_of(lists.params), values_of(params));
   EXPECT_EQ(lists.masses, masses.masses);
   EXPECT_EQ(lists.lists, 240);
   EXPECT_EQ(lists.rows, 4);
@@ -99,7 +94,7 @@ TEST_F(Launch, PackResidualByChannelsAndType) {
     const PackResidualParams params = pack_case(kHalf, 96, bits);
     ASSERT_EQ(cuda::pack_residual(params, kStream), CUDA_SUCCESS);
     ASSERT_EQ(shapes(), Shapes{"jenga_pack_residual_16_fp16 1950 256 0"});
-    EXPECT_TRUE(same(launched[0].as<PackResidualParams>(), params));
+    EXPECT_EQ(values_of(launched[0].as<PackResidualParams>()), values_of(params));
   }
 }
 
@@ -114,7 +109,7 @@ TEST_F(Launch, Sm80AttentionOrdersTilesAndAttends) {
   EXPECT_EQ(order.num_q_blocks, 40);
   EXPECT_EQ(order.chunks, 1);
   const auto args = launched[1].as<cuda::sm80::AttentionArguments>();
-  EXPECT_TRUE(same(args.walk.params, params));
+  EXPECT_EQ(values_of(args.walk.params), values_of(params));
   EXPECT_EQ(args.walk.tile_order, workspace);
   EXPECT_EQ(args.walk.num_tail_cells, 79);
   EXPECT_EQ(args.slots, 3);
@@ -141,7 +136,7 @@ TEST_F(Launch, Sm90AttentionHasMapsATicketAndOneThreadBlockAProcessor) {
   EXPECT_EQ(filled[0], reinterpret_cast<uintptr_t>(workspace));
   EXPECT_EQ(filled[1], 0u);
   const auto args = launched[2].as<cuda::sm90::AttentionArguments>();
-  EXPECT_TRUE(same(args.walk.params, params));
+  EXPECT_EQ(values_of(args.walk.params), values_of(params));
   EXPECT_EQ(args.next_ticket, static_cast<void*>(workspace));
   EXPECT_EQ(args.num_tickets, 6 * (2 + 40));
   const uint64_t row = 128 * 2, rows = 256 + 5000, cells = 79;
