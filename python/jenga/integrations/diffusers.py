@@ -13,14 +13,14 @@ from ..carving.config import JengaConfig
 from ..report.report import Report
 from ..runtime.call import ModelCall
 from ..runtime.carved_call import CarvedCall
-from ..runtime.qualities import QUALITIES
 from ..runtime.session import refuse
 from ..runtime.settings import CarvingSettings
 from . import diffusers_private as private
 from .diffusers_attention import Backend, Current, Processors
 from .diffusers_families import FAMILIES, Family, family_of
-from .diffusers_parallel import refuse_ring, shared_run
+from .diffusers_parallel import check_same_latents, refuse_measuring_cache, refuse_ring, shared_run
 from .diffusers_runs import DenoisingRun, Runs, Wrapped
+from .settings import chosen
 from .xfuser import AttentionFunction, is_xfuser
 
 
@@ -31,7 +31,7 @@ def apply(pipeline, config_or_quality: str | JengaConfig | CarvingSettings = "ba
     without anchors; or CarvingSettings. Raises ValueError for a pipeline without such a transformer, or with Jenga on
     it. The result may be a context manager: `with apply(pipeline): ...`.
     """
-    return Carving(pipeline, _settings(config_or_quality))
+    return Carving(pipeline, chosen(config_or_quality, "apply"))
 
 
 class Carving:
@@ -92,6 +92,8 @@ class Carving:
             patch.number_layers(run)
         parallel = next((config for patch in self._patches if (config := patch.parallel_config())), None)
         refuse_ring(private.degrees(parallel)[1])
+        for patch in self._patches if parallel else ():
+            patch.refuse_measuring_cache()
         with nullcontext() if parallel is None else shared_run(private.group_of(parallel), run.report):
             yield
 
@@ -137,6 +139,10 @@ class TransformerPatch:
         configs = (getattr(module.processor, "_parallel_config", None) for module, _ in self._layers)
         return next((config for config in configs if private.degrees(config) != (1, 1)), None)
 
+    def refuse_measuring_cache(self) -> None:
+        """Where ranks share the sequence: they would decide apart."""
+        refuse_measuring_cache(private.step_cache_of(self._transformer))
+
     def number_layers(self, run: DenoisingRun) -> None:
         """Blocks are numbered as the family lists them, whatever is called first."""
         for _, block in self._layers:
@@ -150,6 +156,9 @@ class TransformerPatch:
         calls = ()
         hidden_states = arguments["hidden_states"]
         if run is not None:
+            if parallel := self.parallel_config():
+                group = private.group_of(parallel)
+                run.stage.run.once("same latents", lambda: check_same_latents(hidden_states, group))
             run.begin_call(hidden_states.device, tuple(hidden_states.shape))
             if layout is not None:
                 calls = self._carved_calls(run, layout, hidden_states.shape[0], arguments["timestep"])
@@ -202,19 +211,6 @@ class TransformerPatch:
                 self._name = before
 
         return wrapper
-
-
-def _settings(chosen: str | JengaConfig | CarvingSettings) -> CarvingSettings:
-    if isinstance(chosen, CarvingSettings):
-        return chosen
-    if isinstance(chosen, JengaConfig):
-        return CarvingSettings(chosen)
-    if chosen in QUALITIES:
-        return CarvingSettings(JengaConfig(density=QUALITIES[chosen].density), QUALITIES[chosen].anchors)
-    known = ", ".join(QUALITIES)
-    raise ValueError(
-        f"apply: config_or_quality must be a JengaConfig, CarvingSettings or one of {known}, got {chosen!r}"
-    )
 
 
 def _transformers(pipeline) -> list[torch.nn.Module]:
