@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 2 -m benchmarks.context_parallel --model wan-14b --kept 0.1 0.2
 
 Every rank first runs the whole sequence by itself, then its share of it, in one process and on the same weights, so
-that the ratios are of one run. No checkpoint is read. `--model tiny` runs on a CPU, with gloo.
+that the ratios are of one run. No checkpoint is read. `--model tiny` runs on a CPU, with gloo. The last table says what
+more ranks would give (benchmarks.scaling).
 """
 
 import argparse
@@ -25,6 +26,7 @@ from diffusers import (
     WanTransformer3DModel,
 )
 
+from benchmarks import scaling
 from benchmarks.common import print_head, print_row
 from jenga import JengaConfig
 from jenga.integrations.diffusers import apply
@@ -71,14 +73,14 @@ MODELS: dict[str, Callable] = {
 class Forward:
     """One forward of a model on this rank."""
 
-    def __init__(self, name: str, device: torch.device, dtype: torch.dtype):
+    def __init__(self, name: str, device: torch.device, dtype: torch.dtype, backend: str):
         torch.manual_seed(0)
         with torch.device(device):
             torch.set_default_dtype(dtype)
             self.model, arguments = MODELS[name]()
             torch.set_default_dtype(torch.float32)
         self.model.eval()
-        self._arguments, self._device = arguments, device
+        self._arguments, self._device, self._backend = arguments, device, backend
         self.pipeline = Holder(self.model, FlowMatchEulerDiscreteScheduler())
 
     @torch.no_grad()
@@ -87,8 +89,8 @@ class Forward:
 
     def seconds(self, kept: float | None, repeats: int) -> tuple[float, torch.Tensor, float]:
         """Median time, output, and the kept share. kept None: dense, with Jenga on it for the order of joint tokens."""
-        dense = CarvingSettings(JengaConfig(), min_tokens=10**9)
-        settings = dense if kept is None else CarvingSettings(JengaConfig(density=kept, strict=True), min_tokens=0)
+        config = JengaConfig(density=kept or 1.0, backend=self._backend, strict=True)
+        settings = CarvingSettings(config, min_tokens=10**9 if kept is None else 0)
         with apply(self.pipeline, settings) as carving:
             with carving.run(repeats + 1):
                 out, times = self(), []
@@ -122,6 +124,8 @@ def main() -> None:
     parser.add_argument("--kept", type=float, nargs="+", default=[0.1, 0.2])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--attention", default="native", help="the library's backend for dense attention")
+    parser.add_argument("--backend", default="auto", help="of JengaConfig; with one that cannot run here it ends")
+    parser.add_argument("--without-dense", action="store_true", help="carved rows alone, which take a fraction of it")
     options = parser.parse_args()
 
     cuda = torch.cuda.is_available()
@@ -130,10 +134,10 @@ def main() -> None:
     if cuda:
         torch.cuda.set_device(device)
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    forward = Forward(options.model, device, torch.bfloat16 if cuda else torch.float32)
+    forward = Forward(options.model, device, torch.bfloat16 if cuda else torch.float32, options.backend)
     forward.model.set_attention_backend(options.attention)
 
-    rows = [None, *options.kept]
+    rows = [*([] if options.without_dense else [None]), *options.kept]
     alone = [forward.seconds(kept, options.repeats) for kept in rows]
     share(forward.model, device)
     shared = [forward.seconds(kept, options.repeats) for kept in rows]
@@ -145,6 +149,10 @@ def main() -> None:
             name = "dense" if kept is None else f"carved {kept:g}"
             difference = (found.float() - expected.float()).abs().max().item()
             print_row(name, f"{kept_share:.1%}", f"{one:.3f}", f"{many:.3f}", f"{one / many:.2f}×", f"{difference:.2g}")
+        for kept, (one, *_), (many, *_) in zip(rows, alone, shared, strict=True) if ranks == 2 else ():
+            expected = {cards: scaling.forward_seconds(one, many, cards) for cards in scaling.CARDS[1:]}
+            name = "dense" if kept is None else f"carved {kept:g}"
+            print(f"\n{scaling.table(f'ranks, {options.model}, {name}', one, many, expected)}")
     dist.destroy_process_group()
 
 

@@ -14,7 +14,7 @@ from unittest import mock
 import diffusers_models as models
 import torch
 import torch.distributed as dist
-from diffusers import ContextParallelConfig
+from diffusers import ContextParallelConfig, FirstBlockCacheConfig
 
 from jenga import AnchorConfig, JengaConfig
 from jenga.integrations.diffusers import apply
@@ -49,6 +49,15 @@ def run(family, settings, config: dict | None, **sizes) -> tuple[torch.Tensor, d
         return call(), carving.report.summary()
 
 
+def batched(family, config: dict | None) -> tuple[torch.Tensor, dict]:
+    """Prompt and no prompt in one model call."""
+    made, latents, arguments = models.make(family)
+    if config:
+        share(made, **config)
+    with apply(made, ANCHORED) as carving:
+        return made(latents, arguments, batched=True), carving.report.summary()
+
+
 def shared_after_apply(settings, config: dict | None) -> tuple[torch.Tensor, dict]:
     """The user's one call comes last."""
     made, call = pipeline(models.wan, None)
@@ -68,6 +77,21 @@ def outside_a_run(config: dict | None) -> tuple[torch.Tensor, dict]:
     return out, {}
 
 
+def other_noise(config: dict) -> None:
+    """Every rank draws its own noise, as without a generator."""
+    made, latents, arguments = models.make(models.wan)
+    share(made, **config)
+    with apply(made, CARVED):
+        made(latents + dist.get_rank() / 1000, arguments)
+
+
+def measuring_cache(config: dict) -> None:
+    made, call = pipeline(models.wan, config)
+    made.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with apply(made, CARVED):
+        call()
+
+
 def killed(config: dict) -> tuple[torch.Tensor, dict]:
     """Rank 1 ends in the third step."""
     made, call = pipeline(models.wan, config)
@@ -84,12 +108,22 @@ CASES: dict[str, Callable[[dict | None], tuple[torch.Tensor, dict]]] = {
     "wan": lambda config: run(models.wan, ANCHORED, config),
     "hunyuan_video": lambda config: run(models.hunyuan_video, ANCHORED, config),
     "ltx": lambda config: run(models.ltx, ANCHORED, config),
+    "wan_batched": lambda config: batched(models.wan, config),
+    "hunyuan_video_batched": lambda config: batched(models.hunyuan_video, config),
     "wan_without_anchors": lambda config: shared_after_apply(CARVED, config),
     "wan_odd": lambda config: run(models.wan, ANCHORED, config and {**config, "ulysses_anything": True}, **ODD),
     "hunyuan_video_odd": lambda config: run(
         models.hunyuan_video, ANCHORED, config and {**config, "ulysses_anything": True}, **ODD
     ),
     "outside_a_run": outside_a_run,
+}
+
+
+REFUSED: dict[str, Callable[[int], object]] = {
+    "ring": lambda ranks: run(models.wan, CARVED, {"ring_degree": ranks}),
+    "other_noise": lambda ranks: other_noise({"ulysses_degree": ranks}),
+    "measuring_cache": lambda ranks: measuring_cache({"ulysses_degree": ranks}),
+    "killed": lambda ranks: killed({"ulysses_degree": ranks}),
 }
 
 
@@ -117,10 +151,8 @@ def main() -> None:
     dist.all_gather = gather_unequal(dist.all_gather)
     for name in names:
         try:
-            if name == "ring":
-                run(models.wan, CARVED, {"ring_degree": ranks})
-            elif name == "killed":
-                killed({"ulysses_degree": ranks})
+            if name in REFUSED:
+                REFUSED[name](ranks)
             else:
                 torch.save(CASES[name]({"ulysses_degree": ranks}), folder / f"{name}.{rank}.pt")
         except Exception as error:

@@ -13,13 +13,18 @@ from ranks import finish, start
 from jenga.integrations.diffusers_parallel import joint_order
 
 SCRIPT = ranks_script.__file__
+REFUSED = {
+    "ring": "context parallel: ring_degree must be 1 with carving, got {}; a ring",
+    "other_noise": "context parallel: latents must be the same on all ranks, got others on 1",
+    "measuring_cache": "context parallel: the step cache must decide by the schedule alone, got FirstBlockCache; it",
+}
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def ranks(request, tmp_path_factory) -> tuple[int, Path]:
     """How many ranks ran every case, and where each wrote what it got."""
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    assert finish(start(SCRIPT, folder, request.param, *ranks_script.CASES, "ring")) == [0] * request.param
+    assert finish(start(SCRIPT, folder, request.param, *ranks_script.CASES, *REFUSED)) == [0] * request.param
     return request.param, folder
 
 
@@ -48,22 +53,22 @@ def test_ranks_give_what_one_process_gives(case, ranks, alone):
         assert not notes or notes[0].count(" s") == number
 
 
-def test_a_ring_is_refused_with_the_reason(ranks):
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_ranks_cannot_agree_on_is_refused_on_all_of_them(case, ranks):
     number, folder = ranks
     for rank in range(number):
-        text = (folder / f"ring.{rank}.txt").read_text()
-        assert text.startswith(
-            f"ValueError: context parallel: ring_degree must be 1 with carving, got {number}; a ring"
-        )
+        text = (folder / f"{case}.{rank}.txt").read_text()
+        assert text.startswith(f"ValueError: {REFUSED[case].format(number)}")
 
 
-def test_a_rank_that_ends_ends_the_run_with_a_clear_error(tmp_path):
-    assert finish(start(SCRIPT, tmp_path, 2, "killed")) == [0, 9]
-    text = (tmp_path / "killed.0.txt").read_text()
-    assert text.startswith("RuntimeError: context parallel: all 2 ranks must stay until the run is over, got an error")
-    assert "on rank 0: " in text and text.endswith(
-        "Another rank has most likely ended: its own error says why, look there first"
-    )
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_rank_that_ends_ends_the_run_with_a_clear_error(number, tmp_path):
+    assert finish(start(SCRIPT, tmp_path, number, "killed")) == [9 if rank == 1 else 0 for rank in range(number)]
+    for rank in set(range(number)) - {1}:
+        text = (tmp_path / f"killed.{rank}.txt").read_text()
+        words = f"RuntimeError: context parallel: all {number} ranks must stay until the run is over, got an error"
+        assert text.startswith(words) and f"on rank {rank}: " in text
+        assert text.endswith("Another rank has most likely ended: its own error says why, look there first")
 
 
 @pytest.mark.parametrize(("video", "context", "ranks"), [(8, 4, 2), (7, 3, 2), (9, 2, 4), (6, 3, 1)])

@@ -14,6 +14,7 @@ import torch
 from ..runtime.listener import Listener
 from . import diffusers_private as private
 
+MEASURING_CACHES = ("FirstBlockCache", "SeaCache")
 COLLECTIVES = "torch.distributed"  # an error that came through a module of this name is one between ranks
 
 
@@ -50,6 +51,30 @@ def refuse_ring(degree: int) -> None:
         raise ValueError(
             f"context parallel: ring_degree must be 1 with carving, got {degree}; a ring shows each rank a part of the "
             "keys at a time and carving chooses among all of them. Use ContextParallelConfig(ulysses_degree=...)"
+        )
+
+
+def refuse_measuring_cache(name: str) -> None:
+    """name: of the library's step cache on a transformer whose sequence several ranks share, empty for none."""
+    if name in MEASURING_CACHES:
+        raise ValueError(
+            f"context parallel: the step cache must decide by the schedule alone, got {name}; it measures what its own "
+            "rank holds of the sequence, and ranks that decide apart wait for each other forever. Use MagCache, "
+            "FasterCache or PyramidAttentionBroadcast"
+        )
+
+
+def check_same_latents(latents: torch.Tensor, group) -> None:
+    """Ranks that share one video must start from one noise. Raises ValueError on all of them where they do not."""
+    whole = latents.double()
+    own = (tuple(latents.shape), float(whole.sum()), float(whole.square().sum()))
+    found = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(found, own, group)
+    others = [str(rank) for rank, one in enumerate(found) if one != found[0]]
+    if others:
+        raise ValueError(
+            f"context parallel: latents must be the same on all ranks, got others on {', '.join(others)} than on 0; "
+            "give the pipeline a generator with one seed on all of them"
         )
 
 
