@@ -7,14 +7,14 @@ one is copied and the one before it goes home. The output is that of one device,
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import torch
 
 from ..carving.attention import CarvedResult
 from .anchors import ANCHOR
-from .lane import Lane, packed, ready_at
+from .lane import Lane, packed, ready_at, wait_for
 
 PIECES = 3  # of what one device computes: the first piece's way there and the last one's way back stay uncovered
 
@@ -90,39 +90,79 @@ class HeadSplit:
         share or runs another backend than home's.
         """
         own, *rest = share_heads(q.shape[1], self.home, self.others, PIECES)
-        sent = [packed(x[:, share.start : share.stop]) for share in rest for x in (q, k, v)]
-        ready = ready_at(self.home)
-        brought = []
-        for share, tensors in zip(rest, zip(*[iter(sent)] * 3, strict=True), strict=True):
-            with _failing(share.device):
-                lane = self._lanes[share.device]
-                there = masks.on(lane, ready)
-                brought.append((share, lane, there, lane.bring(tensors, ready)))
-        first = work(own, *(x[:, : own.stop] for x in (q, k, v)), masks.at_home)
-        results = [(own, first, (first.out, first.kept_share))]
-        arrivals = []
-        for share, lane, there, (tensors, arrived) in brought:
-            with _failing(share.device):
-                found, back, event = lane.compute(tensors, arrived, _bound(work, share, there), _moving)
-                _check_backend(first, found, share)
-                results.append((share, found, back))
-                arrivals.append((lane, back, event))
-        return self._join(q, results, arrivals)
-
-    def _join(self, q: torch.Tensor, results: list, arrivals: list) -> CarvedResult:
         batch, heads, tokens, head_dim = q.shape
-        first = results[0][1]
-        out = first.out.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)
-        kept = torch.zeros_like(first.kept_share)
-        for index, (share, _, (part, kept_share)) in enumerate(results):
-            if index:
-                lane, back, event = arrivals[index - 1]
-                with _failing(share.device):
-                    lane.collect(back, event)
-            out[:, share.start : share.stop] = part
-            kept += kept_share * (share.heads / heads)
-        carved = next((found for _, found, _ in results if found.backend != ANCHOR), first)
-        return replace(first, out=out, lse=None, kept_share=kept, backend=carved.backend, reason=carved.reason)
+        whole = q.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)
+        pieces = [_Piece.of(share, self._lanes[share.device], q, k, v) for share in rest]
+        ready = ready_at(self.home)
+        try:
+            for piece in pieces:
+                piece.bring(masks, ready)
+            first = work(own, *(x[:, : own.stop] for x in (q, k, v)), masks.at_home)
+            for piece in pieces:
+                piece.compute(work, first, ready)
+            whole[:, : own.stop] = first.out
+            kept_share = first.kept_share * (own.heads / heads)
+            for piece in pieces:
+                kept_share = kept_share + piece.join(whole)
+        finally:
+            with suppress(RuntimeError):  # a device that has failed says so above, or at its next call
+                for lane in self._lanes.values():
+                    lane.settle()
+        results = [first, *(piece.found for piece in pieces)]
+        carved = next((found for found in results if found.backend != ANCHOR), first)
+        return replace(first, out=whole, lse=None, kept_share=kept_share, backend=carved.backend, reason=carved.reason)
+
+
+@dataclass
+class _Piece:
+    """A share of another device on its way: all that must live until the lane has settled.
+
+    sent: q, k, v of its heads at home, without gaps. places: at home, for its output [B, S, heads, D] and kept share.
+    """
+
+    share: HeadShare
+    lane: Lane
+    sent: tuple[torch.Tensor, ...]
+    places: tuple[torch.Tensor, torch.Tensor]
+    masks: tuple = ()
+    brought: tuple = ()
+    result: tuple = ()
+    event: torch.cuda.Event | None = None
+
+    @classmethod
+    def of(cls, share: HeadShare, lane: Lane, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> "_Piece":
+        batch, _, tokens, head_dim = q.shape
+        sent = tuple(packed(x[:, share.start : share.stop]) for x in (q, k, v))
+        places = q.new_empty(batch, tokens, share.heads, head_dim), q.new_empty((), dtype=torch.float32)
+        return cls(share, lane, sent, places)
+
+    @property
+    def found(self) -> CarvedResult:
+        return self.result[0]
+
+    def bring(self, masks: "MovedMasks", ready) -> None:
+        with _failing(self.share.device):
+            self.masks = masks.on(self.lane, ready)
+            self.brought = self.lane.bring(self.sent, ready)
+
+    def compute(self, work: Callable[..., CarvedResult], first: CarvedResult, ready) -> None:
+        """On its device, and the way home. first: what home computed."""
+
+        def there(q, k, v) -> tuple:
+            found = work(self.share, q, k, v, self.masks)
+            return found, found.out.transpose(1, 2).contiguous(), found.kept_share
+
+        with _failing(self.share.device):
+            self.result, done = self.lane.compute(*self.brought, there)
+            _check_backend(first, self.found, self.share)
+            self.event = self.lane.send_home(self.result[1:], done, self.places, ready)
+
+    def join(self, whole: torch.Tensor) -> torch.Tensor:
+        """Writes its heads of the whole output; its part of the mean kept share."""
+        with _failing(self.share.device):
+            wait_for(self.event, self.share.home)
+        whole[:, self.share.start : self.share.stop] = self.places[0].transpose(1, 2)
+        return self.places[1] * (self.share.heads / whole.shape[1])
 
 
 class MovedMasks:
@@ -142,14 +182,6 @@ class MovedMasks:
             parts = iter(moved)
             self._there[lane.device] = tuple(None if x is None else next(parts) for x in self.at_home)
         return self._there[lane.device]
-
-
-def _bound(work: Callable, share: HeadShare, masks: tuple) -> Callable:
-    return lambda q, k, v: work(share, q, k, v, masks)
-
-
-def _moving(result: CarvedResult) -> tuple[torch.Tensor, torch.Tensor]:
-    return result.out, result.kept_share
 
 
 def _check_backend(first: CarvedResult, found: CarvedResult, share: HeadShare) -> None:

@@ -3,10 +3,13 @@
 A copy between GPUs runs on streams of its own, so neither side's kernels wait for it unless they need what it brings:
 each piece of work on the other device starts when its own tensors are there, while those of the next are under way. On
 a device without CUDA's streams the same calls run in turn.
+
+Memory: what is copied into belongs to the stream that reads it, home's current one or the other device's own, and those
+streams wait for every copy before it is freed. So nothing is kept longer than a call, however far the host runs ahead.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 
 import torch
 
@@ -22,48 +25,59 @@ class Lane:
             self._arrive, self._compute, self._leave = (torch.cuda.Stream(device) for _ in range(3))
 
     def bring(self, tensors: tuple[torch.Tensor, ...], ready: torch.cuda.Event | None):
-        """(copies on `device`, event after which they are there). ready: event at home that the copies wait for. What
-        is copied must stay alive until `collect` has been called.
+        """(copies on `device`, event after which they are there). ready: event at home that the copies wait for. The
+        tensors must live until `settle`.
         """
-        with self._between(self._leave_home, self._arrive) if self._streams else nullcontext():
-            if self._streams:
-                self._leave_home.wait_event(ready)
-            there = tuple(x.to(self.device, non_blocking=True) for x in tensors)
-            if not self._streams:
-                return there, None
-            _keep_until(self._compute, there)
+        if not self._streams:
+            return tuple(x.to(self.device) for x in tensors), None
+        with torch.cuda.stream(self._compute):
+            there = tuple(torch.empty_like(x, device=self.device) for x in tensors)
+            self._arrive.wait_event(self._compute.record_event())
+        with _copying(self._leave_home, self._arrive):
+            self._leave_home.wait_event(ready)
+            for copy, x in zip(there, tensors, strict=True):
+                copy.copy_(x, non_blocking=True)
             return there, self._arrive.record_event()
 
-    def compute(self, tensors, arrived: torch.cuda.Event | None, work: Callable, back: Callable):
-        """(work(*tensors), copies at home of the tensors back(result), event after which they are there)."""
+    def compute(self, tensors, arrived: torch.cuda.Event | None, work: Callable[..., tuple]) -> tuple:
+        """(what work(*tensors) gave on `device`, event after which it is done). Its result must live until `settle`."""
         if not self._streams:
-            result = work(*tensors)
-            return result, tuple(x.to(self.home) for x in back(result)), None
+            return work(*tensors), None
         with torch.cuda.stream(self._compute):
             self._compute.wait_event(arrived)
-            result = work(*tensors)
-            done = self._compute.record_event()
-        with self._between(self._leave, self._come_home):
-            self._leave.wait_event(done)
-            found = back(result)
-            there = tuple(x.to(self.home, non_blocking=True) for x in found)
-            _keep_until(self._leave, found)
-            return result, there, self._come_home.record_event()
+            return work(*tensors), self._compute.record_event()
 
-    def collect(self, tensors: tuple[torch.Tensor, ...], there: torch.cuda.Event | None) -> None:
-        """What follows at home may use these tensors, which `compute` brought."""
+    def send_home(self, tensors, done: torch.cuda.Event | None, places, ready: torch.cuda.Event | None):
+        """Copies into `places` at home; the event after which they are there. ready: event after which the places are
+        free.
+        """
+        if not self._streams:
+            for place, x in zip(places, tensors, strict=True):
+                place.copy_(x)
+            return None
+        with _copying(self._leave, self._come_home):
+            self._leave.wait_event(done)
+            self._come_home.wait_event(ready)
+            for place, x in zip(places, tensors, strict=True):
+                place.copy_(x, non_blocking=True)
+            return self._come_home.record_event()
+
+    def settle(self) -> None:
+        """What follows, here or there, comes after every copy of this lane so far."""
         if self._streams:
             current = torch.cuda.current_stream(self.home)
-            current.wait_event(there)
-            _keep_until(current, tensors)
+            for stream in (self._leave_home, self._come_home):
+                current.wait_stream(stream)
+            for stream in (self._arrive, self._leave):
+                self._compute.wait_stream(stream)
 
-    @staticmethod
-    def _between(source: torch.cuda.Stream, target: torch.cuda.Stream) -> ExitStack:
-        """Torch copies on the current stream of the source's device, and makes that of the target's wait."""
-        stack = ExitStack()
-        for stream in (source, target):
-            stack.enter_context(torch.cuda.stream(stream))
-        return stack
+
+def _copying(source: torch.cuda.Stream, target: torch.cuda.Stream) -> ExitStack:
+    """Torch copies on the current stream of the source's device, and makes that of the target's wait."""
+    stack = ExitStack()
+    for stream in (source, target):
+        stack.enter_context(torch.cuda.stream(stream))
+    return stack
 
 
 def ready_at(device: torch.device) -> torch.cuda.Event | None:
@@ -71,13 +85,13 @@ def ready_at(device: torch.device) -> torch.cuda.Event | None:
     return torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
 
 
+def wait_for(event: torch.cuda.Event | None, device: torch.device) -> None:
+    """What follows in the device's current stream comes after the event."""
+    if event is not None:
+        torch.cuda.current_stream(device).wait_event(event)
+
+
 def packed(x: torch.Tensor) -> torch.Tensor:
     """The same numbers without gaps, in the order of their strides: what a copy engine moves in one piece."""
     span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     return x if span == x.numel() else torch.empty_like(x, memory_format=torch.preserve_format).copy_(x)
-
-
-def _keep_until(stream: torch.cuda.Stream, tensors) -> None:
-    """Their memory is not used again before what `stream` does with them now is over."""
-    for x in tensors:
-        x.record_stream(stream)
