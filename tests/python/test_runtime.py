@@ -1,5 +1,6 @@
 """What a run counts and tells apart, and the way of one attention call through it, without a host."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -171,6 +172,33 @@ def test_a_sequence_that_cannot_hold_video_and_text_is_not_ours():
         model = Model(layout=layout)
         model.run.begin_evaluation()
         assert model.call() == [None] and model.dense_calls == 0
+
+
+def test_what_is_asked_once_keeps_its_first_answer_and_no_failure():
+    run, asked = Run(), []
+
+    def fail():
+        raise RuntimeError("not now")
+
+    with pytest.raises(RuntimeError, match="not now"):
+        run.once("what", fail)
+    assert [run.once("what", lambda: asked.append(1)) for _ in range(3)] == [None] * 3 and asked == [1]
+    assert Run().once("what", lambda: "another run") == "another run"
+
+
+def test_devices_that_ask_at_a_time_get_one_answer():
+    run, together = Run(), threading.Barrier(2)
+
+    def ask(answer):
+        def find():
+            together.wait(timeout=10)  # both are asked before one is kept
+            return answer
+
+        return run.once("what", find)
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = set(pool.map(ask, ("first", "second")))
+    assert len(answers) == 1 and answers <= {"first", "second"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
