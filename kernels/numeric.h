@@ -41,7 +41,39 @@ static inline uint16_t float_to_fp16(float value) {
   return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13));
 }
 
-static inline int64_t element_size(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
+// e4m3 without infinities: 1 sign, 4 exponent (bias 7), 3 mantissa bits. Rounds to nearest even, clamps to +-448; a NaN
+// stays one.
+static inline uint8_t float_to_fp8(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value), magnitude = bits & 0x7fffffffu;
+  const auto sign = static_cast<uint8_t>((bits >> 24) & 0x80u);
+  if (magnitude > 0x7f800000u) return sign | 0x7fu;
+  if (magnitude >= 0x43e00000u) return sign | 0x7eu;  // from 448 on
+  if (magnitude < 0x3c800000u) {  // below 2^-6: adding 2^14 leaves the subnormal's bits, rounded, at the bottom
+    const float shifted = std::bit_cast<float>(magnitude) + 0x1p14f;
+    return static_cast<uint8_t>(sign | (std::bit_cast<uint32_t>(shifted) & 0xffu));
+  }
+  return static_cast<uint8_t>(sign | ((magnitude - 0x3c000000u + 0x7ffffu + ((magnitude >> 20) & 1u)) >> 20));
+}
+
+static inline float fp8_to_float(uint8_t code) {
+  const int exponent = (code >> 3) & 15, mantissa = code & 7;
+  if (exponent == 15 && mantissa == 7) return std::bit_cast<float>(0x7fc00000u);
+  const float scale = std::bit_cast<float>(static_cast<uint32_t>(exponent == 0 ? 127 - 9 : exponent + 127 - 10) << 23);
+  const float value = static_cast<float>(exponent == 0 ? mantissa : 8 + mantissa) * scale;
+  return code & 0x80 ? -value : value;
+}
+
+static inline int64_t element_size(DataType type) {
+  switch (type) {
+    case DataType::kFloat32:
+      return 4;
+    case DataType::kInt8:
+    case DataType::kFloat8:
+      return 1;
+    default:
+      return 2;
+  }
+}
 
 static inline float load_element(const void* data, int64_t index, DataType type) {
   switch (type) {
@@ -51,8 +83,18 @@ static inline float load_element(const void* data, int64_t index, DataType type)
       return bf16_to_float(static_cast<const uint16_t*>(data)[index]);
     case DataType::kFloat16:
       return fp16_to_float(static_cast<const uint16_t*>(data)[index]);
+    case DataType::kInt8:
+      return static_cast<const int8_t*>(data)[index];
+    case DataType::kFloat8:
+      return fp8_to_float(static_cast<const uint8_t*>(data)[index]);
   }
   return 0;
+}
+
+// int8: rounds to nearest even, clamps to +-127.
+static inline int8_t float_to_int8(float value) {
+  const float rounded = __builtin_nearbyintf(value);
+  return static_cast<int8_t>(rounded < -127.f ? -127.f : rounded > 127.f ? 127.f : rounded);
 }
 
 static inline void store_element(void* data, int64_t index, DataType type, float value) {
@@ -65,6 +107,12 @@ static inline void store_element(void* data, int64_t index, DataType type, float
       break;
     case DataType::kFloat16:
       static_cast<uint16_t*>(data)[index] = float_to_fp16(value);
+      break;
+    case DataType::kInt8:
+      static_cast<int8_t*>(data)[index] = float_to_int8(value);
+      break;
+    case DataType::kFloat8:
+      static_cast<uint8_t*>(data)[index] = float_to_fp8(value);
       break;
   }
 }

@@ -18,8 +18,10 @@ namespace jenga {
 
 inline constexpr int64_t kContextAlignment = 128;
 inline constexpr int64_t kMaxHeadDim = 256;
+inline constexpr int64_t kSampledRows = 16;  // of so many video rows one is looked at for centers
+inline constexpr float kInt8Max = 127.f, kFloat8Max = 448.f;
 
-enum class DataType : int32_t { kFloat32, kBFloat16, kFloat16 };
+enum class DataType : int32_t { kFloat32, kBFloat16, kFloat16, kInt8, kFloat8 };  // kFloat8: e4m3
 enum class ResidualType : int32_t { kNone, kFloat32, kBFloat16, kFloat16, kInt8, kInt4 };
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -32,6 +34,23 @@ struct Strides {
   int64_t token = 0;
 };
 
+// A tensor that a kernel reads: rows of D channels, the last dimension contiguous. What is quantised stands for its
+// codes times their scale; where `scale` is null the values stand for themselves. Which values share a scale is said
+// where an operand may have one.
+struct Operand {
+  const void* data = nullptr;
+  Strides strides;
+  DataType dtype = DataType::kFloat32;
+  const float* scale = nullptr;
+};
+
+// A tensor that a kernel writes, in the same layout.
+struct Output {
+  void* data = nullptr;
+  Strides strides;
+  DataType dtype = DataType::kFloat32;
+};
+
 // CPU kernels get their thread pool from the caller: body(begin, end, context) runs on disjoint ranges.
 using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
 using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, ParallelBody body, void* context);
@@ -39,20 +58,28 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Parallel
 // prepare_blocks: one pass over q, k, v (raster order) that writes k and v in carved layout and every mean that
 // selection and compensation need. A null output is not computed. Context rows that context_bias masks (-inf) are
 // written as zeros and never read, so that whatever a masked token holds, NaN included, stays out of the arithmetic.
+//
+// Keys in 8 bits, where k_scale is given: of every key and tail mean k_center is subtracted, which attention need not
+// know but for lse, and the rest r is written as int8 codes round(r / scale), scale = max|r| / 127 of the row; a row of
+// zeros, and one that is no token, has scale 0 and codes 0. Values in 8 bits, where v_scale is given: v_center is
+// subtracted and the rest written as e4m3 codes of r / v_scale, one scale a channel: the largest |r| of all tokens /
+// 448. Centers are means of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they
+// are rounded to 16 bits; means for select_blocks stay as they are.
 struct PrepareBlocksParams {
-  DataType dtype;
-  const void* q;  // [B, H, S, D] raster order
-  const void* k;
-  const void* v;
-  Strides q_strides, k_strides, v_strides;
-  const int32_t* token_index;  // [C + N]
-  const float* context_bias;   // [B, P] as block_sparse_attention gets it, or null: nothing is masked
-  void* k_carved;              // [B, H, P + N, D] contiguous
-  void* v_carved;              // [B, H, P + N, D] contiguous
-  void* q_means;               // [B, H, nqc, D] means of query cells, in dtype
-  void* k_means;               // [B, H, nkc, D] means of key cells
-  void* k_tail;                // [B, H, nc, D] means of tail cells
-  void* v_tail;                // [B, H, nc, D]
+  Operand q, k, v;                // [B, H, S, D] raster order, one dtype, which is that of all outputs but 8-bit ones
+  const int32_t* token_index;     // [C + N]
+  const float* context_bias;      // [B, P] as block_sparse_attention gets it, or null: nothing is masked
+  void* k_carved;                 // [B, H, P + N, D] contiguous
+  void* v_carved;                 // [B, H, P + N, D] contiguous
+  void* q_means;                  // [B, H, nqc, D] means of query cells
+  void* k_means;                  // [B, H, nkc, D] means of key cells
+  void* k_tail;                   // [B, H, nc, D] means of tail cells
+  void* v_tail;                   // [B, H, nc, D]
+  float* k_scale = nullptr;       // [B, H, P + N]; with it come the next two, and k_carved and k_tail are int8
+  float* k_tail_scale = nullptr;  // [B, H, nc]
+  float* k_center = nullptr;      // [B, H, D]
+  float* v_scale = nullptr;       // [B, H, D]; with it comes the next one, and v_carved and v_tail are e4m3
+  float* v_center = nullptr;      // [B, H, D]
   int64_t batch, heads, head_dim, num_context, num_video;
   int64_t q_cell_size, k_cell_size, tail_block_size;
 };
@@ -100,39 +127,38 @@ struct SelectBlocksParams {
 // Context query row: all context rows with context_bias > -inf (its finite part is not added) and all video rows.
 // Masked rows of k_carved and v_carved (context_bias -inf, and the gap) must be finite: prepare_blocks makes them
 // zeros. One softmax over everything; a row with nothing to attend gives out = 0, lse = -inf.
+//
+// int8 keys (k_carved and k_tail, as prepare_blocks makes them): queries become int8 codes by the same rule, and
+// <q, k> is the two scales times the sum over products of codes; lse adds softmax_scale * <q, k_center>. e4m3 values:
+// weights are rounded to e4m3 as shares of 448 of the row's largest, the sum that divides them is that of the rounded
+// ones, and out adds v_center. Where the largest is found as keys go by, a weight is rounded against the one so far.
 struct BlockSparseAttentionParams {
-  DataType dtype;
-  const void* q;         // [B, H, S, D] raster order
-  const void* k_carved;  // [B, H, P + N, D] carved layout
-  const void* v_carved;
-  Strides q_strides, k_strides, v_strides;
+  Operand q;                      // [B, H, S, D] raster order
+  Operand k_carved, v_carved;     // [B, H, P + N, D] carved layout; int8 keys have a scale a row, [B, H, P + N]
+  Operand k_tail, v_tail;         // [B, H, nc, D] contiguous; data null: no tail; int8 keys have a scale [B, H, nc]
   const int32_t* kv_block_index;  // [B, H, nq, max_kv] ascending video key blocks
   const int32_t* kv_block_count;  // [B, H, nq]
   const int32_t* token_index;     // [C + N]
   const float* context_bias;      // [B, P] natural-log bias, -inf = never attended (rows >= C must be -inf); null: 0
-  const void* k_tail;             // [B, H, nc, D] contiguous or null
-  const void* v_tail;
-  const void* residual;         // raster [B, S, H, D] (int4: [B, S, H, D / 2]) contiguous or null; added to out
-  const float* residual_scale;  // [B, S, H] for int8 and int4
+  const void* residual;           // raster [B, S, H, D] (int4: [B, S, H, D / 2]) contiguous or null; added to out
+  const float* residual_scale;    // [B, S, H] for int8 and int4
   ResidualType residual_type;
-  void* out;  // [B, H, S, D] raster order, out_strides
-  Strides out_strides;
+  Output out;  // [B, H, S, D] raster order, dtype of q
   float* lse;  // [B, H, S] contiguous, raster order, natural log, covers the tail; without the residual
   int64_t batch, heads, head_dim, num_context, num_video, max_kv;
   int64_t q_block_size, kv_block_size, tail_block_size;
   float softmax_scale;
+  const float* k_center = nullptr;  // [B, H, D] of int8 keys
+  const float* v_center = nullptr;  // [B, H, D] of e4m3 values, whose scale is [B, H, D] too
 };
 
 // pack_residual: residual = dense - carved per token and head, quantised symmetrically with one scale per token and
 // head: scale = max|r| / qmax (qmax 127 or 7), code = clamp(round_half_even(r / scale), -qmax, qmax); an all-zero row
 // has scale 0. int4: two codes a byte, even channel in the low nibble, two's complement.
 struct PackResidualParams {
-  DataType dtype;
-  const void* dense;   // [B, H, S, D]
-  const void* carved;  // [B, H, S, D]
-  Strides dense_strides, carved_strides;
-  void* packed;  // [B, S, H, D] int8 or [B, S, H, D / 2] uint8, contiguous
-  float* scale;  // [B, S, H]
+  Operand dense, carved;  // [B, H, S, D], one dtype
+  void* packed;           // [B, S, H, D] int8 or [B, S, H, D / 2] uint8, contiguous
+  float* scale;           // [B, S, H]
   int64_t batch, heads, tokens, head_dim;
   int32_t bits;  // 8 or 4
 };

@@ -20,22 +20,18 @@ struct BlockSparseAttentionCall {
 };
 
 inline void BlockSparseAttentionCall::point_params_at_tensors() {
-  params.q = q.const_data_ptr();
-  params.k_carved = k_carved.const_data_ptr();
-  params.v_carved = v_carved.const_data_ptr();
-  params.q_strides = strides_of(q);
-  params.k_strides = strides_of(k_carved);
-  params.v_strides = strides_of(v_carved);
+  params.q = operand(q);
+  params.k_carved = operand(k_carved);
+  params.v_carved = operand(v_carved);
+  params.k_tail = operand(k_tail);
+  params.v_tail = operand(v_tail);
   params.kv_block_index = data<int32_t>(kv_block_index);
   params.kv_block_count = data<int32_t>(kv_block_count);
   params.token_index = data<int32_t>(token_index);
   params.context_bias = data_or_null<float>(context_bias);
-  params.k_tail = data_or_null<void>(k_tail);
-  params.v_tail = data_or_null<void>(v_tail);
   params.residual = data_or_null<void>(residual);
   params.residual_scale = data_or_null<float>(residual_scale);
-  params.out = out.mutable_data_ptr();
-  params.out_strides = strides_of(out);
+  params.out = {out.mutable_data_ptr(), strides_of(out), data_type(out.scalar_type())};
   params.lse = mutable_data<float>(lse);
 }
 
@@ -155,7 +151,6 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
   };
   check_block_lists(kOp, call.kv_block_index, call.kv_block_count, num_kv);
   BlockSparseAttentionParams& p = call.params;
-  p.dtype = data_type(q.scalar_type());
   p.residual_type = residual_type;
   p.batch = batch;
   p.heads = heads;

@@ -24,6 +24,10 @@ inline DataType data_type(ScalarType type) {
 // [B, H, T, D] -> element strides.
 inline Strides strides_of(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2)}; }
 
+// [B, H, T, D] -> what a kernel reads. The tensor must outlive it.
+inline Operand operand(const Tensor& t) { return {t.const_data_ptr(), strides_of(t), data_type(t.scalar_type())}; }
+inline Operand operand(const std::optional<Tensor>& t) { return t ? operand(*t) : Operand{}; }
+
 // A plain array that starts on 16 bytes. contiguous() returns the tensor itself where it is so, wherever it starts.
 inline Tensor as_array(const Tensor& t) {
   Tensor array = torch::stable::contiguous(t);

@@ -31,11 +31,8 @@ inline PackResidualCall make_pack_residual(const Tensor& dense, const Tensor& ca
       .scale = new_tensor(dense, {batch, tokens, heads}, ScalarType::Float),
   };
   call.params = {
-      .dtype = data_type(dense.scalar_type()),
-      .dense = call.dense.const_data_ptr(),
-      .carved = call.carved.const_data_ptr(),
-      .dense_strides = strides_of(call.dense),
-      .carved_strides = strides_of(call.carved),
+      .dense = operand(call.dense),
+      .carved = operand(call.carved),
       .packed = call.packed.mutable_data_ptr(),
       .scale = mutable_data<float>(call.scale),
       .batch = batch,

@@ -59,13 +59,9 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .v_tail = means(tail_block_size),
   };
   call.params = {
-      .dtype = data_type(type),
-      .q = call.q.const_data_ptr(),
-      .k = call.k.const_data_ptr(),
-      .v = call.v.const_data_ptr(),
-      .q_strides = strides_of(call.q),
-      .k_strides = strides_of(call.k),
-      .v_strides = strides_of(call.v),
+      .q = operand(call.q),
+      .k = operand(call.k),
+      .v = operand(call.v),
       .token_index = data<int32_t>(call.token_index),
       .context_bias = data_or_null<float>(call.context_bias),
       .k_carved = call.k_carved.mutable_data_ptr(),

@@ -175,9 +175,9 @@ void store_rows(const AttendJob& job, const float* o, const float* m, const floa
         row[d] += load_residual(p.residual, p.residual_scale, p.residual_type, index, p.head_dim, d);
       }
     }
-    const int64_t offset =
-        job.batch * p.out_strides.batch + job.head * p.out_strides.head + token * p.out_strides.token;
-    store_row(at(p.out, offset, p.dtype), row, p.dtype, p.head_dim);
+    const Strides& strides = p.out.strides;
+    const int64_t offset = job.batch * strides.batch + job.head * strides.head + token * strides.token;
+    store_row(at(p.out.data, offset, p.out.dtype), row, p.out.dtype, p.head_dim);
   }
 }
 
@@ -209,11 +209,13 @@ void attend_block(const AttendJob& job) {
   float* const m = l + rows * kWidth;  // kWidth more than rows: vectors start at any row group
   float* const alpha = m + rows + kWidth;
 
-  const int64_t q_head = job.batch * p.q_strides.batch + job.head * p.q_strides.head;
+  const Operand& queries = p.q;
+  const int64_t q_head = job.batch * queries.strides.batch + job.head * queries.strides.head;
   std::memset(q, 0, rows * words * sizeof(float));
   for (int64_t r = 0; r < job.rows; ++r) {
     const int64_t token = p.token_index[job.first_row + r];
-    Math::pack_query(q + r * words, at(p.q, q_head + token * p.q_strides.token, p.dtype), p.dtype, p.head_dim);
+    const void* const row = at(queries.data, q_head + token * queries.strides.token, queries.dtype);
+    Math::pack_query(q + r * words, row, queries.dtype, p.head_dim);
   }
   std::memset(o, 0, rows * stride * sizeof(float));
   std::memset(l, 0, rows * kWidth * sizeof(float));
@@ -249,7 +251,7 @@ void attend_block(const AttendJob& job) {
 
 // block_sparse_attention in fp32 arithmetic, whatever the dtype.
 void fp32_attention(const BlockSparseAttentionParams& params, ParallelFor parallel_for) {
-  if (params.dtype == DataType::kFloat32) {
+  if (params.q.dtype == DataType::kFloat32) {
     run_attention(params, parallel_for, {FloatMath::kPerWord, pack_unit<FloatMath>, attend_block<FloatMath>});
   } else {
     run_attention(params, parallel_for, {FloatMath::kPerWord, pack_unit<FloatMath>, attend_block<HalfMath>});

@@ -32,7 +32,7 @@ class Attention {
         tier_(tier),
         nq_(ceil_div(p_.num_video, p_.q_block_size)),
         nkv_(ceil_div(p_.num_video, p_.kv_block_size)),
-        num_cells_(p_.k_tail ? ceil_div(p_.num_video, p_.tail_block_size) : 0),
+        num_cells_(p_.k_tail.data ? ceil_div(p_.num_video, p_.tail_block_size) : 0),
         context_rows_(round_up(p_.num_context, kContextAlignment)),
         context_units_(ceil_div(p_.num_context, kUnitKeys)),
         video_units_(ceil_div(p_.num_video, kUnitKeys)),
@@ -40,7 +40,7 @@ class Attention {
         units_(context_units_ + video_units_ + tail_units_),
         value_stride_(round_up(p_.head_dim, kChannelAlignment)),
         // fp32 values whose rows fill whole vectors are read from v_carved; everything else goes through panels.
-        direct_values_(p_.dtype == DataType::kFloat32 && p_.head_dim % kChannelAlignment == 0),
+        direct_values_(p_.v_carved.dtype == DataType::kFloat32 && p_.head_dim % kChannelAlignment == 0),
         k_unit_floats_(p_.head_dim / tier.per_word * kUnitKeys),
         v_unit_floats_(kUnitKeys / tier.per_word * value_stride_) {
     make_biases();
@@ -123,31 +123,31 @@ class Attention {
     const int64_t head = first_head_ + index / units_, t = index % units_;
     const int64_t b = head / p_.heads, h = head % p_.heads;
     PackJob job{};
-    job.dtype = p_.dtype;
-    job.k_stride = p_.k_strides.token;
-    job.v_stride = p_.v_strides.token;
+    job.dtype = p_.k_carved.dtype;
     job.head_dim = p_.head_dim;
     job.k_unit = k_panel(index);
     job.v_unit = v_panel(index);
-    const int64_t k_head = b * p_.k_strides.batch + h * p_.k_strides.head;
-    const int64_t v_head = b * p_.v_strides.batch + h * p_.v_strides.head;
-    const int64_t size = element_size(p_.dtype);
-    auto at = [&](const void* data, int64_t offset) { return static_cast<const char*>(data) + offset * size; };
+    auto read = [&](const Operand& keys, const Operand& values, int64_t row) {
+      const auto at = [&](const Operand& x) {
+        const int64_t offset = b * x.strides.batch + h * x.strides.head + row * x.strides.token;
+        return static_cast<const char*>(x.data) + offset * element_size(x.dtype);
+      };
+      job.k = at(keys);
+      job.v = at(values);
+      job.k_stride = keys.strides.token;
+      job.v_stride = values.strides.token;
+    };
     if (t < context_units_) {
-      job.k = at(p_.k_carved, k_head + t * kUnitKeys * p_.k_strides.token);
-      job.v = at(p_.v_carved, v_head + t * kUnitKeys * p_.v_strides.token);
+      read(p_.k_carved, p_.v_carved, t * kUnitKeys);
       job.rows = std::min(kUnitKeys, p_.num_context - t * kUnitKeys);
     } else if (t < context_units_ + video_units_) {
       const int64_t row = (t - context_units_) * kUnitKeys;
-      job.k = at(p_.k_carved, k_head + (context_rows_ + row) * p_.k_strides.token);
-      job.v = at(p_.v_carved, v_head + (context_rows_ + row) * p_.v_strides.token);
+      read(p_.k_carved, p_.v_carved, context_rows_ + row);
       job.rows = std::min(kUnitKeys, p_.num_video - row);
       if (direct_values_) job.v_unit = nullptr;
     } else {
       const int64_t cell = (t - context_units_ - video_units_) * kUnitKeys;
-      job.k = at(p_.k_tail, (head * num_cells_ + cell) * p_.head_dim);
-      job.v = at(p_.v_tail, (head * num_cells_ + cell) * p_.head_dim);
-      job.k_stride = job.v_stride = p_.head_dim;
+      read(p_.k_tail, p_.v_tail, cell);
       job.rows = std::min(kUnitKeys, num_cells_ - cell);
     }
     tier_.pack(job);
@@ -177,9 +177,10 @@ class Attention {
     const int64_t keys = std::min(kUnitKeys, p_.num_video - t * kUnitKeys);
     KeyUnit entry = unit(head, context_units_ + t, keys, keys < kUnitKeys ? ragged_bias_.data() : nullptr);
     if (direct_values_) {
-      entry.v = static_cast<const float*>(p_.v_carved) + head / p_.heads * p_.v_strides.batch +
-                head % p_.heads * p_.v_strides.head + (context_rows_ + t * kUnitKeys) * p_.v_strides.token;
-      entry.v_stride = p_.v_strides.token;
+      const Strides& strides = p_.v_carved.strides;
+      entry.v = static_cast<const float*>(p_.v_carved.data) + head / p_.heads * strides.batch +
+                head % p_.heads * strides.head + (context_rows_ + t * kUnitKeys) * strides.token;
+      entry.v_stride = strides.token;
     }
     worker.push(entry);
   }

@@ -37,10 +37,10 @@ void pack_range(int64_t begin, int64_t end, void* context) {
     const int64_t b = i / p.tokens, s = i % p.tokens;
     for (int64_t h = 0; h < p.heads; ++h) {
       const int64_t row = i * p.heads + h;
-      const int64_t dense = b * p.dense_strides.batch + h * p.dense_strides.head + s * p.dense_strides.token;
-      const int64_t carved = b * p.carved_strides.batch + h * p.carved_strides.head + s * p.carved_strides.token;
-      p.scale[row] =
-          quantise_row(at(p.dense, dense, p.dtype), at(p.carved, carved, p.dtype), p.dtype, p.head_dim, qmax, codes);
+      const auto row_of = [&](const Operand& x) {
+        return at(x.data, b * x.strides.batch + h * x.strides.head + s * x.strides.token, x.dtype);
+      };
+      p.scale[row] = quantise_row(row_of(p.dense), row_of(p.carved), p.dense.dtype, p.head_dim, qmax, codes);
       if (p.bits == 8) {
         int8_t* out = static_cast<int8_t*>(p.packed) + row * p.head_dim;
         for (int64_t d = 0; d < p.head_dim; ++d) out[d] = static_cast<int8_t>(static_cast<int32_t>(codes[d]));

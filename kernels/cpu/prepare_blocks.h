@@ -113,9 +113,9 @@ void prepare_run(const PrepareBlocksParams& p, int64_t head, int64_t run) {
   const int64_t context_rows = round_up(p.num_context, kContextAlignment);
   const int64_t carved_head = head * (context_rows + p.num_video) * p.head_dim;
   const int64_t count = p.num_video - first < kRunTokens ? p.num_video - first : kRunTokens;
-  auto source = [&](const void* x, const Strides& strides, void* carved) {
-    return RunSource{at(x, b * strides.batch + h * strides.head, kType),
-                     strides.token,
+  auto source = [&](const Operand& x, void* carved) {
+    return RunSource{at(x.data, b * x.strides.batch + h * x.strides.head, kType),
+                     x.strides.token,
                      p.head_dim,
                      p.token_index + p.num_context + first,
                      count,
@@ -126,14 +126,13 @@ void prepare_run(const PrepareBlocksParams& p, int64_t head, int64_t run) {
     return RunCells{size, out ? at(out, (head * per_head + first / size) * p.head_dim, kType) : nullptr, {}};
   };
   if (p.q_means) {
-    run_means<kType>(source(p.q, p.q_strides, nullptr), cells(p.q_means, p.q_cell_size), cells(nullptr, 1));
+    run_means<kType>(source(p.q, nullptr), cells(p.q_means, p.q_cell_size), cells(nullptr, 1));
   }
   if (p.k_carved || p.k_means || p.k_tail) {
-    run_means<kType>(source(p.k, p.k_strides, p.k_carved), cells(p.k_means, p.k_cell_size),
-                     cells(p.k_tail, p.tail_block_size));
+    run_means<kType>(source(p.k, p.k_carved), cells(p.k_means, p.k_cell_size), cells(p.k_tail, p.tail_block_size));
   }
   if (p.v_carved || p.v_tail) {
-    run_means<kType>(source(p.v, p.v_strides, p.v_carved), cells(nullptr, 1), cells(p.v_tail, p.tail_block_size));
+    run_means<kType>(source(p.v, p.v_carved), cells(nullptr, 1), cells(p.v_tail, p.tail_block_size));
   }
 }
 
@@ -149,11 +148,13 @@ void prepare_range(int64_t begin, int64_t end, void* context) {
     }
     const int64_t b = head / p.heads, h = head % p.heads, carved = head * carved_rows * p.head_dim;
     const float* bias = p.context_bias ? p.context_bias + b * (carved_rows - p.num_video) : nullptr;
-    auto carve = [&](const void* x, const Strides& s, void* out) {
-      if (out) prepare_context<kType>(p, at(x, b * s.batch + h * s.head, kType), s.token, bias, at(out, carved, kType));
+    auto carve = [&](const Operand& x, void* out) {
+      const Strides& s = x.strides;
+      const void* const rows = at(x.data, b * s.batch + h * s.head, kType);
+      if (out) prepare_context<kType>(p, rows, s.token, bias, at(out, carved, kType));
     };
-    carve(p.k, p.k_strides, p.k_carved);
-    carve(p.v, p.v_strides, p.v_carved);
+    carve(p.k, p.k_carved);
+    carve(p.v, p.v_carved);
   }
   fence();
 }
@@ -161,13 +162,15 @@ void prepare_range(int64_t begin, int64_t end, void* context) {
 void prepare_blocks(const PrepareBlocksParams& params, ParallelFor parallel_for) {
   PrepareBlocksParams p = params;
   const int64_t items = p.batch * p.heads * (ceil_div(p.num_video, kRunTokens) + 1);
-  switch (p.dtype) {
+  switch (p.q.dtype) {
     case DataType::kFloat32:
       return parallel_for(0, items, 1, prepare_range<DataType::kFloat32>, &p);
     case DataType::kBFloat16:
       return parallel_for(0, items, 1, prepare_range<DataType::kBFloat16>, &p);
     case DataType::kFloat16:
       return parallel_for(0, items, 1, prepare_range<DataType::kFloat16>, &p);
+    default:  // no tier is given 8 bits
+      return;
   }
 }
 

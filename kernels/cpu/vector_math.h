@@ -73,6 +73,8 @@ inline void load_row(float* out, const void* row, DataType type, int64_t size) {
       return load_row_as<DataType::kBFloat16>(out, row, size);
     case DataType::kFloat16:
       return load_row_as<DataType::kFloat16>(out, row, size);
+    default:  // no tier is given 8 bits
+      return;
   }
 }
 
@@ -84,6 +86,8 @@ inline void store_row(void* row, const float* in, DataType type, int64_t size) {
       return store_row_as<DataType::kBFloat16>(row, in, size);
     case DataType::kFloat16:
       return store_row_as<DataType::kFloat16>(row, in, size);
+    default:
+      return;
   }
 }
 

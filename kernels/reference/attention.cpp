@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/numeric.h"
+#include "kernels/reference/quantise.h"
 #include "kernels/reference/reference.h"
 
 namespace jenga::reference {
@@ -11,39 +12,55 @@ namespace {
 
 struct Column {
   double logit;
-  const void* values;
+  const Operand* values;
   int64_t offset;  // of the value row, in elements
 };
 
-double dot(const void* a, int64_t a_offset, const void* b, int64_t b_offset, int64_t size, DataType type) {
-  double sum = 0;
-  for (int64_t d = 0; d < size; ++d) {
-    sum += static_cast<double>(load_element(a, a_offset + d, type)) * load_element(b, b_offset + d, type);
-  }
-  return sum;
+int64_t row_offset(const Strides& strides, int64_t b, int64_t h, int64_t row) {
+  return b * strides.batch + h * strides.head + row * strides.token;
 }
 
-void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64_t carved_row) {
+// A query as the products see it: its own numbers, or where keys are int8 codes and their scale.
+struct Query {
+  std::vector<float> exact, numbers;
+  double scale = 1;
+
+  Query(const BlockSparseAttentionParams& p, int64_t offset) : exact(p.head_dim) {
+    for (int64_t d = 0; d < p.head_dim; ++d) exact[d] = load_element(p.q.data, offset + d, p.q.dtype);
+    numbers = exact;
+    if (p.k_carved.dtype != DataType::kInt8) return;
+    std::vector<int8_t> codes;
+    scale = quantise_row(exact, codes);
+    numbers.assign(codes.begin(), codes.end());
+  }
+
+  double dot(const Operand& keys, int64_t offset) const {
+    double sum = 0;
+    for (size_t d = 0; d < numbers.size(); ++d) {
+      sum += static_cast<double>(numbers[d]) * load_element(keys.data, offset + static_cast<int64_t>(d), keys.dtype);
+    }
+    return scale * sum;
+  }
+};
+
+std::vector<Column> attended_columns(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64_t carved_row,
+                                     const Query& query) {
   const int64_t context_rows = round_up(p.num_context, kContextAlignment);
-  const int64_t tokens = p.num_context + p.num_video;
-  const int64_t nq = ceil_div(p.num_video, p.q_block_size);
-  const int64_t nkv = ceil_div(p.num_video, p.kv_block_size);
+  const int64_t nq = ceil_div(p.num_video, p.q_block_size), nkv = ceil_div(p.num_video, p.kv_block_size);
   const bool is_context = carved_row < p.num_context;
-  const int64_t token = p.token_index[carved_row];
-  const int64_t q_row = b * p.q_strides.batch + h * p.q_strides.head + token * p.q_strides.token;
-
   std::vector<Column> columns;
-  auto add = [&](int64_t row, double bias) {
-    const int64_t k_row = b * p.k_strides.batch + h * p.k_strides.head + row * p.k_strides.token;
-    const int64_t v_row = b * p.v_strides.batch + h * p.v_strides.head + row * p.v_strides.token;
-    const double logit = p.softmax_scale * dot(p.q, q_row, p.k_carved, k_row, p.head_dim, p.dtype) + bias;
-    columns.push_back({logit, p.v_carved, v_row});
+  auto add = [&](const Operand& keys, const Operand& values, int64_t rows, int64_t row, double bias) {
+    const double scale = keys.scale ? keys.scale[(b * p.heads + h) * rows + row] : 1.0;
+    const double logit = p.softmax_scale * scale * query.dot(keys, row_offset(keys.strides, b, h, row)) + bias;
+    columns.push_back({logit, &values, row_offset(values.strides, b, h, row)});
   };
-
+  auto add_carved = [&](int64_t row, double bias) {
+    add(p.k_carved, p.v_carved, context_rows + p.num_video, row, bias);
+  };
   for (int64_t c = 0; c < p.num_context; ++c) {
     const double bias = p.context_bias ? p.context_bias[b * context_rows + c] : 0.0;
     if (bias == -std::numeric_limits<double>::infinity()) continue;
-    add(c, is_context ? 0.0 : bias);
+    add_carved(c, is_context ? 0.0 : bias);
   }
   std::vector<bool> kept(nkv, is_context);
   if (!is_context) {
@@ -51,39 +68,56 @@ void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64
     for (int64_t i = 0; i < p.kv_block_count[list]; ++i) kept[p.kv_block_index[list * p.max_kv + i]] = true;
   }
   for (int64_t r = 0; r < p.num_video; ++r) {
-    if (kept[r / p.kv_block_size]) add(context_rows + r, 0.0);
+    if (kept[r / p.kv_block_size]) add_carved(context_rows + r, 0.0);
   }
-  if (p.k_tail && !is_context) {
+  if (p.k_tail.data && !is_context) {
     const int64_t nc = ceil_div(p.num_video, p.tail_block_size);
     for (int64_t c = 0; c < nc; ++c) {
       const int64_t first = c * p.tail_block_size;
       if (kept[first / p.kv_block_size]) continue;
       const int64_t count = std::min(p.tail_block_size, p.num_video - first);
-      const int64_t cell = ((b * p.heads + h) * nc + c) * p.head_dim;
-      const double logit = p.softmax_scale * dot(p.q, q_row, p.k_tail, cell, p.head_dim, p.dtype) + std::log(count);
-      columns.push_back({logit, p.v_tail, cell});
+      add(p.k_tail, p.v_tail, nc, c, std::log(count));
     }
   }
+  return columns;
+}
+
+void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64_t carved_row) {
+  const int64_t tokens = p.num_context + p.num_video, token = p.token_index[carved_row], head = b * p.heads + h;
+  const Query query(p, row_offset(p.q.strides, b, h, token));
+  const std::vector<Column> columns = attended_columns(p, b, h, carved_row, query);
 
   double top = -std::numeric_limits<double>::infinity();
   for (const Column& column : columns) top = std::max(top, column.logit);
   double mass = 0;
   std::vector<double> sum(p.head_dim, 0.0);
+  const bool fp8 = p.v_carved.dtype == DataType::kFloat8;
   for (const Column& column : columns) {
-    const double weight = std::exp(column.logit - top);
+    double weight = std::exp(column.logit - top);
+    if (fp8) weight = fp8_to_float(float_to_fp8(static_cast<float>(weight) * kFloat8Max)) / kFloat8Max;
     mass += weight;
-    for (int64_t d = 0; d < p.head_dim; ++d) sum[d] += weight * load_element(column.values, column.offset + d, p.dtype);
+    const Operand& values = *column.values;
+    for (int64_t d = 0; d < p.head_dim; ++d) {
+      sum[d] += weight * load_element(values.data, column.offset + d, values.dtype);
+    }
   }
 
-  p.lse[(b * p.heads + h) * tokens + token] = static_cast<float>(columns.empty() ? top : top + std::log(mass));
-  const int64_t out_row = b * p.out_strides.batch + h * p.out_strides.head + token * p.out_strides.token;
+  double shift = 0;  // of every logit, which the center took away
+  for (int64_t d = 0; p.k_center && d < p.head_dim; ++d) {
+    shift += p.softmax_scale * static_cast<double>(query.exact[d]) * p.k_center[head * p.head_dim + d];
+  }
+  p.lse[head * tokens + token] = static_cast<float>(columns.empty() ? top : top + std::log(mass) + shift);
+  const int64_t out_row = row_offset(p.out.strides, b, h, token);
   const int64_t residual_row = (b * tokens + token) * p.heads + h;
   for (int64_t d = 0; d < p.head_dim; ++d) {
     double value = columns.empty() ? 0.0 : sum[d] / mass;
+    if (fp8 && !columns.empty()) {
+      value = value * p.v_carved.scale[head * p.head_dim + d] + p.v_center[head * p.head_dim + d];
+    }
     if (p.residual) {
       value += load_residual(p.residual, p.residual_scale, p.residual_type, residual_row, p.head_dim, d);
     }
-    store_element(p.out, out_row + d, p.dtype, static_cast<float>(value));
+    store_element(p.out.data, out_row + d, p.out.dtype, static_cast<float>(value));
   }
 }
 

@@ -2,67 +2,149 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/numeric.h"
+#include "kernels/reference/quantise.h"
 #include "kernels/reference/reference.h"
 
 namespace jenga::reference {
 namespace {
 
-// Calls store(cell * head_dim + d, mean) for every cell of one head.
-template <typename Store>
-void means(const PrepareBlocksParams& p, const void* x, int64_t head_offset, int64_t token_stride, int64_t block_size,
-           Store store) {
+using Row = std::vector<float>;
+
+// Calls write(cell, mean) for every cell of one head.
+template <typename Write>
+void means(const PrepareBlocksParams& p, const Operand& x, int64_t head_offset, int64_t block_size, Write write) {
+  Row mean(p.head_dim);
   for (int64_t first = 0, cell = 0; first < p.num_video; first += block_size, ++cell) {
     const int64_t last = std::min(first + block_size, p.num_video);
     for (int64_t d = 0; d < p.head_dim; ++d) {
       double sum = 0;
       for (int64_t r = first; r < last; ++r) {
-        sum += load_element(x, head_offset + p.token_index[p.num_context + r] * token_stride + d, p.dtype);
+        sum += load_element(x.data, head_offset + p.token_index[p.num_context + r] * x.strides.token + d, x.dtype);
       }
-      store(cell * p.head_dim + d, static_cast<float>(sum / static_cast<double>(last - first)));
+      mean[d] = static_cast<float>(sum / static_cast<double>(last - first));
     }
+    write(cell, mean);
   }
 }
 
+// Calls write(row, values) for every carved row of one head; values are empty where there is no token, or a masked one.
 // context_bias: of this batch row, or null.
-void carve(const PrepareBlocksParams& p, const void* x, int64_t head_offset, int64_t token_stride,
-           const float* context_bias, void* carved, int64_t carved_offset) {
+template <typename Write>
+void carve(const PrepareBlocksParams& p, const Operand& x, int64_t head_offset, const float* context_bias,
+           Write write) {
   const int64_t context_rows = round_up(p.num_context, kContextAlignment);
   for (int64_t row = 0; row < context_rows + p.num_video; ++row) {
     const bool masked = row < context_rows && context_bias && std::isinf(context_bias[row]);
     const bool gap = row >= p.num_context && row < context_rows;
     const int64_t i = row < p.num_context ? row : row - context_rows + p.num_context;
-    for (int64_t d = 0; d < p.head_dim; ++d) {
-      const float value =
-          gap || masked ? 0.0f : load_element(x, head_offset + p.token_index[i] * token_stride + d, p.dtype);
-      store_element(carved, carved_offset + row * p.head_dim + d, p.dtype, value);
+    Row values(gap || masked ? 0 : p.head_dim);
+    for (size_t d = 0; d < values.size(); ++d) {
+      values[d] = load_element(x.data, head_offset + p.token_index[i] * x.strides.token + d, x.dtype);
     }
+    write(row, values);
   }
 }
+
+// Writes rows of one head of an output in the dtype of the inputs.
+auto plain_rows(const PrepareBlocksParams& p, void* out, int64_t first_row) {
+  return [&p, out, first_row](int64_t row, const Row& values) {
+    for (int64_t d = 0; d < p.head_dim; ++d) {
+      store_element(out, (first_row + row) * p.head_dim + d, p.q.dtype, values.empty() ? 0.0f : values[d]);
+    }
+  };
+}
+
+// Rows about k_center as int8 codes, with a scale each.
+auto key_rows(const PrepareBlocksParams& p, const Row& center, void* out, float* scales, int64_t first_row) {
+  return [&p, &center, out, scales, first_row](int64_t row, const Row& values) {
+    Row rest(p.head_dim, 0.0f);
+    for (size_t d = 0; d < values.size(); ++d) rest[d] = values[d] - center[d];
+    std::vector<int8_t> codes;
+    scales[first_row + row] = quantise_row(rest, codes);
+    std::copy(codes.begin(), codes.end(), static_cast<int8_t*>(out) + (first_row + row) * p.head_dim);
+  };
+}
+
+// Rows about v_center as e4m3 codes, with a scale a channel.
+auto value_rows(const PrepareBlocksParams& p, const Row& center, const Row& scales, void* out, int64_t first_row) {
+  return [&p, &center, &scales, out, first_row](int64_t row, const Row& values) {
+    for (int64_t d = 0; d < p.head_dim; ++d) {
+      const float value = values.empty() || scales[d] == 0 ? 0.0f : (values[d] - center[d]) / scales[d];
+      store_element(out, (first_row + row) * p.head_dim + d, DataType::kFloat8, value);
+    }
+  };
+}
+
+// Everything of one head.
+class Head {
+ public:
+  Head(const PrepareBlocksParams& params, int64_t batch, int64_t head)
+      : p_(params),
+        batch_(batch),
+        head_(head),
+        rows_((batch * params.heads + head) * (round_up(params.num_context, kContextAlignment) + params.num_video)),
+        bias_(params.context_bias ? params.context_bias + batch * round_up(params.num_context, kContextAlignment)
+                                  : nullptr) {}
+
+  void pool(void* out, const Operand& x, int64_t size) const {
+    if (out) means(p_, x, offset(x), size, plain_rows(p_, out, first_cell(size)));
+  }
+
+  void keys() const {
+    if (!p_.k_scale) {
+      if (p_.k_carved) carve(p_, p_.k, offset(p_.k), bias_, plain_rows(p_, p_.k_carved, rows_));
+      return pool(p_.k_tail, p_.k, p_.tail_block_size);
+    }
+    const Row center = center_of(p_, p_.k, offset(p_.k));
+    write_channels(p_.k_center, center);
+    carve(p_, p_.k, offset(p_.k), bias_, key_rows(p_, center, p_.k_carved, p_.k_scale, rows_));
+    if (!p_.k_tail) return;
+    const int64_t size = p_.tail_block_size;
+    means(p_, p_.k, offset(p_.k), size, key_rows(p_, center, p_.k_tail, p_.k_tail_scale, first_cell(size)));
+  }
+
+  void values() const {
+    if (!p_.v_scale) {
+      if (p_.v_carved) carve(p_, p_.v, offset(p_.v), bias_, plain_rows(p_, p_.v_carved, rows_));
+      return pool(p_.v_tail, p_.v, p_.tail_block_size);
+    }
+    const Row center = center_of(p_, p_.v, offset(p_.v));
+    Row scales(p_.head_dim, 0.0f);
+    carve(p_, p_.v, offset(p_.v), bias_, [&](int64_t, const Row& row) {
+      for (size_t d = 0; d < row.size(); ++d) {
+        scales[d] = std::max(scales[d], std::abs(row[d] - center[d]) / kFloat8Max);
+      }
+    });
+    write_channels(p_.v_center, center);
+    write_channels(p_.v_scale, scales);
+    carve(p_, p_.v, offset(p_.v), bias_, value_rows(p_, center, scales, p_.v_carved, rows_));
+    if (!p_.v_tail) return;
+    const int64_t size = p_.tail_block_size;
+    means(p_, p_.v, offset(p_.v), size, value_rows(p_, center, scales, p_.v_tail, first_cell(size)));
+  }
+
+ private:
+  int64_t offset(const Operand& x) const { return batch_ * x.strides.batch + head_ * x.strides.head; }
+  int64_t first_cell(int64_t size) const { return (batch_ * p_.heads + head_) * ceil_div(p_.num_video, size); }
+  void write_channels(float* out, const Row& row) const {
+    std::copy(row.begin(), row.end(), out + (batch_ * p_.heads + head_) * p_.head_dim);
+  }
+
+  const PrepareBlocksParams& p_;
+  const int64_t batch_, head_, rows_;
+  const float* const bias_;
+};
 
 }  // namespace
 
 void prepare_blocks(const PrepareBlocksParams& p) {
-  const int64_t carved_rows = round_up(p.num_context, kContextAlignment) + p.num_video;
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t h = 0; h < p.heads; ++h) {
-      const int64_t head = b * p.heads + h;
-      const int64_t q = b * p.q_strides.batch + h * p.q_strides.head;
-      const int64_t k = b * p.k_strides.batch + h * p.k_strides.head;
-      const int64_t v = b * p.v_strides.batch + h * p.v_strides.head;
-      const float* bias = p.context_bias ? p.context_bias + b * round_up(p.num_context, kContextAlignment) : nullptr;
-      if (p.k_carved) carve(p, p.k, k, p.k_strides.token, bias, p.k_carved, head * carved_rows * p.head_dim);
-      if (p.v_carved) carve(p, p.v, v, p.v_strides.token, bias, p.v_carved, head * carved_rows * p.head_dim);
-      auto pool = [&](void* out, const void* x, int64_t offset, int64_t token_stride, int64_t cell_size) {
-        if (!out) return;
-        const int64_t base = head * ceil_div(p.num_video, cell_size) * p.head_dim;
-        means(p, x, offset, token_stride, cell_size,
-              [&](int64_t i, float mean) { store_element(out, base + i, p.dtype, mean); });
-      };
-      pool(p.q_means, p.q, q, p.q_strides.token, p.q_cell_size);
-      pool(p.k_means, p.k, k, p.k_strides.token, p.k_cell_size);
-      pool(p.k_tail, p.k, k, p.k_strides.token, p.tail_block_size);
-      pool(p.v_tail, p.v, v, p.v_strides.token, p.tail_block_size);
+      const Head head(p, b, h);
+      head.keys();
+      head.values();
+      head.pool(p.q_means, p.q, p.q_cell_size);
+      head.pool(p.k_means, p.k, p.k_cell_size);
     }
   }
 }

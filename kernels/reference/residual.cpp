@@ -13,11 +13,10 @@ void pack_residual(const PackResidualParams& p) {
     for (int64_t s = 0; s < p.tokens; ++s) {
       for (int64_t h = 0; h < p.heads; ++h) {
         const int64_t row = (b * p.tokens + s) * p.heads + h;
-        const int64_t dense = b * p.dense_strides.batch + h * p.dense_strides.head + s * p.dense_strides.token;
-        const int64_t carved = b * p.carved_strides.batch + h * p.carved_strides.head + s * p.carved_strides.token;
-        auto residual = [&](int64_t d) {
-          return load_element(p.dense, dense + d, p.dtype) - load_element(p.carved, carved + d, p.dtype);
+        auto channel = [&](const Operand& x, int64_t d) {
+          return load_element(x.data, b * x.strides.batch + h * x.strides.head + s * x.strides.token + d, x.dtype);
         };
+        auto residual = [&](int64_t d) { return channel(p.dense, d) - channel(p.carved, d); };
         float top = 0;
         for (int64_t d = 0; d < p.head_dim; ++d) top = std::max(top, std::abs(residual(d)));
         const float scale = top / qmax;

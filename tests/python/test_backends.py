@@ -125,7 +125,7 @@ def test_a_session_of_many_sizes_and_options_does_not_reach_the_recompile_limit(
     compiled = torch.compile(flex._attend, fullgraph=True, backend=compile_nothing)
     monkeypatch.setattr(flex, "_is_kernel", lambda q: True)
     monkeypatch.setattr(flex, "_compiled", lambda: compiled)
-    monkeypatch.setattr(Backends, "choose", lambda self, requested, q: ("flex", ""))
+    monkeypatch.setattr(Backends, "choose", lambda self, requested, q, precision: ("flex", ""))
     torch._dynamo.reset()
     grids, dtypes = (TokenGrid(1, 12, 16), TokenGrid(2, 9, 11)), (torch.float32, torch.bfloat16)
     options = itertools.product(grids, dtypes, (1, 2), (64, 128), ("mean", "none"))

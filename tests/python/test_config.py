@@ -51,6 +51,8 @@ def test_grid_counts_tokens():
         ("backend", "cuda", "backend must be one of auto, native, flex, reference, got 'cuda'"),
         ("strict", "yes", "strict must be one of False, True, got 'yes'"),
         ("semantics", "paper", "semantics must be one of corrected, published, got 'paper'"),
+        ("precision", "fp16", "precision must be one of auto, 16-bit, int8, fp8, got 'fp16'"),
+        ("precision", 8, "precision must be one of auto, 16-bit, int8, fp8, got 8"),
     ],
 )
 def test_config_names_field_rule_and_value(field, value, message):

@@ -1,5 +1,6 @@
 """What a run counts and tells apart, and the way of one attention call through it, without a host."""
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from jenga import AnchorConfig, JengaConfig, TokenGrid
+from jenga.carving.dispatch import PrecisionUnavailable
 from jenga.report.report import Report
 from jenga.runtime.call import Block, ModelCall
 from jenga.runtime.carved_call import CarvedCall
@@ -222,3 +224,20 @@ def test_an_anchor_by_our_own_kernel_is_exact_attention(own):
     exact = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in (q, k, v)))
     stock = (torch.nn.functional.scaled_dot_product_attention(q, k, v) - exact).norm()
     assert bool(asked) == (not fast) and (out - exact).norm() <= 2 * stock
+
+
+def test_the_report_names_the_precision():
+    model = Model(dataclasses.replace(SETTINGS, config=dataclasses.replace(SETTINGS.config, precision="int8")))
+    model.run.begin_evaluation()
+    model.call()
+    model.run.close()
+    assert dict(model.run.listener.backends) == {"reference in int8": 1}
+
+
+def test_a_precision_that_nobody_has_is_no_dense_call():
+    config = dataclasses.replace(SETTINGS.config, precision="int8", backend="auto")
+    model = Model(dataclasses.replace(SETTINGS, config=config))
+    model.run.begin_evaluation()
+    with pytest.raises(PrecisionUnavailable, match="take precision auto or 16-bit"):
+        model.call()
+    assert model.dense_calls == 0

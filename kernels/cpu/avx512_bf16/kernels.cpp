@@ -14,7 +14,7 @@ namespace jenga::cpu {
 namespace {
 
 void block_sparse_attention(const BlockSparseAttentionParams& params, ParallelFor parallel_for) {
-  if (params.dtype == DataType::kBFloat16) {
+  if (params.q.dtype == DataType::kBFloat16) {
     run_attention(params, parallel_for, {DotMath::kPerWord, pack_unit<DotMath>, attend_block<DotMath>});
   } else {
     fp32_attention(params, parallel_for);

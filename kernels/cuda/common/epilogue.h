@@ -95,8 +95,8 @@ __device__ __forceinline__ void store_row(const BlockSparseAttentionParams& para
     params.lse[(batch * params.heads + head) * num_tokens + token] =
         sum > 0.f ? fmaf(state.max[i], params.softmax_scale, logf(sum)) : -INFINITY;
   }
-  T* out = static_cast<T*>(params.out) + batch * params.out_strides.batch + head * params.out_strides.head +
-           token * params.out_strides.token;
+  const Strides& strides = params.out.strides;
+  T* out = static_cast<T*>(params.out.data) + batch * strides.batch + head * strides.head + token * strides.token;
   const int64_t residual_row = (batch * num_tokens + token) * params.heads + head;
 #pragma unroll
   for (int group = 0; group < kHeadDim / 32; ++group) {

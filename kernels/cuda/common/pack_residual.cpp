@@ -12,15 +12,15 @@ CUresult launch(const PackResidualParams& params, CUstream stream) {
   const LaunchShape shape{grid, kPackThreads};
   switch (lanes) {
     case 2:
-      return jenga_pack_residual_2.launch(params.dtype, shape, stream, params);
+      return jenga_pack_residual_2.launch(params.dense.dtype, shape, stream, params);
     case 4:
-      return jenga_pack_residual_4.launch(params.dtype, shape, stream, params);
+      return jenga_pack_residual_4.launch(params.dense.dtype, shape, stream, params);
     case 8:
-      return jenga_pack_residual_8.launch(params.dtype, shape, stream, params);
+      return jenga_pack_residual_8.launch(params.dense.dtype, shape, stream, params);
     case 16:
-      return jenga_pack_residual_16.launch(params.dtype, shape, stream, params);
+      return jenga_pack_residual_16.launch(params.dense.dtype, shape, stream, params);
     case 32:
-      return jenga_pack_residual_32.launch(params.dtype, shape, stream, params);
+      return jenga_pack_residual_32.launch(params.dense.dtype, shape, stream, params);
     default:
       return CUDA_ERROR_NOT_SUPPORTED;
   }
@@ -31,8 +31,8 @@ CUresult launch(const PackResidualParams& params, CUstream stream) {
 CUresult pack_residual(const PackResidualParams& params, CUstream stream) {
   if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return CUDA_ERROR_NOT_SUPPORTED;
   if (params.bits != 8 && params.bits != 4) return CUDA_ERROR_NOT_SUPPORTED;
-  if (!is_aligned(params.dense, params.dense_strides, params.batch, params.heads) ||
-      !is_aligned(params.carved, params.carved_strides, params.batch, params.heads))
+  if (!has_aligned_rows(params.dense, params.batch, params.heads) ||
+      !has_aligned_rows(params.carved, params.batch, params.heads))
     return CUDA_ERROR_MISALIGNED_ADDRESS;
   return launch(params, stream);
 }

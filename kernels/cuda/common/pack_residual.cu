@@ -17,12 +17,12 @@ __device__ __forceinline__ void pack_residual(const PackResidualParams& p) {
   if (active) {
     const int64_t token_row = row / p.heads, head = row - token_row * p.heads;
     const int64_t batch = token_row / p.tokens, token = token_row - batch * p.tokens;
-    const Strides &ds = p.dense_strides, &cs = p.carved_strides;
+    const Strides &ds = p.dense.strides, &cs = p.carved.strides;
     float carved[kVectorElements];
-    unpack_vector<T>(
-        load_streaming(static_cast<const T*>(p.dense) + batch * ds.batch + head * ds.head + token * ds.token + channel),
-        values);
-    unpack_vector<T>(load_streaming(static_cast<const T*>(p.carved) + batch * cs.batch + head * cs.head +
+    unpack_vector<T>(load_streaming(static_cast<const T*>(p.dense.data) + batch * ds.batch + head * ds.head +
+                                    token * ds.token + channel),
+                     values);
+    unpack_vector<T>(load_streaming(static_cast<const T*>(p.carved.data) + batch * cs.batch + head * cs.head +
                                     token * cs.token + channel),
                      carved);
 #pragma unroll

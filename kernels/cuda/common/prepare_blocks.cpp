@@ -1,5 +1,7 @@
 #include "kernels/cuda/common/prepare_blocks.h"
 
+#include <initializer_list>
+
 #include "kernels/cuda/common/layout.h"
 #include "kernels/cuda/launch.h"
 
@@ -7,7 +9,7 @@ namespace jenga::cuda {
 namespace {
 
 CUresult launch(const PrepareArguments& args, int64_t grid, CUstream stream) {
-  const DataType dtype = args.params.dtype;
+  const DataType dtype = args.params.q.dtype;
   const LaunchShape shape{grid, kPrepareThreads};
   switch (lanes_per_row(args.params.head_dim)) {
     case 2:
@@ -35,10 +37,10 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
   if (!fits(params.q_means, params.q_cell_size) || !fits(params.k_means, params.k_cell_size) ||
       !fits(params.k_tail, params.tail_block_size) || !fits(params.v_tail, params.tail_block_size))
     return CUDA_ERROR_NOT_SUPPORTED;
-  if (!is_aligned(params.q, params.q_strides, params.batch, params.heads) ||
-      !is_aligned(params.k, params.k_strides, params.batch, params.heads) ||
-      !is_aligned(params.v, params.v_strides, params.batch, params.heads))
-    return CUDA_ERROR_MISALIGNED_ADDRESS;
+  for (const Operand* operand : {&params.q, &params.k, &params.v}) {
+    if (!has_aligned_rows(*operand, params.batch, params.heads)) return CUDA_ERROR_MISALIGNED_ADDRESS;
+  }
+  if (params.k_scale != nullptr || params.v_scale != nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   PrepareArguments args{params, 0, 0, params.q_means == nullptr ? kOperands - 1 : kOperands};
   args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kPrepareRows));
   args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kPrepareRows));

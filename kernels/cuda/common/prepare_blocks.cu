@@ -65,8 +65,8 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   const bool is_context = tile < args.context_tiles;
   if (operand == kQuery && is_context) return;
 
-  const void* input = operand == kQuery ? p.q : operand == kKey ? p.k : p.v;
-  const Strides& strides = operand == kQuery ? p.q_strides : operand == kKey ? p.k_strides : p.v_strides;
+  const void* input = operand == kQuery ? p.q.data : operand == kKey ? p.k.data : p.v.data;
+  const Strides& strides = operand == kQuery ? p.q.strides : operand == kKey ? p.k.strides : p.v.strides;
   void* output = operand == kQuery ? nullptr : operand == kKey ? p.k_carved : p.v_carved;
   const T* source = static_cast<const T*>(input) + batch * strides.batch + head * strides.head;
 

@@ -49,7 +49,7 @@ CUresult launch(const KernelPair<AttentionArguments>& kernel, const BlockSparseA
   if (CUresult error =
           order_tiles(params.kv_block_count, params.batch * params.heads, args.walk.num_q_blocks, tile_order, stream))
     return error;
-  return kernel.launch(params.dtype, {grid, kThreads, bytes}, stream, args);
+  return kernel.launch(params.q.dtype, {grid, kThreads, bytes}, stream, args);
 }
 
 }  // namespace

@@ -51,8 +51,9 @@ struct CopyQueue {
 
   __device__ void copy_queries(uint32_t target) const {
     const BlockSparseAttentionParams& p = args.walk.params;
+    const Strides& strides = p.q.strides;
     const uint16_t* q =
-        static_cast<const uint16_t*>(p.q) + plan.block.batch * p.q_strides.batch + plan.block.head * p.q_strides.head;
+        static_cast<const uint16_t*>(p.q.data) + plan.block.batch * strides.batch + plan.block.head * strides.head;
     const int32_t* tokens = p.token_index + (plan.block.is_context ? 0 : p.num_context);
     const int num_rows = static_cast<int>(plan.block.is_context ? p.num_context : p.num_video) - plan.first_row;
 #pragma unroll
@@ -60,7 +61,7 @@ struct CopyQueue {
       const int index = threadIdx.x + i * kThreads;
       const int row = index / Shape::kChunks, chunk = index % Shape::kChunks;
       const int64_t token = row < num_rows ? tokens[plan.first_row + row] : 0;
-      copy_async(target + Shape::offset(row, chunk), q + token * p.q_strides.token + chunk * kVectorElements,
+      copy_async(target + Shape::offset(row, chunk), q + token * strides.token + chunk * kVectorElements,
                  row < num_rows && chunk * kVectorElements < p.head_dim);
     }
   }
@@ -76,18 +77,11 @@ struct CopyQueue {
         if (biased && threadIdx.x < kUnitKeys)
           bias[(reader.unit - 1) % 2 * kUnitKeys + threadIdx.x] = reader.bias(args.walk, plan, kept, threadIdx.x);
       }
-      const void* rows = is_key ? p.k_carved : p.v_carved;
-      const Strides& strides = is_key ? p.k_strides : p.v_strides;
-      int64_t stride = strides.token;
-      int64_t start = plan.block.batch * strides.batch + plan.block.head * strides.head;
-      if (reader.is_tail) {
-        rows = is_key ? p.k_tail : p.v_tail;
-        stride = p.head_dim;
-        start = (plan.block.batch * p.heads + plan.block.head) * args.walk.num_tail_cells * p.head_dim;
-      }
+      const Operand& rows = is_key ? (reader.is_tail ? p.k_tail : p.k_carved) : reader.is_tail ? p.v_tail : p.v_carved;
+      const int64_t start = plan.block.batch * rows.strides.batch + plan.block.head * rows.strides.head;
       copy_unit<kHeadDim>(ring + slot * Shape::kUnitBytes,
-                          static_cast<const uint16_t*>(rows) + start + reader.first * stride, stride, reader.num_valid,
-                          static_cast<int>(p.head_dim));
+                          static_cast<const uint16_t*>(rows.data) + start + reader.first * rows.strides.token,
+                          rows.strides.token, reader.num_valid, static_cast<int>(p.head_dim));
       --remaining;
     }
     commit_copies();

@@ -12,13 +12,13 @@
 namespace jenga::cuda::sm90 {
 namespace {
 
-CUresult encode_map(CUtensorMap* map, const BlockSparseAttentionParams& params, const void* pointer,
-                    const Strides& strides, int64_t rows) {
+CUresult encode_map(CUtensorMap* map, const BlockSparseAttentionParams& params, const Operand& operand, int64_t rows) {
   const Driver* const driver = find_driver();
   if (driver == nullptr) return CUDA_ERROR_NOT_INITIALIZED;
   const cuuint64_t sizes[4] = {static_cast<cuuint64_t>(params.head_dim), static_cast<cuuint64_t>(rows),
                                static_cast<cuuint64_t>(params.heads), static_cast<cuuint64_t>(params.batch)};
   // A dimension of size 1 may carry any stride; the encoder wants a valid one.
+  const Strides& strides = operand.strides;
   const int64_t head_stride = params.heads > 1 ? strides.head : strides.token;
   const int64_t batch_stride = params.batch > 1 ? strides.batch : strides.token;
   const cuuint64_t stride_bytes[3] = {static_cast<cuuint64_t>(strides.token) * 2,
@@ -27,8 +27,8 @@ CUresult encode_map(CUtensorMap* map, const BlockSparseAttentionParams& params, 
   const cuuint32_t box[4] = {kPanelChannels, kBoxRows, 1, 1};
   const cuuint32_t element_strides[4] = {1, 1, 1, 1};
   const CUtensorMapDataType type =
-      params.dtype == DataType::kBFloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  return driver->cuTensorMapEncodeTiled(map, type, 4, const_cast<void*>(pointer), sizes, stride_bytes, box,
+      operand.dtype == DataType::kBFloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  return driver->cuTensorMapEncodeTiled(map, type, 4, const_cast<void*>(operand.data), sizes, stride_bytes, box,
                                         element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
 }
@@ -56,15 +56,14 @@ CUresult launch(const KernelPair<AttentionArguments>& kernel, const BlockSparseA
   args.num_tickets = static_cast<int32_t>(tickets);
 
   const int64_t rows = args.walk.context_blocks * kContextAlignment + params.num_video;
-  if (CUresult error = encode_map(&args.k_map, params, params.k_carved, params.k_strides, rows)) return error;
-  if (CUresult error = encode_map(&args.v_map, params, params.v_carved, params.v_strides, rows)) return error;
+  if (CUresult error = encode_map(&args.k_map, params, params.k_carved, rows)) return error;
+  if (CUresult error = encode_map(&args.v_map, params, params.v_carved, rows)) return error;
   args.k_tail_map = args.k_map;
   args.v_tail_map = args.v_map;
   if (args.walk.num_tail_cells > 0) {
     const int64_t cells = args.walk.num_tail_cells;
-    const Strides strides{params.heads * cells * kHeadDim, cells * kHeadDim, kHeadDim};
-    if (CUresult error = encode_map(&args.k_tail_map, params, params.k_tail, strides, cells)) return error;
-    if (CUresult error = encode_map(&args.v_tail_map, params, params.v_tail, strides, cells)) return error;
+    if (CUresult error = encode_map(&args.k_tail_map, params, params.k_tail, cells)) return error;
+    if (CUresult error = encode_map(&args.v_tail_map, params, params.v_tail, cells)) return error;
   }
 
   int processors = 0;
@@ -76,7 +75,7 @@ CUresult launch(const KernelPair<AttentionArguments>& kernel, const BlockSparseA
     return error;
   if (CUresult error = fill_words(args.next_ticket, 0, 1, stream)) return error;
   const LaunchShape shape{std::min(processors, args.num_tickets), kAttentionThreads, kSharedBytes<kHeadDim>};
-  return kernel.launch(params.dtype, shape, stream, args);
+  return kernel.launch(params.q.dtype, shape, stream, args);
 }
 
 }  // namespace

@@ -17,11 +17,12 @@ template <class T, int kHeadDim>
 __device__ __forceinline__ void gather_queries(const BlockSparseAttentionParams& p, const TilePlan& plan,
                                                uint8_t* shared_q, int group, int thread) {
   constexpr int kChunks = kHeadDim / 8;  // of 16 bytes, per row
-  const T* q = static_cast<const T*>(p.q) + plan.block.batch * p.q_strides.batch + plan.block.head * p.q_strides.head;
+  const Strides& strides = p.q.strides;
+  const T* q = static_cast<const T*>(p.q.data) + plan.block.batch * strides.batch + plan.block.head * strides.head;
   for (int index = thread; index < kGroupRows * kChunks; index += kPlannerThreads) {
     const int row = group * kGroupRows + index / kChunks, chunk = index % kChunks;
     const int64_t token = plan.token[row];
-    const T* source = token < 0 ? q : q + token * p.q_strides.token + chunk * 8;
+    const T* source = token < 0 ? q : q + token * strides.token + chunk * 8;
     uint8_t* target = shared_q + chunk / 8 * kPanelBytes + row * kPanelRowBytes + ((chunk % 8) ^ (row % 8)) * 16;
     copy_async_16(target, source, token >= 0);
   }

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from . import ops
 from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
 from .constraints import dtype_name
-from .dispatch import Backends, Implementation
+from .dispatch import AUTO_PRECISION, Backends, Implementation
 from .operands import BlockLists, PreparedBlocks, Residual
 from .plan import Plan, make_context_bias, make_plan
+from .quantise import PRECISIONS
 from .residuals import kept_share_of, make_residual
 
 DENSE = "dense"  # what CarvedResult.backend says where nothing was carved
@@ -34,6 +35,7 @@ class CarvedResult:
     backend     native_cpu | native_cuda | flex | reference | dense; of jenga.runtime.session also anchor
     reason      why it is not the backend that the configuration asks for; empty where it is
     lists       the blocks that were kept; None where the call fell back to dense
+    precision   16-bit | int8 | fp8: what the products of a carved call took
     """
 
     out: torch.Tensor
@@ -42,6 +44,7 @@ class CarvedResult:
     backend: str
     reason: str
     lists: BlockLists | None = None
+    precision: str = "16-bit"
 
 
 def carved_attention(
@@ -73,6 +76,7 @@ class CarvedAttention:
 
     def __init__(self, config: JengaConfig | None = None, backends: Backends | None = None):
         self.config = config or JengaConfig()
+        self._precision = AUTO_PRECISION if self.config.precision == "auto" else self.config.precision
         self._native = ops.native_status()
         self._backends = backends or Backends(self._native)
         self._plans: dict[tuple, Plan] = {}
@@ -103,8 +107,9 @@ class CarvedAttention:
         lists          keep these blocks and select none; None: selected from q and k
         residual       added to out (not to lse), for video and context rows
         Raises TypeError or ValueError for input that breaks these rules, NoBackend where none takes it or all failed,
-        RuntimeError for a tensor that needs grad and, with config.strict, for every fallback. A backend that raises is
-        not tried again, the next one takes the call; out of memory alone goes to the caller.
+        PrecisionUnavailable where none has config.precision, RuntimeError for a tensor that needs grad and, with
+        config.strict, for every fallback. A backend that raises is not tried again, the next one takes the call; out of
+        memory alone goes to the caller.
         """
         _check_tensors(q, k, v, kv_mask)
         batch, _, tokens, head_dim = q.shape
@@ -124,9 +129,10 @@ class CarvedAttention:
         def carve(operators: Implementation):
             return self._carve(operators, plan, q, k, v, context_bias, scale, lists, residual)
 
-        (out, lse, kept), backend, reason = self._backends.run(self.config.backend, q, carve, self._fall_back)
+        ran = self._backends.run(self.config.backend, q, carve, self._fall_back, self._precision)
+        (out, lse, kept), backend, reason = ran
         kept_share = kept_share_of(kept, plan.num_video, self.config.kv_block_size)
-        return CarvedResult(out, lse, kept_share, backend, reason, kept)
+        return CarvedResult(out, lse, kept_share, backend, reason, kept, self._precision)
 
     def outruns_dense(self, q: torch.Tensor) -> bool:
         """Whether a call that keeps every block, and so is exact, is faster than torch's own attention. Our kernel for
@@ -151,7 +157,7 @@ class CarvedAttention:
     def _carve(self, operators: Implementation, plan: Plan, q, k, v, context_bias, scale, lists, residual):
         # Nothing is selected where lists are given, so nothing has to be compared.
         layout = plan.layout if lists is None else plan.layout._replace(q_cells=0, k_cells=0)
-        blocks = operators.prepare_blocks(q, k, v, layout, context_bias)
+        blocks = operators.prepare_blocks(q, k, v, layout, context_bias, PRECISIONS[self._precision])
         if lists is None:
             lists = self._select(operators, plan, blocks, scale)
         out, lse = operators.block_sparse_attention(q, blocks, lists, scale, residual)

@@ -13,6 +13,7 @@ SCORE_CELLS = (1, 2, 4, 8)
 COMPENSATIONS = ("mean", "none")
 BACKENDS = ("auto", "native", "flex", "reference")
 SEMANTICS = ("corrected", "published")
+PRECISIONS = ("auto", "16-bit", "int8", "fp8")
 RESIDUAL_BITS = (4, 8, 16)
 
 
@@ -56,6 +57,8 @@ class JengaConfig:
     backend          auto | native | flex | reference; auto takes the fastest that accepts the input
     strict           a fallback raises RuntimeError instead of being reported
     semantics        corrected (ours) | published (paper); build the second with `JengaConfig.published`
+    precision        auto | 16-bit | int8 (queries and keys in 8 bits) | fp8 (weights and values as e4m3 besides); one
+                     that no backend has for the input raises PrecisionUnavailable; auto is 16-bit today
     """
 
     density: float = 0.2
@@ -70,6 +73,7 @@ class JengaConfig:
     backend: str = "auto"
     strict: bool = False
     semantics: str = "corrected"
+    precision: str = "auto"
 
     def __post_init__(self):
         self._require("density", _is_number(self.density) and 0 < self.density <= 1, "be in (0, 1]")
@@ -86,6 +90,7 @@ class JengaConfig:
             ("backend", BACKENDS),
             ("strict", (False, True)),
             ("semantics", SEMANTICS),
+            ("precision", PRECISIONS),
         ):
             value = getattr(self, name)
             matches = any(type(value) is type(choice) and value == choice for choice in allowed)

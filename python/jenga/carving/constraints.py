@@ -16,6 +16,7 @@ class Constraint:
     max_head_dim: int
     max_tokens: int
     min_compute_capability: tuple[int, int] = (0, 0)  # of a CUDA device
+    precisions: tuple[str, ...] = ("16-bit",)  # of quantise.PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,15 @@ CONSTRAINTS = {
     # Triton multiplies tiles of at least 16 channels.
     "flex": Constraint(("cuda",), (torch.float32, torch.bfloat16, torch.float16), 8, 16, 256, _INT32_TOKENS, (7, 0)),
     "reference": Constraint(
-        None, (torch.float64, torch.float32, torch.bfloat16, torch.float16), 1, 1, _NO_LIMIT, _INT32_TOKENS
+        None,
+        (torch.float64, torch.float32, torch.bfloat16, torch.float16),
+        *(1, 1, _NO_LIMIT, _INT32_TOKENS),
+        precisions=("16-bit", "int8", "fp8"),
     ),
 }
 
 
-def refusal(backend: str, q: torch.Tensor) -> Refusal | None:
+def refusal(backend: str, q: torch.Tensor, precision: str = "16-bit") -> Refusal | None:
     """Why `backend` (a key of CONSTRAINTS) does not take q [B, H, S, D] and its equals k, v; None: it does."""
     rule = CONSTRAINTS[backend]
     tokens, head_dim = q.shape[2:]
@@ -61,6 +65,8 @@ def refusal(backend: str, q: torch.Tensor) -> Refusal | None:
         return Refusal("head dim", f"must be a multiple of {rule.head_dim_multiple} {limits}, got {head_dim}")
     if tokens > rule.max_tokens:
         return Refusal("tokens", f"must be at most {rule.max_tokens}, got {tokens}")
+    if precision not in rule.precisions:
+        return Refusal("precision", f"must be {', '.join(rule.precisions)}, got {precision}")
     return None
 
 

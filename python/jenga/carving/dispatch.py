@@ -56,25 +56,40 @@ class NoBackend(RuntimeError):
     """Not even the last resort takes this input, or it has failed too."""
 
 
+class PrecisionUnavailable(ValueError):
+    """A precision was asked for by name, and no backend has it for this input."""
+
+
+# What precision "auto" is: no 8-bit kernel has been measured yet against its error budget on the device that it is for.
+AUTO_PRECISION = "16-bit"
+
+
 class Backends:
     """The backends that still work: state of one run on one device. One that fails is not tried again."""
 
     def __init__(self, native: ops.NativeStatus | None = None):
         self._unavailable = unavailable(native or ops.native_status())
 
-    def choose(self, requested: str, q: torch.Tensor) -> tuple[str, str]:
+    def choose(self, requested: str, q: torch.Tensor, precision: str = "16-bit") -> tuple[str, str]:
         """The first backend that can run and takes q, and why the ones before it do not.
 
-        requested: JengaConfig.backend. Raises NoBackend where none is left.
+        requested: JengaConfig.backend; precision: of quantise.PRECISIONS. Raises NoBackend where none is left,
+        PrecisionUnavailable where none is left for 8 bits: those are for speed, so that the reference, which makes 8
+        bits out of 32, takes them only where it is asked for by name.
         """
         reasons = []
-        for backend in _candidates(requested, q.device):
-            reason = self._unavailable[backend] or refusal(backend, q)
+        for backend in _candidates(requested, q.device, precision):
+            reason = self._unavailable[backend] or refusal(backend, q, precision)
             if not reason and backend.startswith("native"):
-                reason = self_test.failure(q.device, q.dtype, q.shape[3])
+                reason = self_test.failure(q.device, q.dtype, q.shape[3], precision)
             if not reason:
                 return backend, "; ".join(reasons)
             reasons.append(f"{backend}: {reason}")
+        if precision != "16-bit":
+            raise PrecisionUnavailable(
+                f"carved_attention: precision must be one that a backend has here, got {precision} "
+                f"({'; '.join(reasons)}); take precision auto or 16-bit, or backend reference to look at the rounding"
+            )
         raise NoBackend(f"carved_attention: q must be taken by a backend, got {'; '.join(reasons)}")
 
     def run(
@@ -83,6 +98,7 @@ class Backends:
         q: torch.Tensor,
         call: Callable[["Implementation"], T],
         fall_back: Callable[[str, Exception | None], None],
+        precision: str = "16-bit",
     ) -> tuple[T, str, str]:
         """call(operators) of the first backend that can run it, that backend's name, and the reason as from `choose`.
 
@@ -92,7 +108,7 @@ class Backends:
         error: Exception | None = None
         try:
             while True:
-                backend, reason = self.choose(requested, q)
+                backend, reason = self.choose(requested, q, precision)
                 if reason:
                     fall_back(reason, error)
                 try:
@@ -124,12 +140,10 @@ def implementation(backend: str) -> Implementation:
     )
 
 
-def _candidates(requested: str, device: torch.device) -> tuple[str, ...]:
-    """Backends in the order in which they are tried; the reference is the last resort."""
+def _candidates(requested: str, device: torch.device, precision: str) -> tuple[str, ...]:
+    """Backends in the order in which they are tried; the reference is the last resort, in 16 bits alone."""
+    if requested == "reference":
+        return ("reference",)
     native = ("native_cuda", "flex") if device.type == "cuda" else ("native_cpu",)
-    return {
-        "auto": (*native, "reference"),
-        "native": (*native, "reference"),
-        "flex": ("flex", "reference"),
-        "reference": ("reference",),
-    }[requested]
+    last = ("reference",) if precision == "16-bit" else ()
+    return (*(("flex",) if requested == "flex" else native), *last)

@@ -42,6 +42,21 @@ class CarvedLayout(NamedTuple):
         return ScoreCells(num_video, self.q_block_size, self.kv_block_size, self.q_cells, self.k_cells)
 
 
+class EightBitKeys(NamedTuple):
+    """What int8 codes of keys stand for: center + scale * codes (`quantise.py`)."""
+
+    scale: Tensor  # fp32 [B, H, P + N]; 0 where there is no token
+    tail_scale: Tensor  # fp32 [B, H, nc]
+    center: Tensor  # fp32 [B, H, D]
+
+
+class EightBitValues(NamedTuple):
+    """What e4m3 codes of values stand for: center + scale * codes (`quantise.py`)."""
+
+    scale: Tensor  # fp32 [B, H, D]
+    center: Tensor  # fp32 [B, H, D]
+
+
 class PreparedBlocks(NamedTuple):
     """Keys and values in carved layout and every mean of them: what prepare_blocks returns, what attention is given.
 
@@ -56,6 +71,8 @@ class PreparedBlocks(NamedTuple):
     v_tail: Tensor  # [B, H, nc, D]
     layout: CarvedLayout
     context_bias: Tensor | None  # fp32 [B, P]: natural-log bias of context columns, -inf = never attended; None: 0
+    keys: EightBitKeys | None = None  # k_carved and k_tail are 8-bit codes
+    values: EightBitValues | None = None  # v_carved and v_tail are 8-bit codes
 
     def filled_context_bias(self) -> Tensor:
         """context_bias with its zeros, fp32 [B, P], where it is None."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from . import driver
 from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual, ScoreCells
+from .quantise import SIXTEEN_BIT, Precision
 
 CONTEXT_ALIGNMENT = 128
 _LIBRARIES = Path(__file__).parent.parent / "lib"
@@ -55,7 +56,12 @@ def block_adjacency(t: int, h: int, w: int, curve: str = "gilbert3d", block_size
 
 
 def prepare_blocks(
-    q: Tensor, k: Tensor, v: Tensor, layout: CarvedLayout, context_bias: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: CarvedLayout,
+    context_bias: Tensor | None = None,
+    precision: Precision = SIXTEEN_BIT,
 ) -> PreparedBlocks:
     """One pass over q, k, v: keys and values in carved layout and every mean that the next two operators need.
 
@@ -64,6 +70,8 @@ def prepare_blocks(
     without query cells q is not read. context_bias: see `PreparedBlocks`; rows that it masks are written as zeros,
     whatever they hold, and from column C on it masks all. All outputs have the dtype of q.
     """
+    if precision != SIXTEEN_BIT:
+        raise ValueError(f"prepare_blocks: precision must be 16-bit, got {precision}; take the reference")
     sizes = (layout.q_cell_size, layout.k_cell_size, layout.tail_block_size)
     prepared = torch.ops.jenga.prepare_blocks(q, k, v, layout.token_index, layout.num_context, *sizes, context_bias)
     return PreparedBlocks(*prepared, layout, context_bias)

@@ -21,7 +21,9 @@ Carved key rows: context 0 .. C-1, zeros C .. P-1, then the video token at curve
 import torch
 import torch.nn.functional as F
 
+from . import quantise
 from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual, ScoreCells
+from .quantise import SIXTEEN_BIT, Precision
 from .reference_residual import pack_residual as pack_residual  # an operator like the others
 from .reference_residual import unpack_residual
 
@@ -54,11 +56,13 @@ def prepare_blocks(
     v: torch.Tensor,
     layout: CarvedLayout,
     context_bias: torch.Tensor | None = None,
+    precision: Precision = SIXTEEN_BIT,
 ) -> PreparedBlocks:
     """Steps 1 and 2: keys and values in carved order, and every mean that the next steps need.
 
-    q k v [B, H, S, D] in raster order. Everything has the dtype of q. Context rows that context_bias fp32 [B, P] masks
-    with -inf are written as zeros, so that whatever a masked token holds, NaN included, stays out of the arithmetic.
+    q k v [B, H, S, D] in raster order. Everything has the dtype of q, but what precision has in 8 bits (quantise.py).
+    Context rows that context_bias fp32 [B, P] masks with -inf are written as zeros, so that whatever a masked token
+    holds, NaN included, stays out of the arithmetic.
     """
     token_index, num_context = layout[:2]
     gap = -num_context % CONTEXT_ALIGNMENT
@@ -73,12 +77,17 @@ def prepare_blocks(
     k_carved, k_video = carve(k)
     v_carved, v_video = carve(v)
 
+    def exact_means(x, cell_size):
+        return block_means(x, cell_size) if cell_size else x[:, :, :0].to(_compute_dtype(x))
+
     def means(x, cell_size):
-        return block_means(x, cell_size).to(x.dtype) if cell_size else x[:, :, :0]
+        return exact_means(x, cell_size).to(x.dtype)
 
     q_means = means(reorder_tokens(q, token_index[num_context:]), layout.q_cell_size)
-    tails = (means(x, layout.tail_block_size) for x in (k_video, v_video))
-    return PreparedBlocks(k_carved, v_carved, q_means, means(k_video, layout.k_cell_size), *tails, layout, context_bias)
+    tails = [exact_means(x, layout.tail_block_size) for x in (k_video, v_video)]
+    blocks_means = (q_means, means(k_video, layout.k_cell_size), *(x.to(q.dtype) for x in tails))
+    blocks = PreparedBlocks(k_carved, v_carved, *blocks_means, layout, context_bias)
+    return blocks if precision == SIXTEEN_BIT else quantise.quantise_blocks(blocks, *tails, precision)
 
 
 def select_blocks(
@@ -169,7 +178,7 @@ def block_sparse_attention(
     Logits of a video row q: softmax_scale q.k_j + context_bias_j over the context, softmax_scale q.k_j over the kept
     blocks, softmax_scale q.k_tail_c + log n_c (value v_tail_c) over the tail cells of dropped blocks. A context row
     attends all context with context_bias > -inf, without the finite part of the bias, and the whole video.
-    q [B, H, S, D] raster order; residual is added to out.
+    q [B, H, S, D] raster order; residual is added to out. With 8-bit blocks q and weights are rounded (quantise.py).
     Returns out [B, H, S, D] in raster order (memory [B, S, H, D]) and lse fp32 [B, H, S], natural log, which covers the
     tail. A row with nothing to attend: out 0, lse -inf. Source: paper; compensation and lse ours.
     """
@@ -177,16 +186,18 @@ def block_sparse_attention(
     token_index, num_context = blocks.layout[:2]
     compute = _compute_dtype(q)
     bias = blocks.filled_context_bias().to(compute)
-
     out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
     lse = q.new_empty(batch, heads, tokens, dtype=compute)
-    context_rows, video_rows = token_index[:num_context], token_index[num_context:]
-    q_video = reorder_tokens(q, video_rows)
-    out[:, :, video_rows], lse[:, :, video_rows] = _video_rows(q_video, blocks, lists, bias, softmax_scale)
+    rows_q, numbers = quantise.as_computed(q, blocks, compute)
+
+    def attend(rows, attend_rows, *arguments):
+        part, lse[:, :, rows] = attend_rows(reorder_tokens(rows_q, rows), numbers, *arguments, bias, softmax_scale)
+        out[:, :, rows] = quantise.with_center(part, blocks.values, lse[:, :, rows]).to(q.dtype)
+
+    attend(token_index[num_context:], _video_rows, lists)
     if num_context:
-        out[:, :, context_rows], lse[:, :, context_rows] = _context_rows(
-            reorder_tokens(q, context_rows), blocks, bias, softmax_scale
-        )
+        attend(token_index[:num_context], _context_rows)
+    lse += quantise.lost_logit(q.to(compute), blocks.keys, softmax_scale)
     if residual is not None:
         out += unpack_residual(residual, compute).transpose(1, 2)
     return out, lse
@@ -239,7 +250,8 @@ def _video_rows(q, prepared: PreparedBlocks, lists: BlockLists, context_bias, so
             is_kept.scatter_(1, torch.where(kept >= 0, kept, num_kv_blocks), True)
             column_bias.append(torch.where(is_kept[:, block_of_cell], -torch.inf, log_population))
         piece_out, lse[piece] = _attend(
-            q_blocks[piece], torch.cat(keys, 1), torch.cat(values, 1), torch.cat(column_bias, 1), softmax_scale
+            *(q_blocks[piece], torch.cat(keys, 1), torch.cat(values, 1), torch.cat(column_bias, 1), softmax_scale),
+            prepared.values is not None,
         )
         out[piece] = piece_out.to(q.dtype)
     out = out.view(batch, heads, num_q_blocks * q_block, dim)[:, :, :num_video]
@@ -259,12 +271,13 @@ def _context_rows(q, prepared: PreparedBlocks, context_bias, softmax_scale):
             for first in range(0, rows, step):
                 piece = slice(first, first + step)
                 arguments = (x.unsqueeze(0) for x in (q[b, h, piece], k_carved[b, h], v_carved[b, h], bias[b]))
-                piece_out, lse[b, h, piece] = (x[0] for x in _attend(*arguments, softmax_scale))
+                found = _attend(*arguments, softmax_scale, prepared.values is not None)
+                piece_out, lse[b, h, piece] = (x[0] for x in found)
                 out[b, h, piece] = piece_out.to(q.dtype)
     return out, lse
 
 
-def _attend(q, k, v, bias, softmax_scale):
+def _attend(q, k, v, bias, softmax_scale, eight_bit_weights):
     """Softmax attention of c independent pieces. q [c, R, D], k v [c, M, D], bias [c, M] -> out, lse [c, R]."""
     q, k, v = (x.to(bias.dtype) for x in (q, k, v))
     if k.shape[1] == 0:
@@ -272,6 +285,8 @@ def _attend(q, k, v, bias, softmax_scale):
     logits = torch.baddbmm(bias[:, None, :], q, k.transpose(1, 2), alpha=softmax_scale)
     largest = logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)  # finite, also where all is masked
     weights = logits.sub_(largest).exp_()
+    if eight_bit_weights:
+        weights = quantise.rounded_weights(weights)
     total = weights.sum(-1, keepdim=True)
     out = weights @ v / total.clamp_min(torch.finfo(total.dtype).tiny)
     return out, (largest + total.log()).squeeze(-1)

@@ -12,6 +12,7 @@ import torch
 from . import reference
 from .operands import BlockLists, CarvedLayout
 from .ops import block_sparse_attention, prepare_blocks, select_blocks
+from .quantise import PRECISIONS
 
 CONTEXT, VIDEO, HEADS = 5, 400, 2  # ragged for every block size
 KEPT_BLOCKS = 2
@@ -19,21 +20,21 @@ KEPT_BLOCKS = 2
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.02}
 
 
-def failure(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
+def failure(device: torch.device, dtype: torch.dtype, head_dim: int, precision: str = "16-bit") -> str:
     """Why the native kernels for this input must not be used; empty where they are right.
 
     Nothing is tested while a graph is captured or traced: the result could not be read. Raises OutOfMemoryError.
     """
     if torch.compiler.is_compiling() or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
         return ""
-    return _failure(device, dtype, head_dim)
+    return _failure(device, dtype, head_dim, precision)
 
 
 @functools.cache
-def _failure(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
+def _failure(device: torch.device, dtype: torch.dtype, head_dim: int, precision: str) -> str:
     try:
         with torch.inference_mode():
-            errors = _errors(device, dtype, head_dim)
+            errors = _errors(device, dtype, head_dim, precision)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a kernel or a driver says
@@ -42,23 +43,29 @@ def _failure(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
     return f"self-test failed: {', '.join(wrong)}" if wrong else ""
 
 
-def _errors(device: torch.device, dtype: torch.dtype, head_dim: int) -> dict[str, float]:
-    """Errors against fp32: all blocks kept against dense attention, two of them against the reference."""
+def _errors(device: torch.device, dtype: torch.dtype, head_dim: int, precision: str) -> dict[str, float]:
+    """Errors against fp32: all blocks kept against dense attention, two of them against the reference. In 8 bits both
+    against the reference, whose rounding is the same.
+    """
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(3, 1, HEADS, CONTEXT + VIDEO, head_dim, generator=generator).to(device, dtype)
     order = torch.cat([torch.arange(CONTEXT), CONTEXT + torch.randperm(VIDEO, generator=generator)])
     layout, scale = CarvedLayout(order.to(device, torch.int32), CONTEXT), head_dim**-0.5
     exact = [x.float() for x in drawn]
-    blocks = prepare_blocks(*drawn, layout)
+    blocks = prepare_blocks(*drawn, layout, None, PRECISIONS[precision])
 
     count = -(-VIDEO // layout.kv_block_size)
     every = torch.arange(count, dtype=torch.int32, device=device).expand(1, HEADS, -(-VIDEO // layout.q_block_size), -1)
     all_lists = BlockLists(every.contiguous(), torch.full_like(every[..., 0], count))
-    logits = scale * (exact[0] @ exact[1].transpose(2, 3))
-    dense = (logits.softmax(-1) @ exact[2], logits.logsumexp(-1))
+    right_blocks = reference.prepare_blocks(*exact, layout, None, PRECISIONS[precision])
+    if precision == "16-bit":
+        logits = scale * (exact[0] @ exact[1].transpose(2, 3))
+        dense = (logits.softmax(-1) @ exact[2], logits.logsumexp(-1))
+    else:
+        dense = reference.block_sparse_attention(exact[0], right_blocks, all_lists, scale)
 
     lists = select_blocks(blocks.q_means, blocks.k_means, None, layout.cells(VIDEO), KEPT_BLOCKS, 0.0, scale)
-    carved = reference.block_sparse_attention(exact[0], reference.prepare_blocks(*exact, layout), lists, scale)
+    carved = reference.block_sparse_attention(exact[0], right_blocks, lists, scale)
 
     found = {}
     for name, kept, right in (("dense", all_lists, dense), ("carved", lists, carved)):

@@ -68,7 +68,8 @@ def attend(
         listener.choice("anchor step")
     elif result.lists is not None:
         listener.keep_blocks(layer.index, result.lists, layout.grid, carved_call.config, q.shape[1])
-    listener.attention(layer.index, result.kept_share, result.backend, watch)
+    kind = result.backend if result.precision == "16-bit" else f"{result.backend} in {result.precision}"
+    listener.attention(layer.index, result.kept_share, kind, watch)
     if result.reason:
         listener.fallback(result.reason)
     return result.out
@@ -123,7 +124,8 @@ def _compute(
         carved_call.steps[share] = _begin(carved_call, anchors, inputs, share)
     amplified = config.text_logit_bias and inputs.text_range is not None  # the host's attention knows nothing of it
     if amplified or (carved_call.own_exact and carved_for(config, device).outruns_dense(inputs.q)):
-        exact = lambda: inputs.carve(carved_for(replace(config, density=1.0), device)).out  # noqa: E731
+        everything = replace(config, density=1.0, precision="16-bit")
+        exact = lambda: inputs.carve(carved_for(everything, device)).out  # noqa: E731
     return attend_anchored(anchors, carved_call.steps[share], layer.index, inputs, config, alone, carved_for, exact)
 
 

@@ -67,6 +67,11 @@ inline double relative_error(const std::vector<double>& got, const std::vector<d
   return norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
 }
 
+// Contiguous [B, H, rows, D] memory of a case.
+inline Strides contiguous(const AttentionCase& shape, int64_t rows) {
+  return {shape.heads * rows * shape.head_dim, rows * shape.head_dim, shape.head_dim};
+}
+
 struct AttentionResult {
   std::vector<double> out;  // [B, H, S, D] raster order
   std::vector<double> lse;  // [B, H, S]

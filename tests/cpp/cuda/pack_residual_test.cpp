@@ -31,19 +31,18 @@ TEST_P(PackResidual, MatchesTheReference) {
   std::copy_n(dense.begin(), channels, carved.begin());  // a row without residual: scale 0
 
   PackResidualParams params{};
-  params.dtype = shape.dtype;
   params.batch = kBatch;
   params.heads = kHeads;
   params.tokens = kTokens;
   params.head_dim = channels;
   params.bits = shape.bits;
-  params.dense_strides = {kTokens * kHeads * channels, channels, kHeads * channels};
-  params.carved_strides = {kHeads * kTokens * channels, kTokens * channels, channels};
+  params.dense = {nullptr, {kTokens * kHeads * channels, channels, kHeads * channels}, shape.dtype};
+  params.carved = {nullptr, {kHeads * kTokens * channels, kTokens * channels, channels}, shape.dtype};
   std::vector<uint8_t> packed(rows * channels * shape.bits / 8);
   std::vector<float> scale(rows);
   PackResidualParams host = params;
-  host.dense = dense.data();
-  host.carved = carved.data();
+  host.dense.data = dense.data();
+  host.carved.data = carved.data();
   host.packed = packed.data();
   host.scale = scale.data();
   reference::pack_residual(host);
@@ -51,8 +50,8 @@ TEST_P(PackResidual, MatchesTheReference) {
   const DeviceArray device_dense(dense), device_carved(carved);
   const DeviceArray<uint8_t> device_packed(packed.size());
   const DeviceArray<float> device_scale(rows);
-  params.dense = device_dense.get();
-  params.carved = device_carved.get();
+  params.dense.data = device_dense.get();
+  params.carved.data = device_carved.get();
   params.packed = device_packed.get();
   params.scale = device_scale.get();
   ASSERT_EQ(cuda::pack_residual(params, nullptr), CUDA_SUCCESS);
@@ -78,10 +77,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, PackResidual,
 TEST(PackResidualSupport, RefusesRowsOffSixteenBytes) {
   alignas(16) uint16_t memory[16] = {};
   PackResidualParams params{};
-  params.dtype = DataType::kBFloat16;
-  params.dense = memory + 1;
-  params.carved = memory;
-  params.dense_strides = params.carved_strides = {8, 8, 8};
+  params.dense = {memory + 1, {8, 8, 8}, DataType::kBFloat16};
+  params.carved = {memory, {8, 8, 8}, DataType::kBFloat16};
   params.batch = params.heads = params.tokens = 1;
   params.head_dim = 8;
   params.bits = 8;

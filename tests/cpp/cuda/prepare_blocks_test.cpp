@@ -56,7 +56,6 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
   }
 
   PrepareBlocksParams params{};
-  params.dtype = shape.dtype;
   params.batch = kBatch;
   params.heads = kHeads;
   params.head_dim = channels;
@@ -65,9 +64,9 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
   params.q_cell_size = shape.q_cell_size;
   params.k_cell_size = shape.k_cell_size;
   params.tail_block_size = shape.tail_block_size;
-  params.q_strides = params.k_strides = params.v_strides =
-      shape.tokens_first ? Strides{tokens * kHeads * channels, channels, kHeads * channels}
-                         : Strides{kHeads * tokens * channels, tokens * channels, channels};
+  const Strides strides = shape.tokens_first ? Strides{tokens * kHeads * channels, channels, kHeads * channels}
+                                             : Strides{kHeads * tokens * channels, tokens * channels, channels};
+  params.q = params.k = params.v = {nullptr, strides, shape.dtype};
   const int64_t num_q_means = heads * ceil_div(shape.num_video, shape.q_cell_size) * channels;
   const int64_t num_k_means = heads * ceil_div(shape.num_video, shape.k_cell_size) * channels;
   const int64_t tails = shape.tail_block_size ? heads * ceil_div(shape.num_video, shape.tail_block_size) * channels : 0;
@@ -75,9 +74,9 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
   std::vector<uint16_t> k_carved(heads * carved_rows * channels), v_carved(k_carved.size()), k_tail(tails),
       v_tail(tails), q_means(num_q_means), k_means(num_k_means);
   PrepareBlocksParams host = params;
-  host.q = q.data();
-  host.k = k.data();
-  host.v = v.data();
+  host.q.data = q.data();
+  host.k.data = k.data();
+  host.v.data = v.data();
   host.token_index = token_index.data();
   host.context_bias = padded ? context_bias.data() : nullptr;
   host.k_carved = k_carved.data();
@@ -93,9 +92,9 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
   const DeviceArray device_bias(context_bias);
   const DeviceArray<uint16_t> device_k_carved(k_carved.size()), device_v_carved(k_carved.size()), device_k_tail(tails),
       device_v_tail(tails), device_q_means(num_q_means), device_k_means(num_k_means);
-  params.q = device_q.get();
-  params.k = device_k.get();
-  params.v = device_v.get();
+  params.q.data = device_q.get();
+  params.k.data = device_k.get();
+  params.v.data = device_v.get();
   params.token_index = device_index.get();
   params.context_bias = padded ? device_bias.get() : nullptr;
   params.k_carved = device_k_carved.get();
@@ -141,17 +140,15 @@ INSTANTIATE_TEST_SUITE_P(Cases, PrepareBlocks,
 TEST(PrepareBlocksSupport, RefusesRowsOffSixteenBytes) {
   alignas(16) uint16_t memory[16] = {};
   PrepareBlocksParams params{};
-  params.dtype = DataType::kBFloat16;
-  params.q = params.k = params.v = memory;
-  params.q_strides = params.k_strides = params.v_strides = {8, 8, 8};
+  params.q = params.k = params.v = {memory, {8, 8, 8}, DataType::kBFloat16};
   params.batch = params.heads = params.num_video = 1;
   params.head_dim = 8;
   params.q_cell_size = params.k_cell_size = 128;
   PrepareBlocksParams off = params;
-  off.k = memory + 1;
+  off.k.data = memory + 1;
   EXPECT_EQ(cuda::prepare_blocks(off, nullptr), CUDA_ERROR_MISALIGNED_ADDRESS);
   off = params;
-  off.v_strides.token = 12;
+  off.v.strides.token = 12;
   EXPECT_EQ(cuda::prepare_blocks(off, nullptr), CUDA_ERROR_MISALIGNED_ADDRESS);
 }
 

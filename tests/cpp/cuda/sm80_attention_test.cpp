@@ -37,23 +37,21 @@ TEST_P(Sm80Attention, MatchesFp64AndRepeatsBitwise) {
   const DeviceArray bias(data.context_bias), residual_scale(data.residual_scale);
   const DeviceArray residual(data.residual_bytes);
   BlockSparseAttentionParams params{};
-  params.dtype = shape.dtype;
-  params.q = q.get();
-  params.k_carved = k.get();
-  params.v_carved = v.get();
-  params.q_strides = {shape.heads * shape.tokens() * channels, shape.tokens() * channels, channels};
-  params.k_strides =
-      params.v_strides = {shape.heads * shape.carved_rows() * channels, shape.carved_rows() * channels, channels};
+  const auto rows_of = [&](const auto& array, int64_t number) {
+    return Operand{array.get(), contiguous(shape, number), shape.dtype};
+  };
+  params.q = rows_of(q, shape.tokens());
+  params.k_carved = rows_of(k, shape.carved_rows());
+  params.v_carved = rows_of(v, shape.carved_rows());
+  params.k_tail = rows_of(k_tail, shape.tail_cells());
+  params.v_tail = rows_of(v_tail, shape.tail_cells());
   params.kv_block_index = index.get();
   params.kv_block_count = count.get();
   params.token_index = token_index.get();
   params.context_bias = bias.get();
-  params.k_tail = k_tail.get();
-  params.v_tail = v_tail.get();
   params.residual = residual.get();
   params.residual_scale = residual_scale.get();
   params.residual_type = shape.residual;
-  params.out_strides = params.q_strides;
   params.batch = shape.batch;
   params.heads = shape.heads;
   params.head_dim = channels;
@@ -72,7 +70,7 @@ TEST_P(Sm80Attention, MatchesFp64AndRepeatsBitwise) {
   for (int run = 0; run < 2; ++run) {
     const DeviceArray<uint16_t> out(rows * channels);
     const DeviceArray<float> lse(rows);
-    params.out = out.get();
+    params.out = {out.get(), params.q.strides, shape.dtype};
     params.lse = lse.get();
     ASSERT_EQ(launch_smallest(params, workspace.get()), CUDA_SUCCESS);
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);

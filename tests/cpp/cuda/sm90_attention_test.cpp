@@ -116,24 +116,20 @@ class DeviceCase {
     q_.upload(data.q);
     k_.upload(data.k_carved);
     v_.upload(data.v_carved);
-    params.dtype = shape.dtype;
-    params.q = q_.get();
-    params.k_carved = k_.get();
-    params.v_carved = v_.get();
-    params.q_strides = q_.strides;
-    params.k_strides = k_.strides;
-    params.v_strides = v_.strides;
+    const Strides cells = contiguous(shape, shape.tail_cells());
+    params.q = {q_.get(), q_.strides, shape.dtype};
+    params.k_carved = {k_.get(), k_.strides, shape.dtype};
+    params.v_carved = {v_.get(), v_.strides, shape.dtype};
+    params.k_tail = {k_tail_.get(), cells, shape.dtype};
+    params.v_tail = {v_tail_.get(), cells, shape.dtype};
     params.kv_block_index = static_cast<const int32_t*>(index.get());
     params.kv_block_count = static_cast<const int32_t*>(count.get());
     params.token_index = static_cast<const int32_t*>(token_index_.get());
     params.context_bias = static_cast<const float*>(context_bias_.get());
-    params.k_tail = k_tail_.get();
-    params.v_tail = v_tail_.get();
     params.residual = residual_.get();
     params.residual_scale = static_cast<const float*>(residual_scale_.get());
     params.residual_type = shape.residual;
-    params.out = out_.get();
-    params.out_strides = out_.strides;
+    params.out = {out_.get(), out_.strides, shape.dtype};
     params.lse = static_cast<float*>(lse_.get());
     params.batch = shape.batch;
     params.heads = shape.heads;
@@ -308,7 +304,6 @@ TEST_P(Sm90AttentionDevice, GraphReplayReadsChangedLists) {
 // Refusals need no GPU.
 TEST(Sm90AttentionSupport, RefusesWhatItsCopiesCannotRead) {
   BlockSparseAttentionParams params{};
-  params.dtype = DataType::kBFloat16;
   params.batch = 1;
   params.heads = 2;
   params.head_dim = 128;
@@ -316,23 +311,25 @@ TEST(Sm90AttentionSupport, RefusesWhatItsCopiesCannotRead) {
   params.q_block_size = 128;
   params.kv_block_size = 64;
   params.softmax_scale = 0.1f;
-  params.q_strides = params.k_strides = params.v_strides = params.out_strides = {0, 128000, 128};
+  const Strides strides{0, 128000, 128};
+  params.q = params.k_carved = params.v_carved = {nullptr, strides, DataType::kBFloat16};
+  params.out = {nullptr, strides, DataType::kBFloat16};
   EXPECT_TRUE(cuda::sm90::supports_attention<128>(params));
   auto refuses = [&](auto change) {
     BlockSparseAttentionParams changed = params;
     change(changed);
     return !cuda::sm90::supports_attention<128>(changed);
   };
-  EXPECT_TRUE(refuses([](auto& p) { p.dtype = DataType::kFloat32; }));
+  EXPECT_TRUE(refuses([](auto& p) { p.q.dtype = DataType::kFloat32; }));
   EXPECT_TRUE(refuses([](auto& p) { p.head_dim = 96; }));
   EXPECT_TRUE(refuses([](auto& p) { p.head_dim = 64; }));
   EXPECT_TRUE(refuses([](auto& p) { p.q_block_size = 64; }));
   EXPECT_TRUE(refuses([](auto& p) { p.softmax_scale = 0.f; }));
-  EXPECT_TRUE(refuses([](auto& p) { p.q_strides.token = 132; }));
-  EXPECT_TRUE(refuses([](auto& p) { p.out_strides.head = 128004; }));
-  EXPECT_TRUE(refuses([](auto& p) { p.q = reinterpret_cast<const void*>(8); }));
+  EXPECT_TRUE(refuses([](auto& p) { p.q.strides.token = 132; }));
+  EXPECT_TRUE(refuses([](auto& p) { p.out.strides.head = 128004; }));
+  EXPECT_TRUE(refuses([](auto& p) { p.q.data = reinterpret_cast<const void*>(8); }));
   EXPECT_TRUE(refuses([](auto& p) {
-    p.k_tail = p.v_tail = reinterpret_cast<const void*>(16);
+    p.k_tail.data = p.v_tail.data = reinterpret_cast<const void*>(16);
     p.tail_block_size = 32;
     p.num_video = 32 * 8193;
   }));
@@ -340,7 +337,7 @@ TEST(Sm90AttentionSupport, RefusesWhatItsCopiesCannotRead) {
 
 TEST(Sm90AttentionSupport, RefusesMoreTilesThanItCanCount) {
   BlockSparseAttentionParams params{};
-  params.dtype = DataType::kBFloat16;
+  params.q.dtype = DataType::kBFloat16;
   params.batch = int64_t{1} << 16;
   params.heads = 256;
   params.head_dim = 128;

@@ -62,7 +62,7 @@ class TileWalkTest : public ::testing::TestWithParam<WalkCase> {
     params_.max_kv = nkv_;
     params_.kv_block_size = c.kv_block_size;
     params_.tail_block_size = c.tail_block_size;
-    params_.k_tail = c.tail_block_size ? this : nullptr;
+    params_.k_tail.data = c.tail_block_size ? this : nullptr;
     params_.kv_block_index = index_.data();
     params_.kv_block_count = count_.data();
     params_.context_bias = c.masked ? bias_.data() : nullptr;

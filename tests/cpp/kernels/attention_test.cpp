@@ -133,22 +133,22 @@ TEST(CpuAttentionOffsets, StrideBeyondTwoToTheThirtyOne) {
   std::vector<float> near_lse = inputs.fresh_lse(), far_lse = inputs.fresh_lse();
   const BlockSparseAttentionParams p = inputs.attention_params(near, near_lse);
   BlockSparseAttentionParams far = p;
-  const void** const sources[3] = {&far.q, &far.k_carved, &far.v_carved};
-  Strides* const strides[3] = {&far.q_strides, &far.k_strides, &far.v_strides};
+  Operand* const sources[3] = {&far.q, &far.k_carved, &far.v_carved};
   const int64_t rows[3] = {c.tokens(), kContextAlignment + c.video, kContextAlignment + c.video};
   for (int x = 0; x < 3; ++x) {
     for (int64_t h = 0; h < c.heads; ++h) {
       for (int64_t s = 0; s < rows[x]; ++s) {
         std::memcpy(static_cast<uint16_t*>(memory[x].data()) + h * kFar + s * c.head_dim,
-                    static_cast<const uint16_t*>(*sources[x]) + h * strides[x]->head + s * strides[x]->token,
+                    static_cast<const uint16_t*>(sources[x]->data) + h * sources[x]->strides.head +
+                        s * sources[x]->strides.token,
                     c.head_dim * 2);
       }
     }
-    *sources[x] = memory[x].data();
-    *strides[x] = {.batch = 2 * kFar, .head = kFar, .token = c.head_dim};
+    sources[x]->data = memory[x].data();
+    sources[x]->strides = {.batch = 2 * kFar, .head = kFar, .token = c.head_dim};
   }
-  far.out = memory[3].data();
-  far.out_strides = {.batch = 2 * kFar, .head = kFar, .token = c.head_dim};
+  far.out.data = memory[3].data();
+  far.out.strides = {.batch = 2 * kFar, .head = kFar, .token = c.head_dim};
   far.lse = far_lse.data();
   for (const cpu::KernelTable* table : cpu::kernel_tables()) {
     if (!table->supported()) continue;
@@ -157,7 +157,7 @@ TEST(CpuAttentionOffsets, StrideBeyondTwoToTheThirtyOne) {
     table->block_sparse_attention(far, serial_for);
     for (int64_t h = 0; h < c.heads; ++h) {
       for (int64_t s = 0; s < c.tokens(); ++s) {
-        ASSERT_EQ(std::memcmp(static_cast<uint16_t*>(far.out) + h * kFar + s * c.head_dim,
+        ASSERT_EQ(std::memcmp(static_cast<uint16_t*>(far.out.data) + h * kFar + s * c.head_dim,
                               static_cast<uint16_t*>(near.data()) + near.at(0, h, s), c.head_dim * 2),
                   0);
       }

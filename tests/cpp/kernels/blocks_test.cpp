@@ -98,11 +98,8 @@ TEST_P(CpuBlocks, PackResidualMatchesReference) {
     const int64_t rows = c.batch * c.tokens() * c.heads;
     std::vector<uint8_t> want(rows * c.head_dim * bits / 8, 0xee), got(want);
     std::vector<float> want_scale(rows, NAN), got_scale(want_scale);
-    PackResidualParams p{.dtype = type,
-                         .dense = inputs.k.data(),
-                         .carved = inputs.v.data(),
-                         .dense_strides = inputs.k.strides,
-                         .carved_strides = inputs.v.strides,
+    PackResidualParams p{.dense = inputs.k.operand(),
+                         .carved = inputs.v.operand(),
                          .packed = want.data(),
                          .scale = want_scale.data(),
                          .batch = c.batch,

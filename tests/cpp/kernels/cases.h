@@ -107,6 +107,7 @@ struct Tensor {
   }
   void* data() { return bytes.data() + offset * element_size(type); }
   const void* data() const { return bytes.data() + offset * element_size(type); }
+  Operand operand() const { return {data(), strides, type}; }
   int64_t at(int64_t b, int64_t h, int64_t row) const {
     return b * strides.batch + h * strides.head + row * strides.token;
   }
@@ -147,13 +148,9 @@ struct Inputs {
   }
 
   PrepareBlocksParams prepare_params() {
-    return {.dtype = type,
-            .q = q.data(),
-            .k = k.data(),
-            .v = v.data(),
-            .q_strides = q.strides,
-            .k_strides = k.strides,
-            .v_strides = v.strides,
+    return {.q = q.operand(),
+            .k = k.operand(),
+            .v = v.operand(),
             .token_index = token_index.data(),
             .context_bias = context_bias.empty() ? nullptr : context_bias.data(),
             .k_carved = nullptr,
@@ -173,24 +170,19 @@ struct Inputs {
   }
 
   BlockSparseAttentionParams attention_params(Tensor& out, std::vector<float>& lse) {
-    return {.dtype = type,
-            .q = q.data(),
-            .k_carved = k_carved.data(),
-            .v_carved = v_carved.data(),
-            .q_strides = q.strides,
-            .k_strides = k_carved.strides,
-            .v_strides = v_carved.strides,
+    return {.q = q.operand(),
+            .k_carved = k_carved.operand(),
+            .v_carved = v_carved.operand(),
+            .k_tail = tail(k_tail),
+            .v_tail = tail(v_tail),
             .kv_block_index = kv_block_index.data(),
             .kv_block_count = kv_block_count.data(),
             .token_index = token_index.data(),
             .context_bias = context_bias.empty() ? nullptr : context_bias.data(),
-            .k_tail = c.tail_block_size ? k_tail.data() : nullptr,
-            .v_tail = c.tail_block_size ? v_tail.data() : nullptr,
             .residual = residual.empty() ? nullptr : residual.data(),
             .residual_scale = residual_scale.empty() ? nullptr : residual_scale.data(),
             .residual_type = c.residual,
-            .out = out.data(),
-            .out_strides = out.strides,
+            .out = {out.data(), out.strides, out.type},
             .lse = lse.data(),
             .batch = c.batch,
             .heads = c.heads,
@@ -210,6 +202,11 @@ struct Inputs {
   }
 
  private:
+  Operand tail(const std::vector<uint8_t>& means) const {
+    if (!c.tail_block_size) return {};
+    const int64_t head = ceil_div(c.video, c.tail_block_size) * c.head_dim;
+    return {means.data(), {.batch = c.heads * head, .head = head, .token = c.head_dim}, type};
+  }
   int64_t context_rows() const { return round_up(c.context(), kContextAlignment); }
 
   void make_token_index(std::mt19937& random) {

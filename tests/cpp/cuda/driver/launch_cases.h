@@ -17,11 +17,10 @@ struct Shape {
 
 inline PrepareBlocksParams prepare_case(DataType dtype, int64_t head_dim, bool query_means = true, Shape shape = {}) {
   PrepareBlocksParams p{};
-  p.dtype = dtype;
-  p.q = address(1);
-  p.k = address(2);
-  p.v = address(3);
-  p.q_strides = p.k_strides = p.v_strides = {shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
+  const Strides strides{shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
+  p.q = {address(1), strides, dtype};
+  p.k = {address(2), strides, dtype};
+  p.v = {address(3), strides, dtype};
   p.token_index = static_cast<int32_t*>(address(4));
   p.context_bias = static_cast<float*>(address(5));
   p.k_carved = address(6);
@@ -64,20 +63,22 @@ inline SelectBlocksParams select_case(DataType dtype, int64_t head_dim, int64_t 
 
 inline BlockSparseAttentionParams attention_case(DataType dtype, int64_t head_dim, bool tail = true, Shape shape = {}) {
   BlockSparseAttentionParams p{};
-  p.dtype = dtype;
-  p.q = address(1);
-  p.k_carved = address(6);
-  p.v_carved = address(7);
-  p.q_strides = {shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
-  p.k_strides = p.v_strides = {shape.heads * shape.carved() * head_dim, shape.carved() * head_dim, head_dim};
+  const auto rows_of = [&](uintptr_t number, int64_t rows) {
+    return Operand{address(number), {shape.heads * rows * head_dim, rows * head_dim, head_dim}, dtype};
+  };
+  const Strides strides{shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
+  p.q = {address(1), strides, dtype};
+  p.k_carved = rows_of(6, shape.carved());
+  p.v_carved = rows_of(7, shape.carved());
+  if (tail) {
+    p.k_tail = rows_of(10, ceil_div(shape.video, 64));
+    p.v_tail = rows_of(11, ceil_div(shape.video, 64));
+  }
   p.kv_block_index = static_cast<int32_t*>(address(12));
   p.kv_block_count = static_cast<int32_t*>(address(13));
   p.token_index = static_cast<int32_t*>(address(4));
   p.context_bias = static_cast<float*>(address(5));
-  p.k_tail = tail ? address(10) : nullptr;
-  p.v_tail = tail ? address(11) : nullptr;
-  p.out = address(14);
-  p.out_strides = p.q_strides;
+  p.out = {address(14), strides, dtype};
   p.lse = static_cast<float*>(address(15));
   p.batch = shape.batch;
   p.heads = shape.heads;
@@ -94,10 +95,9 @@ inline BlockSparseAttentionParams attention_case(DataType dtype, int64_t head_di
 
 inline PackResidualParams pack_case(DataType dtype, int64_t head_dim, int32_t bits = 8, Shape shape = {}) {
   PackResidualParams p{};
-  p.dtype = dtype;
-  p.dense = address(14);
-  p.carved = address(16);
-  p.dense_strides = p.carved_strides = {shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
+  const Strides strides{shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};
+  p.dense = {address(14), strides, dtype};
+  p.carved = {address(16), strides, dtype};
   p.packed = address(17);
   p.scale = static_cast<float*>(address(18));
   p.batch = shape.batch;

@@ -154,10 +154,10 @@ TEST_F(Launch, Sm90AttentionHasMapsATicketAndOneThreadBlockAProcessor) {
                                  64,
                                  64};
   };
-  EXPECT_EQ(words_of(args.k_map), map_of(params.k_carved, rows));
-  EXPECT_EQ(words_of(args.v_map), map_of(params.v_carved, rows));
-  EXPECT_EQ(words_of(args.k_tail_map), map_of(params.k_tail, cells));
-  EXPECT_EQ(words_of(args.v_tail_map), map_of(params.v_tail, cells));
+  EXPECT_EQ(words_of(args.k_map), map_of(params.k_carved.data, rows));
+  EXPECT_EQ(words_of(args.v_map), map_of(params.v_carved.data, rows));
+  EXPECT_EQ(words_of(args.k_tail_map), map_of(params.k_tail.data, cells));
+  EXPECT_EQ(words_of(args.v_tail_map), map_of(params.v_tail.data, cells));
 }
 
 TEST_F(Launch, AThreadWithoutAContextGetsTheDevices) {

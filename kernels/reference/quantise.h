@@ -1,0 +1,35 @@
+// 8-bit keys and values of one head, by the rules of kernels/params.h.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/numeric.h"
+
+namespace jenga::reference {
+
+// Codes of one row; returns their scale.
+inline float quantise_row(const std::vector<float>& row, std::vector<int8_t>& codes) {
+  float top = 0;
+  for (const float x : row) top = std::max(top, std::abs(x));
+  const float scale = top / kInt8Max;
+  codes.resize(row.size());
+  for (size_t d = 0; d < row.size(); ++d) codes[d] = scale > 0 ? float_to_int8(row[d] / scale) : int8_t{0};
+  return scale;
+}
+
+// The mean of the sampled video rows of a head.
+inline std::vector<float> center_of(const PrepareBlocksParams& p, const Operand& x, int64_t head_offset) {
+  std::vector<float> center(p.head_dim);
+  for (int64_t d = 0; d < p.head_dim; ++d) {
+    double sum = 0;
+    for (int64_t r = 0; r < p.num_video; r += kSampledRows) {
+      sum += load_element(x.data, head_offset + p.token_index[p.num_context + r] * x.strides.token + d, x.dtype);
+    }
+    center[d] = static_cast<float>(sum / static_cast<double>(ceil_div(p.num_video, kSampledRows)));
+  }
+  return center;
+}
+
+}  // namespace jenga::reference

@@ -1,0 +1,127 @@
+"""Keys and values in 8 bits, in plain torch: what prepare_blocks writes and attention reads. Source: ours.
+
+Keys. Every key loses the same vector, `center`: it adds one number to all logits of a query, which softmax does not
+see and lse gets back. What remains has one scale a row: int8 codes (e4m3 to compare with), k = center + scale * codes.
+Queries get int8 codes and a scale a row inside attention, where they are read.
+
+Values. Every value loses `center` too, which the output gets back since the weights sum to 1. What remains is e4m3 with
+one scale a channel, v = center + scale * codes. Weights are rounded to e4m3 as shares of 448 of the largest, and what
+divides them is the sum of the rounded ones, so that no mass is lost.
+
+A center is the mean of every 16th video row along the curve: any vector is right, and a mean is a good one, so that a
+sixteenth of a read of K does.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from .operands import EightBitKeys, EightBitValues, PreparedBlocks
+
+CENTER_STEP = 16
+E4M3_MAX = 448.0
+
+
+class Precision(NamedTuple):
+    """What the two products of attention take: the dtype of keys, and so of queries, and of values; None: 16 bits."""
+
+    keys: torch.dtype | None
+    values: torch.dtype | None
+
+
+SIXTEEN_BIT = Precision(None, None)
+PRECISIONS = {
+    "16-bit": SIXTEEN_BIT,
+    "int8": Precision(torch.int8, None),
+    "fp8": Precision(torch.int8, torch.float8_e4m3fn),
+}
+
+
+def quantise_rows(x: torch.Tensor, dtype: torch.dtype = torch.int8) -> tuple[torch.Tensor, torch.Tensor]:
+    """x [..., D] as codes of that dtype [..., D] and scale [...]: the largest of a row is 127 (e4m3: 448) scales.
+
+    A row of zeros has scale 0.
+    """
+    top = 127 if dtype == torch.int8 else E4M3_MAX
+    scale = x.abs().amax(-1) / top
+    codes = torch.where(scale[..., None] > 0, x / scale[..., None], 0)
+    return (codes.round().clamp(-top, top) if dtype == torch.int8 else codes).to(dtype), scale
+
+
+def rounded_rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """x [..., D] after a way through `quantise_rows`."""
+    codes, scale = quantise_rows(x, dtype)
+    return codes.to(x.dtype) * scale[..., None]
+
+
+def rounded_weights(weights: torch.Tensor) -> torch.Tensor:
+    """Weights, at most 1, as multiples of 1/448 in e4m3."""
+    return (weights * E4M3_MAX).to(torch.float8_e4m3fn).to(weights.dtype) / E4M3_MAX
+
+
+def quantise_blocks(
+    blocks: PreparedBlocks, k_tail: torch.Tensor, v_tail: torch.Tensor, precision: Precision
+) -> PreparedBlocks:
+    """`blocks` with the keys and values that `precision` names in 8 bits. k_tail, v_tail [B, H, nc, D]: means before
+    they were rounded. Rows that are no token, masked ones among them, have scale 0 (keys) and codes 0.
+    """
+    context_bias = blocks.filled_context_bias()
+    is_token = torch.nn.functional.pad(context_bias > -torch.inf, (0, blocks.k_carved.shape[2] - context_bias.shape[1]))
+    is_token[:, context_bias.shape[1] :] = True
+    is_token = is_token[:, None, :, None]
+
+    def centred(carved, tail):
+        x = carved.to(tail.dtype)
+        center = x[:, :, context_bias.shape[1] :: CENTER_STEP].mean(2)
+        away = center[:, :, None]
+        return center, torch.where(is_token, x - away, 0), tail - away
+
+    if precision.keys is not None:
+        center, carved, tail = centred(blocks.k_carved, k_tail)
+        (carved, scale), (tail, tail_scale) = (quantise_rows(x, precision.keys) for x in (carved, tail))
+        blocks = blocks._replace(k_carved=carved, k_tail=tail, keys=EightBitKeys(scale, tail_scale, center))
+    if precision.values is not None:
+        center, carved, tail = centred(blocks.v_carved, v_tail)
+        scale = carved.abs().amax(2) / E4M3_MAX
+        carved, tail = (_channel_codes(x, scale[:, :, None], precision.values) for x in (carved, tail))
+        blocks = blocks._replace(v_carved=carved, v_tail=tail, values=EightBitValues(scale, center))
+    return blocks
+
+
+def _channel_codes(x, scale, dtype) -> torch.Tensor:
+    return torch.where(scale > 0, x / scale, 0).clamp(-E4M3_MAX, E4M3_MAX).to(dtype)
+
+
+def dequantise_blocks(blocks: PreparedBlocks, dtype: torch.dtype) -> PreparedBlocks:
+    """`blocks` with codes times scale, [B, H, ..., D] of that dtype, in the place of codes: the centers are missing."""
+    if blocks.keys is not None:
+        scales = (blocks.keys.scale, blocks.keys.tail_scale)
+        k = (
+            x.to(dtype) * s[..., None].to(dtype) for x, s in zip((blocks.k_carved, blocks.k_tail), scales, strict=True)
+        )
+        blocks = blocks._replace(**dict(zip(("k_carved", "k_tail"), k, strict=True)))
+    if blocks.values is not None:
+        scale = blocks.values.scale[:, :, None].to(dtype)
+        blocks = blocks._replace(v_carved=blocks.v_carved.to(dtype) * scale, v_tail=blocks.v_tail.to(dtype) * scale)
+    return blocks
+
+
+def as_computed(q: torch.Tensor, blocks: PreparedBlocks, dtype: torch.dtype) -> tuple[torch.Tensor, PreparedBlocks]:
+    """q and blocks as they are; where blocks are in 8 bits, as the numbers of that dtype that their codes stand for."""
+    if blocks.keys is not None:
+        q = rounded_rows(q.to(dtype), blocks.k_carved.dtype)
+    elif blocks.values is not None:
+        q = q.to(dtype)
+    return q, dequantise_blocks(blocks, dtype)
+
+
+def lost_logit(q: torch.Tensor, keys: EightBitKeys | None, softmax_scale: float) -> torch.Tensor | float:
+    """[B, H, S]: what every logit of a row of q [B, H, S, D] lost with the center of the keys."""
+    return 0.0 if keys is None else softmax_scale * (q @ keys.center.to(q.dtype)[..., None]).squeeze(-1)
+
+
+def with_center(out: torch.Tensor, values: EightBitValues | None, lse: torch.Tensor) -> torch.Tensor:
+    """out [B, H, n, D] with the center of the values, where a row attended anything by lse [B, H, n]."""
+    if values is None:
+        return out
+    return out + torch.where(lse[..., None] > -torch.inf, values.center[:, :, None].to(out.dtype), 0)
