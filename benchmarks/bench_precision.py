@@ -1,0 +1,126 @@
+"""Error budget of 8 bits: what they change of the exact carved output, on the demo model's own activations.
+
+`python -m benchmarks.bench_precision`: q, k, v of every layer at three noise levels of a dense run (bench_ablation), in
+bf16; exact is carving in fp32, with the same lists. Every format of keys and values, in the reference, as they are and
+with what real checkpoints have: a large constant on all keys, and a channel of outliers. Figures are relative L2 errors
+over all calls, the worst call behind them, and whether they hold the BUDGET. --closed-loop samples with every precision
+instead: PSNR of the final latent against dense.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.bench_ablation import activations
+from benchmarks.closed_loop import Carving, Row, measure
+from benchmarks.common import print_head, print_row, relative_error
+from benchmarks.demo_model import DemoModel, add_options
+from jenga import AnchorConfig, JengaConfig
+from jenga.carving import reference
+from jenga.carving.plan import make_plan
+from jenga.carving.quantise import PRECISIONS, SIXTEEN_BIT, Precision
+
+BUDGET = {torch.float8_e4m3fn: 0.02, None: 0.01}  # by the dtype of values
+CLOSED_LOOP_BUDGET = 0.3  # dB
+SHARES = (0.1, 0.2)
+E4M3 = torch.float8_e4m3fn
+FORMATS = {
+    "keys int8": Precision(torch.int8, None),
+    "keys e4m3": Precision(E4M3, None),
+    "values e4m3": Precision(None, E4M3),
+    "keys int8, values e4m3": Precision(torch.int8, E4M3),
+    "keys e4m3, values e4m3": Precision(E4M3, E4M3),
+}
+
+
+def as_it_is(k: torch.Tensor) -> torch.Tensor:
+    return k
+
+
+def with_constant(k: torch.Tensor) -> torch.Tensor:
+    """Ten times the deviation of the keys, in a direction of every head."""
+    direction = torch.randn(1, k.shape[1], 1, k.shape[3], generator=torch.Generator().manual_seed(0)).to(k)
+    return k + 10 * k.std() * direction
+
+
+def with_outliers(k: torch.Tensor) -> torch.Tensor:
+    """One channel eight times as large. Queries of that channel are as they are, so attention is another one."""
+    return torch.cat([8 * k[..., :1], k[..., 1:]], -1)
+
+
+HARDNESS: dict[str, Callable] = {
+    "as it is": as_it_is,
+    "constant on keys": with_constant,
+    "channel of outliers": with_outliers,
+}
+
+
+class Call:
+    """One attention call at one share: lists, and the exact carved output."""
+
+    def __init__(self, model: DemoModel, q, k, v, share: float):
+        self._q, self._k, self._v = q, k, v
+        config, tokens = JengaConfig(density=share), model.grid.num_tokens
+        self._plan = make_plan(model.grid, tokens, 0, q.device, config, False)
+        blocks = self._prepare(SIXTEEN_BIT)
+        cells, self._scale = self._plan.layout.cells(tokens), q.shape[3] ** -0.5
+        rule = (self._plan.min_blocks, 0.0, self._scale)
+        self._lists = reference.select_blocks(blocks.q_means, blocks.k_means, None, cells, *rule)
+        self._exact = self._attend(blocks)
+
+    def _prepare(self, precision: Precision):
+        return reference.prepare_blocks(self._q, self._k, self._v, self._plan.layout, None, precision)
+
+    def _attend(self, blocks) -> torch.Tensor:
+        return reference.block_sparse_attention(self._q, blocks, self._lists, self._scale)[0]
+
+    def error(self, precision: Precision) -> float:
+        return relative_error(self._attend(self._prepare(precision)), self._exact.double())
+
+
+def print_open_loop(model: DemoModel, arguments: argparse.Namespace) -> None:
+    taken = [x[:3] for prompt in range(arguments.prompts) for x in activations(model, prompt, arguments.steps)]
+    qkv = [tuple(x.bfloat16().float() for x in call) for call in taken]
+    print(f"{model.grid.num_tokens} tokens, {len(qkv)} calls, {arguments.device}\n")
+    print_head("keys", "kept", *FORMATS)
+    for hardness, change in HARDNESS.items():
+        for share in SHARES:
+            calls = [Call(model, q, change(k), v, share) for q, k, v in qkv]
+            cells = []
+            for precision in FORMATS.values():
+                errors = [call.error(precision) for call in calls]
+                mean, budget = sum(errors) / len(errors), BUDGET[precision.values]
+                cells.append(f"{mean:.4f}, {max(errors):.4f}, {'holds' if mean <= budget else 'over'} {budget}")
+            print_row(hardness, f"{share:.0%}", *cells)
+
+
+def print_closed_loop(model: DemoModel, arguments: argparse.Namespace) -> None:
+    dense = [model.sample(prompt, arguments.steps).cpu() for prompt in range(arguments.prompts)]
+    print(f"{model.grid.num_tokens} tokens, {arguments.steps} steps, {len(dense)} prompts, {arguments.device}\n")
+    print_head("run", *PRECISIONS)
+    for name, share, anchors in (("carving 20 %", 0.2, None), ("anchored 10 %, A = 4", 0.1, AnchorConfig(4))):
+        psnr = []
+        for precision in PRECISIONS:
+            options = {"precision": precision, "backend": "reference"}
+            row = Row(
+                name,
+                lambda model, share=share, anchors=anchors, options=options: Carving(model, share, anchors, **options),
+            )
+            psnr.append(measure(model, row, dense, arguments.steps)[2])
+        words = [f"{x:.2f}" if x - psnr[0] >= -CLOSED_LOOP_BUDGET else f"{x:.2f}, over" for x in psnr]
+        print_row(name, *words)
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_options(parser)
+    parser.add_argument("--closed-loop", action="store_true", help="sample with every precision instead")
+    arguments = parser.parse_args()
+    model = DemoModel(arguments.size, arguments.device)
+    (print_closed_loop if arguments.closed_loop else print_open_loop)(model, arguments)
+
+
+if __name__ == "__main__":
+    main()
