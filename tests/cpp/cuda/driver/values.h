@@ -18,6 +18,14 @@ inline int64_t number(DataType type) { return static_cast<int64_t>(type); }
 inline int64_t number(ResidualType type) { return static_cast<int64_t>(type); }
 
 inline void append(Values& values, const Strides& s) { values.insert(values.end(), {s.batch, s.head, s.token}); }
+inline void append(Values& values, const Operand& o) {
+  values.insert(values.end(), {number(o.data), number(o.dtype), number(o.scale)});
+  append(values, o.strides);
+}
+inline void append(Values& values, const Output& o) {
+  values.insert(values.end(), {number(o.data), number(o.dtype)});
+  append(values, o.strides);
+}
 template <class Value>
 void append(Values& values, Value value) {
   values.push_back(number(value));
@@ -31,8 +39,8 @@ Values all_of(const Members&... members) {
 }
 
 inline Values values_of(const PrepareBlocksParams& p) {
-  return all_of(p.dtype, p.q, p.k, p.v, p.q_strides, p.k_strides, p.v_strides, p.token_index, p.context_bias,
-                p.k_carved, p.v_carved, p.q_means, p.k_means, p.k_tail, p.v_tail, p.batch, p.heads, p.head_dim,
+  return all_of(p.q, p.k, p.v, p.token_index, p.context_bias, p.k_carved, p.v_carved, p.q_means, p.k_means, p.k_tail,
+                p.v_tail, p.k_scale, p.k_tail_scale, p.k_center, p.v_scale, p.v_center, p.batch, p.heads, p.head_dim,
                 p.num_context, p.num_video, p.q_cell_size, p.k_cell_size, p.tail_block_size);
 }
 
@@ -43,15 +51,14 @@ inline Values values_of(const SelectBlocksParams& p) {
 }
 
 inline Values values_of(const BlockSparseAttentionParams& p) {
-  return all_of(p.dtype, p.q, p.k_carved, p.v_carved, p.q_strides, p.k_strides, p.v_strides, p.kv_block_index,
-                p.kv_block_count, p.token_index, p.context_bias, p.k_tail, p.v_tail, p.residual, p.residual_scale,
-                p.residual_type, p.out, p.out_strides, p.lse, p.batch, p.heads, p.head_dim, p.num_context, p.num_video,
-                p.max_kv, p.q_block_size, p.kv_block_size, p.tail_block_size, p.softmax_scale);
+  return all_of(p.q, p.k_carved, p.v_carved, p.kv_block_index, p.kv_block_count, p.token_index, p.context_bias,
+                p.k_tail, p.v_tail, p.residual, p.residual_scale, p.residual_type, p.out, p.lse, p.batch, p.heads,
+                p.head_dim, p.num_context, p.num_video, p.max_kv, p.q_block_size, p.kv_block_size, p.tail_block_size,
+                p.softmax_scale);
 }
 
 inline Values values_of(const PackResidualParams& p) {
-  return all_of(p.dtype, p.dense, p.carved, p.dense_strides, p.carved_strides, p.packed, p.scale, p.batch, p.heads,
-                p.tokens, p.head_dim, p.bits);
+  return all_of(p.dense, p.carved, p.packed, p.scale, p.batch, p.heads, p.tokens, p.head_dim, p.bits);
 }
 
 }  // namespace jenga::testing
