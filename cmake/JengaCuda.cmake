@@ -40,8 +40,8 @@ function(jenga_cuda_archs result)
   set(archs ${ARGN})
   if(JENGA_ALL_ARCHS AND "80-ptx" IN_LIST archs)
     execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
-    foreach(arch 86 89 100 120)
-      if(known MATCHES "sm_${arch}[^0-9]")
+    foreach(arch 86 89 90 100 120)  # 90: head dims that sm90/ has no kernel for
+      if(known MATCHES "sm_${arch}[^0-9]" AND NOT "${arch}a" IN_LIST archs)
         list(APPEND archs ${arch})
       endif()
     endforeach()
@@ -60,10 +60,14 @@ function(jenga_cuda_compile name source fatbin)
       list(APPEND gencode "-gencode=arch=compute_${arch},code=sm_${arch}")
     endif()
   endforeach()
+  set(compression "")
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+    set(compression --compress-mode=size)
+  endif()
   add_library(jenga_code_${name} OBJECT ${source})
   target_include_directories(jenga_code_${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_options(jenga_code_${name} PRIVATE ${gencode} -O3 --expt-relaxed-constexpr --Werror=all-warnings
-    --compress-mode=size "-Xcompiler=-fvisibility=hidden,-Wall,'-ffile-prefix-map=${PROJECT_SOURCE_DIR}/='" -lineinfo
+    ${compression} "-Xcompiler=-fvisibility=hidden,-Wall,'-ffile-prefix-map=${PROJECT_SOURCE_DIR}/='" -lineinfo
     -Xptxas=-v)
   add_custom_command(OUTPUT ${fatbin}
     COMMAND ${CMAKE_OBJCOPY} -O binary --only-section=.nv_fatbin $<TARGET_OBJECTS:jenga_code_${name}> ${fatbin}

@@ -14,7 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from check_sass import find_cuobjdump  # noqa: E402
 
 # Where arguments begin in constant bank 0; one of a larger alignment begins later.
-FIRST_BYTE = {"sm_80": 0x160, "sm_86": 0x160, "sm_89": 0x160, "sm_90a": 0x210}
+FIRST_BYTE = {
+    **dict.fromkeys(("sm_80", "sm_86", "sm_89"), 0x160),
+    **dict.fromkeys(("sm_90", "sm_90a"), 0x210),
+    **dict.fromkeys(("sm_100", "sm_120"), 0x380),
+}
 
 Kernels = dict[tuple[str, str], set[tuple[str, int]]]  # code and name -> the last byte of bank 0 by architecture
 
