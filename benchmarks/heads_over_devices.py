@@ -127,11 +127,11 @@ def measure_parts(case, tensors, devices, config: JengaConfig, pieces: int, repe
     return scaling.Parts(case.heads, pieces, of_heads, **a_head)
 
 
-def run_case(case: cases.Case, devices: list[torch.device], options) -> None:
+def run_case(case: cases.Case, devices: list[torch.device], options, pieces: int) -> None:
     dtype = "bf16" if devices[0].type == "cuda" else "fp32"
     tensors = common.structured_qkv(case, dtype, str(devices[0]))
     dense, names = dense_by(options.dense), tuple(map(str, devices))
-    print(f"\n### {case.name}, {dtype}, dense by {options.dense}, in {options.pieces} pieces\n")
+    print(f"\n### {case.name}, {dtype}, dense by {options.dense}, in {pieces} pieces\n")
     print_head("call", "1 device, ms", f"{len(devices)} devices, ms", "faster", "of dense on all", "same bits")
     seconds, same = {}, {}
     for row, chosen in rows_of(options.kept, options.backend).items():
@@ -150,7 +150,7 @@ def run_case(case: cases.Case, devices: list[torch.device], options) -> None:
         raise SystemExit(f"heads over devices: outputs must be those of one device, got others in {same}")
     first = next(iter(seconds))
     config = JengaConfig(density=options.kept[0], backend=options.backend, strict=True)
-    parts = measure_parts(case, tensors, devices, config, options.pieces, options.repeats)
+    parts = measure_parts(case, tensors, devices, config, pieces, options.repeats)
     print(f"\nof heads, ms: { {heads: round(taken * 1e3, 3) for heads, taken in parts.of_heads.items()} }; a head, ms:")
     print(f"copied {parts.copied * 1e3:.3f}, packed {parts.packed * 1e3:.3f}, joined {parts.joined * 1e3:.3f}\n")
     expected = {cards: scaling.call_seconds(parts, cards) for cards in scaling.CARDS}
@@ -165,14 +165,16 @@ def main() -> None:
     parser.add_argument("--dense", choices=DENSE, default="cuDNN")
     parser.add_argument("--backend", default="auto", help="of JengaConfig; with one that cannot run here it ends")
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--pieces", type=int, default=head_split.PIECES)
+    parser.add_argument("--pieces", type=int, nargs="+", default=[head_split.PIECES])
     options = parser.parse_args()
     devices = [torch.device(name) for name in options.devices]
     where = torch.cuda.get_device_name(devices[0]) if devices[0].type == "cuda" else "CPU"
     print(f"{len(devices)} × {where}, torch {torch.__version__}")
-    with torch.inference_mode(), mock.patch.object(head_split, "PIECES", options.pieces):
+    with torch.inference_mode():
         for name in options.case:
-            run_case(CASES[name], devices, options)
+            for pieces in options.pieces:
+                with mock.patch.object(head_split, "PIECES", pieces):
+                    run_case(CASES[name], devices, options, pieces)
 
 
 if __name__ == "__main__":

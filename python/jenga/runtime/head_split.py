@@ -99,7 +99,7 @@ class HeadSplit:
                 piece.bring(masks, ready)
             first = work(own, *(x[:, : own.stop] for x in (q, k, v)), masks.at_home)
             for piece in pieces:
-                piece.compute(work, first, ready)
+                piece.compute(work, first)
             whole[:, : own.stop] = first.out
             kept_share = first.kept_share * (own.heads / heads)
             for piece in pieces:
@@ -145,7 +145,7 @@ class _Piece:
             self.masks = masks.on(self.lane, ready)
             self.brought = self.lane.bring(self.sent, ready)
 
-    def compute(self, work: Callable[..., CarvedResult], first: CarvedResult, ready) -> None:
+    def compute(self, work: Callable[..., CarvedResult], first: CarvedResult) -> None:
         """On its device, and the way home. first: what home computed."""
 
         def there(q, k, v) -> tuple:
@@ -155,7 +155,7 @@ class _Piece:
         with _failing(self.share.device):
             self.result, done = self.lane.compute(*self.brought, there)
             _check_backend(first, self.found, self.share)
-            self.event = self.lane.send_home(self.result[1:], done, self.places, ready)
+            self.event = self.lane.send_home(self.result[1:], done, self.places)
 
     def join(self, whole: torch.Tensor) -> torch.Tensor:
         """Writes its heads of the whole output; its part of the mean kept share."""

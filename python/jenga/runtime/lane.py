@@ -47,9 +47,9 @@ class Lane:
             self._compute.wait_event(arrived)
             return work(*tensors), self._compute.record_event()
 
-    def send_home(self, tensors, done: torch.cuda.Event | None, places, ready: torch.cuda.Event | None):
-        """Copies into `places` at home; the event after which they are there. ready: event after which the places are
-        free.
+    def send_home(self, tensors, done: torch.cuda.Event | None, places) -> torch.cuda.Event | None:
+        """Copies into `places` at home, which were free when `bring` was given its event; the event after which they
+        are there.
         """
         if not self._streams:
             for place, x in zip(places, tensors, strict=True):
@@ -57,7 +57,6 @@ class Lane:
             return None
         with _copying(self._leave, self._come_home):
             self._leave.wait_event(done)
-            self._come_home.wait_event(ready)
             for place, x in zip(places, tensors, strict=True):
                 place.copy_(x, non_blocking=True)
             return self._come_home.record_event()
