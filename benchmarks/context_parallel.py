@@ -20,7 +20,6 @@ import torch
 import torch.distributed as dist
 from diffusers import (
     ContextParallelConfig,
-    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoTransformer3DModel,
     WanTransformer3DModel,
@@ -34,12 +33,14 @@ from jenga.integrations.diffusers_parallel import context_parallel_plan
 from jenga.runtime.settings import CarvingSettings
 
 
-class Holder(DiffusionPipeline):
-    """A pipeline that only holds a transformer."""
+class Holder:
+    """A pipeline that only holds a transformer: its runs are begun by hand."""
 
     def __init__(self, transformer, scheduler):
-        super().__init__()
-        self.register_modules(transformer=transformer, scheduler=scheduler)
+        self.transformer, self.scheduler = transformer, scheduler
+
+    def progress_bar(self, iterable=None, total=None):
+        raise NotImplementedError
 
 
 def wan(latent: tuple[int, int, int], **config) -> tuple[torch.nn.Module, dict]:
