@@ -10,6 +10,7 @@ from jenga import AnchorConfig, JengaConfig, TokenGrid
 from jenga.carving import dispatch
 from jenga.carving.dispatch import Backends
 from jenga.report.report import Report
+from jenga.runtime import over_devices
 from jenga.runtime.call import Block, ModelCall
 from jenga.runtime.carved_call import CarvedCall
 from jenga.runtime.devices import others_for, parse_devices
@@ -232,9 +233,9 @@ def test_a_device_with_another_backend_is_not_used(monkeypatch):
     choose = Backends.choose
     asked = []
 
-    def second_is_slower(self, requested, q):
+    def second_is_slower(self, *arguments):
         asked.append(self)
-        backend, reason = choose(self, requested, q)
+        backend, reason = choose(self, *arguments)
         return (backend, reason) if self is asked[0] else ("flex", "too old")
 
     monkeypatch.setattr(Backends, "choose", second_is_slower)
@@ -304,7 +305,8 @@ def test_devices_that_this_machine_has(monkeypatch):
 
 
 @pytest.mark.parametrize(("devices", "told"), [(("auto",), "notes"), (("cuda:5",), "fallbacks")])
-def test_devices_that_are_not_there_are_said_once(devices, told):
+def test_devices_that_are_not_there_are_said_once(devices, told, monkeypatch):
+    monkeypatch.setattr(over_devices, "AUTO_TOKENS", 0)
     model = Model(devices)
     assert all(map(torch.equal, model.steps(2), Model().steps(2)))
     (words,) = getattr(model.run.listener, told)
@@ -315,7 +317,18 @@ def test_devices_that_are_not_there_are_said_once(devices, told):
             strict.steps(1)
 
 
-def test_devices_that_are_at_work_already_get_no_share_unless_named():
+def test_auto_leaves_short_calls_on_one_device(monkeypatch):
+    monkeypatch.setattr(over_devices, "others_for", lambda home, wanted: ((SECOND,), ""))
+    for least, expected in ((GRID.num_tokens, "heads over cpu, cpu:1"), (1000, "all heads on cpu in calls of fewer")):
+        monkeypatch.setattr(over_devices, "AUTO_TOKENS", least)
+        model = Model(("auto",))
+        assert all(map(torch.equal, model.steps(1), Model().steps(1)))
+        (note,) = model.run.listener.notes
+        assert note.startswith(expected)
+
+
+def test_devices_that_are_at_work_already_get_no_share_unless_named(monkeypatch):
+    monkeypatch.setattr(over_devices, "AUTO_TOKENS", 0)
     for devices, expected in ((("auto",), ["all heads on cpu: at work"]), (TWO, ["heads over cpu, cpu:1"])):
         model = Model(devices)
         model.run.begin_evaluation()
