@@ -18,7 +18,8 @@ namespace jenga {
 
 inline constexpr int64_t kContextAlignment = 128;
 inline constexpr int64_t kMaxHeadDim = 256;
-inline constexpr int64_t kSampledRows = 16;  // of so many video rows one is looked at for centers
+inline constexpr int64_t kMaxInt8HeadDim = 128;  // of int8 keys
+inline constexpr int64_t kSampledRows = 16;      // of so many video rows one is looked at for centers
 inline constexpr float kInt8Max = 127.f, kFloat8Max = 448.f;
 
 enum class DataType : int32_t { kFloat32, kBFloat16, kFloat16, kInt8, kFloat8 };  // kFloat8: e4m3

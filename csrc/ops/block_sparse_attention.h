@@ -12,7 +12,7 @@ namespace jenga::ops {
 struct BlockSparseAttentionCall {
   BlockSparseAttentionParams params;
   Tensor q, k_carved, v_carved, kv_block_index, kv_block_count, token_index;  // keep alive what params points to
-  std::optional<Tensor> context_bias, k_tail, v_tail, residual, residual_scale;
+  std::optional<Tensor> context_bias, k_tail, v_tail, residual, residual_scale, k_scale, k_tail_scale, k_center;
   Tensor out, lse;
 
   std::tuple<Tensor, Tensor> outputs() const { return {out, lse}; }
@@ -25,6 +25,9 @@ inline void BlockSparseAttentionCall::point_params_at_tensors() {
   params.v_carved = operand(v_carved);
   params.k_tail = operand(k_tail);
   params.v_tail = operand(v_tail);
+  params.k_carved.scale = data_or_null<float>(k_scale);
+  params.k_tail.scale = data_or_null<float>(k_tail_scale);
+  params.k_center = data_or_null<float>(k_center);
   params.kv_block_index = data<int32_t>(kv_block_index);
   params.kv_block_count = data<int32_t>(kv_block_count);
   params.token_index = data<int32_t>(token_index);
@@ -52,14 +55,48 @@ inline void check_lists(const Tensor& q, const Tensor& index, const Tensor& coun
   check_shape(kOp, "kv_block_count", count, {q.size(0), q.size(1), num_q});
 }
 
+// What int8 keys come with: three fp32 tensors, or none of them with 16-bit keys.
+inline void check_int8_keys(const Tensor& q, const Tensor& k_carved, const std::optional<Tensor>& k_scale,
+                            const std::optional<Tensor>& k_tail_scale, const std::optional<Tensor>& k_center,
+                            int64_t cells) {
+  const bool int8 = k_carved.scalar_type() == ScalarType::Char;
+  const struct {
+    const char* name;
+    const std::optional<Tensor>& tensor;
+  } given[] = {{"k_scale", k_scale}, {"k_tail_scale", k_tail_scale}, {"k_center", k_center}};
+  for (const auto& [name, tensor] : given) {
+    JENGA_REQUIRE(tensor.has_value() == int8, kOp, ": ", name, " must ", int8 ? "be" : "not be", " given for keys of ",
+                  dtype_name(k_carved.scalar_type()), ", got ", tensor ? "one" : "none");
+    if (!tensor) continue;
+    check_device(kOp, name, *tensor, "q", q);
+    check_dtype(kOp, name, *tensor, ScalarType::Float);
+    check_no_grad(kOp, name, *tensor);
+  }
+  if (!int8) return;
+  JENGA_REQUIRE(q.is_cuda(), kOp, ": k_carved must be ", dtype_name(q.scalar_type()),
+                " on a CPU, got int8; its kernels have no 8 bits, take the reference");
+  check_int8_head_dim(kOp, "q", q.size(3));
+  check_shape(kOp, "k_scale", *k_scale, {q.size(0), q.size(1), k_carved.size(2)});
+  check_shape(kOp, "k_tail_scale", *k_tail_scale, {q.size(0), q.size(1), cells});
+  check_shape(kOp, "k_center", *k_center, {q.size(0), q.size(1), q.size(3)});
+}
+
+// A [B, H, rows, D] tensor of keys: int8, or as q.
+inline void check_keys(const char* name, const Tensor& keys, const Tensor& q, ScalarType type, int64_t rows) {
+  check_device(kOp, name, keys, "q", q);
+  check_dtype(kOp, name, keys, type);
+  check_shape(kOp, name, keys, {q.size(0), q.size(1), rows, q.size(3)});
+  check_no_grad(kOp, name, keys);
+}
+
 inline void check_tail(const Tensor& q, const std::optional<Tensor>& k_tail, const std::optional<Tensor>& v_tail,
-                       int64_t tail_block_size, int64_t cells) {
+                       ScalarType key_type, int64_t tail_block_size, int64_t cells) {
   JENGA_REQUIRE(k_tail.has_value() == v_tail.has_value(), kOp, ": k_tail and v_tail must come together, got only ",
                 k_tail ? "k_tail" : "v_tail");
   JENGA_REQUIRE(tail_block_size == 0 || k_tail.has_value(), kOp,
                 ": tail_block_size must be 0 without k_tail and v_tail, got ", tail_block_size);
   if (!k_tail) return;
-  check_like(kOp, "k_tail", *k_tail, "q", q, {q.size(0), q.size(1), cells, q.size(3)});
+  check_keys("k_tail", *k_tail, q, key_type, cells);
   check_like(kOp, "v_tail", *v_tail, "q", q, {q.size(0), q.size(1), cells, q.size(3)});
 }
 
@@ -114,7 +151,9 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
     const Tensor& kv_block_count, const Tensor& token_index, int64_t num_context, int64_t q_block_size,
     int64_t kv_block_size, double softmax_scale, const std::optional<Tensor>& context_bias,
     const std::optional<Tensor>& k_tail, const std::optional<Tensor>& v_tail, int64_t tail_block_size,
-    const std::optional<Tensor>& residual, const std::optional<Tensor>& residual_scale) {
+    const std::optional<Tensor>& residual, const std::optional<Tensor>& residual_scale,
+    const std::optional<Tensor>& k_scale, const std::optional<Tensor>& k_tail_scale,
+    const std::optional<Tensor>& k_center) {
   using namespace attention_checks;
   check_attention_tensor(kOp, "q", q);
   const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
@@ -125,12 +164,15 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
   check_softmax_scale(kOp, softmax_scale);
   const int64_t video = tokens - num_context, carved_tokens = round_up(num_context, kContextAlignment) + video;
   const int64_t num_kv = ceil_div(video, kv_block_size), cells = tail_block_size ? ceil_div(video, tail_block_size) : 0;
-  check_like(kOp, "k_carved", k_carved, "q", q, {batch, heads, carved_tokens, head_dim});
+  const bool int8_keys = k_carved.scalar_type() == ScalarType::Char;
+  const ScalarType key_type = int8_keys ? ScalarType::Char : q.scalar_type();
+  check_keys("k_carved", k_carved, q, key_type, carved_tokens);
   check_like(kOp, "v_carved", v_carved, "q", q, {batch, heads, carved_tokens, head_dim});
   check_lists(q, kv_block_index, kv_block_count, ceil_div(video, q_block_size), num_kv);
   check_token_index(kOp, token_index, q, tokens);
   check_context_bias(kOp, context_bias, q, num_context);
-  check_tail(q, k_tail, v_tail, tail_block_size, cells);
+  check_tail(q, k_tail, v_tail, key_type, tail_block_size, cells);
+  check_int8_keys(q, k_carved, k_scale, k_tail_scale, k_center, cells);
   const ResidualType residual_type = check_residual(q, residual, residual_scale);
 
   BlockSparseAttentionCall call{
@@ -146,6 +188,9 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
       .v_tail = cells ? as_array(v_tail) : std::nullopt,
       .residual = as_array(residual),
       .residual_scale = as_array(residual_scale),
+      .k_scale = as_array(k_scale),
+      .k_tail_scale = as_array(k_tail_scale),
+      .k_center = as_array(k_center),
       .out = torch::stable::transpose(new_tensor(q, {batch, tokens, heads, head_dim}, q.scalar_type()), 1, 2),
       .lse = new_tensor(q, {batch, heads, tokens}, ScalarType::Float),
   };

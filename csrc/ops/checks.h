@@ -146,6 +146,13 @@ inline void check_head_dim(const char* op, const char* name, int64_t head_dim) {
                 " must have a head dim that is a multiple of 8 from 8 to ", kMaxHeadDim, ", got ", head_dim);
 }
 
+// int8 codes are read 16 at a time.
+inline void check_int8_head_dim(const char* op, const char* name, int64_t head_dim) {
+  JENGA_REQUIRE(head_dim % 16 == 0 && head_dim <= kMaxInt8HeadDim, op, ": ", name,
+                " must have a head dim that is a multiple of 16 up to ", kMaxInt8HeadDim, " for int8 keys, got ",
+                head_dim, "; take 16-bit keys");
+}
+
 // The tensor whose shape and dtype all others follow: [B, H, S, D], none of them zero.
 inline void check_attention_tensor(const char* op, const char* name, const Tensor& t) {
   JENGA_REQUIRE(t.dim() == 4, op, ": ", name, " must have 4 dimensions [B, H, S, D], got shape ", Shape(t));

@@ -16,6 +16,8 @@ inline DataType data_type(ScalarType type) {
       return DataType::kBFloat16;
     case ScalarType::Half:
       return DataType::kFloat16;
+    case ScalarType::Char:
+      return DataType::kInt8;
     default:
       fail("jenga: dtype must be bfloat16, float16 or float32, got ", dtype_name(type));
   }

@@ -19,11 +19,19 @@ struct PrepareBlocksCall {
   }
 };
 
-inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
-                                             const Tensor& token_index, int64_t num_context, int64_t q_cell_size,
-                                             int64_t k_cell_size, int64_t tail_block_size,
-                                             const std::optional<Tensor>& context_bias) {
-  constexpr const char* kOp = "prepare_blocks";
+struct PrepareInt8BlocksCall : PrepareBlocksCall {
+  Tensor k_scale, k_tail_scale, k_center;
+
+  std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> outputs() const {
+    return {k_carved, v_carved, q_means, k_means, k_tail, v_tail, k_scale, k_tail_scale, k_center};
+  }
+};
+
+// kOp is prepare_blocks or prepare_int8_blocks.
+inline PrepareBlocksCall prepare_blocks_of_type(const char* kOp, ScalarType key_type, const Tensor& q, const Tensor& k,
+                                                const Tensor& v, const Tensor& token_index, int64_t num_context,
+                                                int64_t q_cell_size, int64_t k_cell_size, int64_t tail_block_size,
+                                                const std::optional<Tensor>& context_bias) {
   check_attention_tensor(kOp, "q", q);
   const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
   check_like(kOp, "k", k, "q", q, {batch, heads, tokens, head_dim});
@@ -40,10 +48,10 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
   const int64_t video = tokens - num_context;
   const int64_t carved_tokens = round_up(num_context, kContextAlignment) + video;
   const auto cells = [&](int64_t size) { return size ? ceil_div(video, size) : 0; };
-  const auto means = [&](int64_t size) {
-    return new_tensor(q, {batch, heads, cells(size), head_dim}, q.scalar_type());
-  };
   const ScalarType type = q.scalar_type();
+  const auto means = [&](int64_t size, ScalarType of) {
+    return new_tensor(q, {batch, heads, cells(size), head_dim}, of);
+  };
   PrepareBlocksCall call{
       .params = {},
       .q = with_loadable_rows(q),
@@ -51,12 +59,12 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .v = with_loadable_rows(v),
       .token_index = as_array(token_index),
       .context_bias = as_array(context_bias),
-      .k_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
+      .k_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, key_type),
       .v_carved = new_tensor(q, {batch, heads, carved_tokens, head_dim}, type),
-      .q_means = means(q_cell_size),
-      .k_means = means(k_cell_size),
-      .k_tail = means(tail_block_size),
-      .v_tail = means(tail_block_size),
+      .q_means = means(q_cell_size, type),
+      .k_means = means(k_cell_size, type),
+      .k_tail = means(tail_block_size, key_type),
+      .v_tail = means(tail_block_size, type),
   };
   call.params = {
       .q = operand(call.q),
@@ -79,6 +87,34 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
       .k_cell_size = k_cell_size,
       .tail_block_size = tail_block_size,
   };
+  return call;
+}
+
+inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
+                                             const Tensor& token_index, int64_t num_context, int64_t q_cell_size,
+                                             int64_t k_cell_size, int64_t tail_block_size,
+                                             const std::optional<Tensor>& context_bias) {
+  return prepare_blocks_of_type("prepare_blocks", q.scalar_type(), q, k, v, token_index, num_context, q_cell_size,
+                                k_cell_size, tail_block_size, context_bias);
+}
+
+inline PrepareInt8BlocksCall make_prepare_int8_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
+                                                      const Tensor& token_index, int64_t num_context,
+                                                      int64_t q_cell_size, int64_t k_cell_size, int64_t tail_block_size,
+                                                      const std::optional<Tensor>& context_bias) {
+  constexpr const char* kOp = "prepare_int8_blocks";
+  check_attention_tensor(kOp, "q", q);
+  check_int8_head_dim(kOp, "q", q.size(3));
+  PrepareBlocksCall blocks = prepare_blocks_of_type(kOp, ScalarType::Char, q, k, v, token_index, num_context,
+                                                    q_cell_size, k_cell_size, tail_block_size, context_bias);
+  const auto scales = [&](const Tensor& rows) {
+    return new_tensor(q, {q.size(0), q.size(1), rows.size(2)}, ScalarType::Float);
+  };
+  PrepareInt8BlocksCall call{blocks, scales(blocks.k_carved), scales(blocks.k_tail),
+                             new_tensor(q, {q.size(0), q.size(1), q.size(3)}, ScalarType::Float)};
+  call.params.k_scale = mutable_data<float>(call.k_scale);
+  call.params.k_tail_scale = mutable_data<float>(call.k_tail_scale);
+  call.params.k_center = mutable_data<float>(call.k_center);
   return call;
 }
 

@@ -10,6 +10,11 @@ STABLE_TORCH_LIBRARY(jenga, m) {
       "prepare_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_cell_size, "
       "int k_cell_size, int tail_block_size, Tensor? context_bias=None) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // The same with int8 keys: k_carved, v_carved, q_means, k_means, k_tail, v_tail, k_scale, k_tail_scale, k_center.
+  m.def(
+      "prepare_int8_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_cell_size, "
+      "int k_cell_size, int tail_block_size, Tensor? context_bias=None) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "select_blocks(Tensor q_means, Tensor k_means, Tensor? adjacency, int num_video, int q_block_size, "
       "int kv_block_size, int q_cells, int k_cells, int min_blocks, float top_p, float softmax_scale) "
@@ -18,7 +23,8 @@ STABLE_TORCH_LIBRARY(jenga, m) {
       "block_sparse_attention(Tensor q, Tensor k_carved, Tensor v_carved, Tensor kv_block_index, "
       "Tensor kv_block_count, Tensor token_index, int num_context, int q_block_size, int kv_block_size, "
       "float softmax_scale, Tensor? context_bias=None, Tensor? k_tail=None, Tensor? v_tail=None, "
-      "int tail_block_size=0, Tensor? residual=None, Tensor? residual_scale=None) -> (Tensor, Tensor)");
+      "int tail_block_size=0, Tensor? residual=None, Tensor? residual_scale=None, Tensor? k_scale=None, "
+      "Tensor? k_tail_scale=None, Tensor? k_center=None) -> (Tensor, Tensor)");
   m.def("pack_residual(Tensor dense, Tensor carved, int bits) -> (Tensor, Tensor)");
   m.def("cpu_isa() -> str");
 }

@@ -21,6 +21,8 @@ struct AttentionKernel {
 
 constexpr Precision kBFloat16{DataType::kBFloat16, DataType::kBFloat16};
 constexpr Precision kFloat16{DataType::kFloat16, DataType::kFloat16};
+constexpr Precision kInt8BFloat16{DataType::kInt8, DataType::kBFloat16};
+constexpr Precision kInt8Float16{DataType::kInt8, DataType::kFloat16};
 
 template <int kHeadDim>
 constexpr AttentionKernel sm90_row(Precision precision) {
@@ -41,12 +43,28 @@ constexpr AttentionKernel sm80_row(Precision precision) {
           sm80::launch_attention<kHeadDim>};
 }
 
+template <int kHeadDim>
+constexpr AttentionKernel sm80_int8_row(Precision precision) {
+  return {"80",
+          sm80::runs_on,
+          precision,
+          sm80::supports_int8_attention<kHeadDim>,
+          sm80::attention_workspace,
+          sm80::launch_int8_attention<kHeadDim>};
+}
+
 // The first that fits is taken.
 constexpr AttentionKernel kAttentionKernels[] = {
-    sm90_row<128>(kBFloat16), sm90_row<128>(kFloat16), sm90_row<64>(kBFloat16),  sm90_row<64>(kFloat16),
-    sm80_row<32>(kBFloat16),  sm80_row<32>(kFloat16),  sm80_row<64>(kBFloat16),  sm80_row<64>(kFloat16),
-    sm80_row<96>(kBFloat16),  sm80_row<96>(kFloat16),  sm80_row<128>(kBFloat16), sm80_row<128>(kFloat16),
-    sm80_row<192>(kBFloat16), sm80_row<192>(kFloat16), sm80_row<256>(kBFloat16), sm80_row<256>(kFloat16),
+    sm90_row<128>(kBFloat16),          sm90_row<128>(kFloat16),
+    sm90_row<64>(kBFloat16),           sm90_row<64>(kFloat16),
+    sm80_row<32>(kBFloat16),           sm80_row<32>(kFloat16),
+    sm80_row<64>(kBFloat16),           sm80_row<64>(kFloat16),
+    sm80_row<96>(kBFloat16),           sm80_row<96>(kFloat16),
+    sm80_row<128>(kBFloat16),          sm80_row<128>(kFloat16),
+    sm80_row<192>(kBFloat16),          sm80_row<192>(kFloat16),
+    sm80_row<256>(kBFloat16),          sm80_row<256>(kFloat16),
+    sm80_int8_row<64>(kInt8BFloat16),  sm80_int8_row<64>(kInt8Float16),
+    sm80_int8_row<128>(kInt8BFloat16), sm80_int8_row<128>(kInt8Float16),
 };
 
 // *kernel: for this call on the current device, null where there is none.

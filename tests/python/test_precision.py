@@ -1,5 +1,7 @@
 """JengaConfig.precision: who has it, what is said where nobody has, and what a run that has it keeps exact."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -47,6 +49,24 @@ def test_the_reference_has_it_by_name(precision, limit, dtype):
     assert result.out.dtype == dtype and exact.precision == "16-bit"
     assert torch.equal(result.lists.index, exact.lists.index), "cells are compared in 16 bits"
     assert 1e-4 < relative_error(result.out, exact.out) <= limit + 2 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize(
+    ("precision", "head_dim", "expected"),
+    [
+        ("16-bit", 40, None),
+        ("int8", 128, None),
+        ("int8", 48, None),
+        ("int8", 40, "precision must be 16-bit for head dims that are no multiple of 16 up to 128, got int8 for 40"),
+        ("int8", 256, "precision must be 16-bit for head dims that are no multiple of 16 up to 128, got int8 for 256"),
+        ("fp8", 128, "precision must be 16-bit, int8, got fp8"),
+    ],
+)
+def test_who_takes_what_on_a_gpu(monkeypatch, precision, head_dim, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    q = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float16, shape=(1, 2, 9, head_dim))
+    refusal = constraints.refusal("native_cuda", q, precision)
+    assert (None if refusal is None else str(refusal)) == expected
 
 
 def test_auto_is_16_bit():

@@ -27,6 +27,25 @@ CUresult launch(const PrepareArguments& args, int64_t grid, CUstream stream) {
   }
 }
 
+// The centers of the keys, then everything.
+CUresult launch_int8(const PrepareArguments& args, int64_t grid, CUstream stream) {
+  const DataType dtype = args.params.q.dtype;
+  const LaunchShape shape{grid, kPrepareThreads}, heads{args.params.batch * args.params.heads, kSampleThreads};
+  if (CUresult error = jenga_sample_keys.launch(dtype, heads, stream, args.params)) return error;
+  switch (lanes_per_row(args.params.head_dim)) {
+    case 2:
+      return jenga_prepare_int8_blocks_2.launch(dtype, shape, stream, args);
+    case 4:
+      return jenga_prepare_int8_blocks_4.launch(dtype, shape, stream, args);
+    case 8:
+      return jenga_prepare_int8_blocks_8.launch(dtype, shape, stream, args);
+    case 16:
+      return jenga_prepare_int8_blocks_16.launch(dtype, shape, stream, args);
+    default:
+      return CUDA_ERROR_NOT_SUPPORTED;
+  }
+}
+
 bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kPrepareRows && kPrepareRows % size == 0; }
 
 }  // namespace
@@ -37,15 +56,18 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
   if (!fits(params.q_means, params.q_cell_size) || !fits(params.k_means, params.k_cell_size) ||
       !fits(params.k_tail, params.tail_block_size) || !fits(params.v_tail, params.tail_block_size))
     return CUDA_ERROR_NOT_SUPPORTED;
+  const bool int8 = params.k_scale != nullptr;
+  if (int8 && (params.head_dim % 16 != 0 || params.head_dim > kMaxInt8HeadDim)) return CUDA_ERROR_NOT_SUPPORTED;
+  if (params.v_scale != nullptr) return CUDA_ERROR_NOT_SUPPORTED;  // e4m3 values have no kernel
   for (const Operand* operand : {&params.q, &params.k, &params.v}) {
     if (!has_aligned_rows(*operand, params.batch, params.heads)) return CUDA_ERROR_MISALIGNED_ADDRESS;
   }
-  if (params.k_scale != nullptr || params.v_scale != nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   PrepareArguments args{params, 0, 0, params.q_means == nullptr ? kOperands - 1 : kOperands};
   args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kPrepareRows));
   args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kPrepareRows));
   const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
-  return grid == 0 ? CUDA_SUCCESS : launch(args, grid, stream);
+  if (grid == 0) return CUDA_SUCCESS;
+  return int8 ? launch_int8(args, grid, stream) : launch(args, grid, stream);
 }
 
 }  // namespace jenga::cuda

@@ -5,9 +5,14 @@
 // channels, then the eights of a cell, in a fixed order. Heads run fastest over the grid: in token-major memory
 // neighbours share pages.
 //
+// Keys in 8 bits are quantised on the way: their center is known before (sample_keys.cu), and a row's largest channel
+// is found over the lanes that hold it.
+//
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
 #include "kernels/cuda/common/prepare_blocks.h"
+#include "kernels/cuda/common/quantise.h"
+#include "kernels/cuda/common/tail_codes.h"
 
 namespace jenga::cuda {
 namespace {
@@ -42,7 +47,8 @@ __device__ __forceinline__ void write_means(T* out, int64_t cell_size, const flo
   }
 }
 
-template <class T, int kLanes>
+// kInt8Keys: k_carved and k_tail are 8-bit codes.
+template <class T, int kLanes, bool kInt8Keys = false>
 __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   constexpr int kRowsPerPass = 32 / kLanes;
   constexpr int kPasses = kRowsPerWarp / kRowsPerPass;
@@ -94,7 +100,29 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
     if (token >= 0 && channel < head_dim) vectors[pass] = load_streaming(source + token * strides.token + channel);
   }
 
-  if (output != nullptr) {
+  if (kInt8Keys && operand == kKey) {
+    const float* const center = p.k_center + batch_head * head_dim;
+    const int64_t first_carved = batch_head * carved_rows + static_cast<int64_t>(tile) * kPrepareRows + first_in_tile;
+    const int64_t rows_left = (is_context ? first_row + kPrepareRows : num_rows) - first_row - first_in_tile;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int row = pass * kRowsPerPass + lane / kLanes;
+      const bool is_token = __shfl_sync(0xFFFFFFFFu, my_token, row) >= 0;
+      float values[kVectorElements] = {};
+      if (is_token && channel < head_dim) {
+        unpack_vector<T>(vectors[pass], values);
+#pragma unroll
+        for (int i = 0; i < kVectorElements; ++i) values[i] -= center[channel + i];
+      }
+      const float scale = largest_of_row<kLanes>(values) / kInt8Max;
+      if (row >= rows_left) continue;
+      if (channel < head_dim) {
+        *reinterpret_cast<uint2*>(static_cast<int8_t*>(output) + (first_carved + row) * head_dim + channel) =
+            int8_codes(values, scale > 0.f ? 1.f / scale : 0.f);
+      }
+      if (lane % kLanes == 0) p.k_scale[first_carved + row] = scale;
+    }
+  } else if (output != nullptr) {
     T* target = static_cast<T*>(output) +
                 (batch_head * carved_rows + static_cast<int64_t>(tile) * kPrepareRows + first_in_tile) * head_dim +
                 channel;
@@ -140,7 +168,15 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   if (operand == kQuery) write(p.q_means, p.q_cell_size);
   if (operand == kKey) {
     write(p.k_means, p.k_cell_size);
-    write(p.k_tail, p.tail_block_size);
+    if constexpr (kInt8Keys) {
+      if (p.k_tail == nullptr) return;
+      const int64_t first_cell = batch_head * ceil_div(p.num_video, p.tail_block_size);
+      write_tail_codes<kWarps>(static_cast<int8_t*>(p.k_tail) + first_cell * head_dim, p.k_tail_scale + first_cell,
+                               p.k_center + batch_head * head_dim, p.tail_block_size, sums, first_row, num_rows,
+                               head_dim);
+    } else {
+      write(p.k_tail, p.tail_block_size);
+    }
   }
   if (operand == kValue) write(p.v_tail, p.tail_block_size);
 }
@@ -157,5 +193,15 @@ JENGA_DEFINE_PREPARE(4)
 JENGA_DEFINE_PREPARE(8)
 JENGA_DEFINE_PREPARE(16)
 JENGA_DEFINE_PREPARE(32)
+
+#define JENGA_DEFINE_PREPARE_INT8(lanes)                                                             \
+  JENGA_DEFINE_KERNEL(jenga_prepare_int8_blocks_##lanes##_bf16, PrepareArguments, (kPrepareThreads), \
+                      prepare_blocks<__nv_bfloat16, lanes, true>)                                    \
+  JENGA_DEFINE_KERNEL(jenga_prepare_int8_blocks_##lanes##_fp16, PrepareArguments, (kPrepareThreads), \
+                      prepare_blocks<__half, lanes, true>)
+JENGA_DEFINE_PREPARE_INT8(2)
+JENGA_DEFINE_PREPARE_INT8(4)
+JENGA_DEFINE_PREPARE_INT8(8)
+JENGA_DEFINE_PREPARE_INT8(16)
 
 }  // namespace jenga::cuda

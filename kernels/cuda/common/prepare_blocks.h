@@ -1,4 +1,4 @@
-// Kernels of prepare_blocks, by the lanes that share a row.
+// Kernels of prepare_blocks, by the lanes that share a row; with int8 keys there are at most 16.
 #pragma once
 
 #include "kernels/cuda/driver/kernel.h"
@@ -22,5 +22,12 @@ JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_4, PrepareArgument
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_8, PrepareArguments);
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_16, PrepareArguments);
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_32, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_2, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_4, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_8, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_16, PrepareArguments);
+
+inline constexpr int kSampleThreads = 512;
+JENGA_KERNEL_PAIR(common_sample_keys, jenga_sample_keys, PrepareBlocksParams);
 
 }  // namespace jenga::cuda

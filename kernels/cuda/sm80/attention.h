@@ -19,6 +19,14 @@ bool supports_attention(const BlockSparseAttentionParams& params) {
   return params.head_dim >= 8 && params.head_dim % 8 == 0 && params.head_dim <= kHeadDim && has_kernel_layout(params);
 }
 
+// The same with int8 keys.
+template <int kHeadDim>
+bool supports_int8_attention(const BlockSparseAttentionParams& params) {
+  const bool scaled = params.k_carved.scale != nullptr && params.k_center != nullptr &&
+                      (params.k_tail.data == nullptr || params.k_tail.scale != nullptr);
+  return scaled && params.head_dim % 16 == 0 && supports_attention<kHeadDim>(params);
+}
+
 // The order of the tiles.
 inline size_t attention_workspace(const BlockSparseAttentionParams& params) {
   return sizeof(int32_t) * params.batch * params.heads * ceil_div(params.num_video, kQueryBlockRows);
@@ -39,5 +47,13 @@ template <>
 CUresult launch_attention<192>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 template <>
 CUresult launch_attention<256>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+
+// For kHeadDim 64 and 128.
+template <int kHeadDim>
+CUresult launch_int8_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_int8_attention<64>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
+template <>
+CUresult launch_int8_attention<128>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 
 }  // namespace jenga::cuda::sm80

@@ -36,7 +36,27 @@ __device__ __forceinline__ void copy_unit(uint32_t target, const uint16_t* sourc
   }
 }
 
-// The copies of one tile.
+// The 16-bit queries of a tile; rows and channels that do not exist are zeros.
+template <int kHeadDim>
+__device__ __forceinline__ void copy_queries(const BlockSparseAttentionParams& p, const TilePlan& plan,
+                                             uint32_t target) {
+  using Shape = TileShape<kHeadDim>;
+  const Strides& strides = p.q.strides;
+  const uint16_t* q =
+      static_cast<const uint16_t*>(p.q.data) + plan.block.batch * strides.batch + plan.block.head * strides.head;
+  const int32_t* tokens = p.token_index + (plan.block.is_context ? 0 : p.num_context);
+  const int num_rows = static_cast<int>(plan.block.is_context ? p.num_context : p.num_video) - plan.first_row;
+#pragma unroll
+  for (int i = 0; i < Shape::kTileRows * Shape::kChunks / kThreads; ++i) {
+    const int index = threadIdx.x + i * kThreads;
+    const int row = index / Shape::kChunks, chunk = index % Shape::kChunks;
+    const int64_t token = row < num_rows ? tokens[plan.first_row + row] : 0;
+    copy_async(target + Shape::offset(row, chunk), q + token * strides.token + chunk * kVectorElements,
+               row < num_rows && chunk * kVectorElements < p.head_dim);
+  }
+}
+
+// The copies of the units of one tile.
 template <int kHeadDim>
 struct CopyQueue {
   using Shape = TileShape<kHeadDim>;
@@ -48,23 +68,6 @@ struct CopyQueue {
   UnitReader reader;
   int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
   int slot = 0;   // the next to fill
-
-  __device__ void copy_queries(uint32_t target) const {
-    const BlockSparseAttentionParams& p = args.walk.params;
-    const Strides& strides = p.q.strides;
-    const uint16_t* q =
-        static_cast<const uint16_t*>(p.q.data) + plan.block.batch * strides.batch + plan.block.head * strides.head;
-    const int32_t* tokens = p.token_index + (plan.block.is_context ? 0 : p.num_context);
-    const int num_rows = static_cast<int>(plan.block.is_context ? p.num_context : p.num_video) - plan.first_row;
-#pragma unroll
-    for (int i = 0; i < Shape::kTileRows * Shape::kChunks / kThreads; ++i) {
-      const int index = threadIdx.x + i * kThreads;
-      const int row = index / Shape::kChunks, chunk = index % Shape::kChunks;
-      const int64_t token = row < num_rows ? tokens[plan.first_row + row] : 0;
-      copy_async(target + Shape::offset(row, chunk), q + token * strides.token + chunk * kVectorElements,
-                 row < num_rows && chunk * kVectorElements < p.head_dim);
-    }
-  }
 
   // Asks for the next K or V; a group of copies is closed even where there is none, so that groups count slots.
   __device__ void fill_next_slot() {

@@ -17,6 +17,7 @@ class Constraint:
     max_tokens: int
     min_compute_capability: tuple[int, int] = (0, 0)  # of a CUDA device
     precisions: tuple[str, ...] = ("16-bit",)  # of quantise.PRECISIONS
+    eight_bit_head_dims: tuple[int, int] = (1, 2**62)  # multiple of and up to, with 8 bits
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ _NO_LIMIT = 2**62
 
 CONSTRAINTS = {
     "native_cpu": Constraint(("cpu",), (torch.float32, torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS),
-    "native_cuda": Constraint(("cuda",), (torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS, (8, 0)),
+    "native_cuda": Constraint(
+        ("cuda",), (torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS, (8, 0), ("16-bit", "int8"), (16, 128)
+    ),
     # Triton multiplies tiles of at least 16 channels.
     "flex": Constraint(("cuda",), (torch.float32, torch.bfloat16, torch.float16), 8, 16, 256, _INT32_TOKENS, (7, 0)),
     "reference": Constraint(
@@ -67,6 +70,10 @@ def refusal(backend: str, q: torch.Tensor, precision: str = "16-bit") -> Refusal
         return Refusal("tokens", f"must be at most {rule.max_tokens}, got {tokens}")
     if precision not in rule.precisions:
         return Refusal("precision", f"must be {', '.join(rule.precisions)}, got {precision}")
+    multiple, largest = rule.eight_bit_head_dims
+    if precision != "16-bit" and (head_dim % multiple or head_dim > largest):
+        wanted = f"16-bit for head dims that are no multiple of {multiple} up to {largest}"
+        return Refusal("precision", f"must be {wanted}, got {precision} for {head_dim}")
     return None
 
 

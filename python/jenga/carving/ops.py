@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from . import driver
-from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual, ScoreCells
-from .quantise import SIXTEEN_BIT, Precision
+from .operands import BlockLists, CarvedLayout, EightBitKeys, PreparedBlocks, Residual, ScoreCells
+from .quantise import PRECISIONS, SIXTEEN_BIT, Precision
 
 CONTEXT_ALIGNMENT = 128
 _LIBRARIES = Path(__file__).parent.parent / "lib"
@@ -68,13 +68,17 @@ def prepare_blocks(
     q, k, v `[B, H, S, D]` in raster order, bfloat16, float16 or (CPU) float32, any strides with a contiguous last dim;
     D a multiple of 8, at most 256. layout: cells of 8, 16, 32, 64 or 128 tokens, tail_block_size 32, 64, 128, or 0;
     without query cells q is not read. context_bias: see `PreparedBlocks`; rows that it masks are written as zeros,
-    whatever they hold, and from column C on it masks all. All outputs have the dtype of q.
+    whatever they hold, and from column C on it masks all. All outputs have the dtype of q, but for what precision has
+    in 8 bits: keys and their tail (CUDA, D a multiple of 16).
     """
-    if precision != SIXTEEN_BIT:
-        raise ValueError(f"prepare_blocks: precision must be 16-bit, got {precision}; take the reference")
     sizes = (layout.q_cell_size, layout.k_cell_size, layout.tail_block_size)
-    prepared = torch.ops.jenga.prepare_blocks(q, k, v, layout.token_index, layout.num_context, *sizes, context_bias)
-    return PreparedBlocks(*prepared, layout, context_bias)
+    arguments = (q, k, v, layout.token_index, layout.num_context, *sizes, context_bias)
+    if precision == SIXTEEN_BIT:
+        return PreparedBlocks(*torch.ops.jenga.prepare_blocks(*arguments), layout, context_bias)
+    if precision != PRECISIONS["int8"]:
+        raise ValueError(f"prepare_blocks: precision must be 16-bit or int8, got {precision}; take the reference")
+    prepared = torch.ops.jenga.prepare_int8_blocks(*arguments)
+    return PreparedBlocks(*prepared[:6], layout, context_bias, EightBitKeys(*prepared[6:]))
 
 
 def select_blocks(
@@ -110,7 +114,8 @@ def block_sparse_attention(
     token_index, num_context, q_block_size, kv_block_size, tail_block_size = blocks.layout[:5]
     return torch.ops.jenga.block_sparse_attention(
         *(q, blocks.k_carved, blocks.v_carved, *lists, token_index, num_context, q_block_size, kv_block_size),
-        *(softmax_scale, blocks.context_bias, *blocks.tail(), tail_block_size, *(residual or ())),
+        *(softmax_scale, blocks.context_bias, *blocks.tail(), tail_block_size, *(residual or (None, None))),
+        *(blocks.keys or ()),
     )
 
 
@@ -152,6 +157,15 @@ def _fake_prepare_blocks(q, k, v, token_index, num_context, q_cell_size, k_cell_
     return tuple(q.new_empty(batch, heads, number, head_dim) for number in rows)
 
 
+def _fake_prepare_int8_blocks(q, *arguments):
+    k_carved, v_carved, q_means, k_means, k_tail, v_tail = _fake_prepare_blocks(q, *arguments)
+    codes = (x.to(torch.int8) for x in (k_carved, k_tail))
+    scales = (q.new_empty(x.shape[:3], dtype=torch.float32) for x in (k_carved, k_tail))
+    center = q.new_empty(*q.shape[:2], q.shape[3], dtype=torch.float32)
+    k_carved, k_tail = codes
+    return k_carved, v_carved, q_means, k_means, k_tail, v_tail, *scales, center
+
+
 def _fake_select_blocks(q_means, k_means, adjacency, num_video, q_block_size, kv_block_size, *rule):
     min_blocks, top_p = rule[2:4]  # behind q_cells, k_cells
     batch, heads = q_means.shape[:2]
@@ -178,6 +192,7 @@ _FAKES = (
     _fake_curve_order,
     _fake_block_adjacency,
     _fake_prepare_blocks,
+    _fake_prepare_int8_blocks,
     _fake_select_blocks,
     _fake_block_sparse_attention,
     _fake_pack_residual,

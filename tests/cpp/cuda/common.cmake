@@ -2,5 +2,7 @@
 set(JENGA_CUDA_COMMON_TESTS
   pack_residual_test.cpp
   prepare_blocks_test.cpp
+  prepare_int8_blocks_test.cpp
   select_blocks_test.cpp
-  sm80_attention_test.cpp)
+  sm80_attention_test.cpp
+  sm80_int8_attention_test.cpp)

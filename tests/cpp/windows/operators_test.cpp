@@ -97,6 +97,9 @@ TEST_F(WindowsOperators, AttentionOverAllBlocksIsDense) {
            from(std::optional<Tensor>(v_tail)),
            from(int64_t{64}),
            from(none),
+           from(none),
+           from(none),
+           from(none),
            from(none)};
   ASSERT_EQ(call("block_sparse_attention", stack), 0);
   const Tensor out = to<Tensor>(stack[0]), lse = to<Tensor>(stack[1]);

@@ -42,6 +42,42 @@ INSTANTIATE_TEST_SUITE_P(
         Case{kRtx5090, 64, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_64_bf16 252 128 41540"}},
         Case{kRtx5090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_128_bf16 252 128 82500"}}));
 
+class Int8AttentionOn : public Launch, public ::testing::WithParamInterface<Case> {};
+
+TEST_P(Int8AttentionOn, TakesTheKernelAndTheSharedMemoryOfItsGeneration) {
+  on(GetParam().device);
+  const auto params = int8_attention_case(kBrain, GetParam().head_dim);
+  ASSERT_EQ(cuda::block_sparse_attention(params, address(21), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(shapes(), GetParam().shapes);
+}
+
+// Two thread blocks a processor everywhere: with four slots where those fit, on cards of 99 KB with two.
+INSTANTIATE_TEST_SUITE_P(
+    Generations, Int8AttentionOn,
+    ::testing::Values(
+        Case{kA100, 16, {"jenga_order_tiles 6 128 0", "jenga_sm80_int8_attention_64_bf16 252 128 34884"}},
+        Case{kA100, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_int8_attention_128_bf16 252 128 67652"}},
+        Case{kRtx4090, 64, {"jenga_order_tiles 6 128 0", "jenga_sm80_int8_attention_64_bf16 252 128 34884"}},
+        Case{kRtx4090, 96, {"jenga_order_tiles 6 128 0", "jenga_sm80_int8_attention_128_bf16 252 128 43076"}},
+        Case{kRtx4090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_int8_attention_128_bf16 252 128 43076"}},
+        Case{kH100, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_int8_attention_128_bf16 252 128 67652"}},
+        Case{kRtx5090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_int8_attention_128_bf16 252 128 43076"}}));
+
+TEST_F(Launch, Int8KeysWithoutTheirScalesOrOfAnotherHeadDimAreRefused) {
+  const auto refuses = [](int64_t head_dim, auto change) {
+    BlockSparseAttentionParams params = int8_attention_case(kHalf, head_dim);
+    change(params);
+    return cuda::block_sparse_attention(params, address(21), nullptr) == CUDA_ERROR_NOT_SUPPORTED;
+  };
+  EXPECT_FALSE(refuses(128, [](auto&) {}));
+  EXPECT_TRUE(refuses(40, [](auto&) {}));
+  EXPECT_TRUE(refuses(256, [](auto&) {}));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.scale = nullptr; }));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_tail.scale = nullptr; }));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_center = nullptr; }));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.strides.token = 136; }));
+}
+
 class ScoresOn : public Launch, public ::testing::WithParamInterface<Case> {};
 
 TEST_P(ScoresOn, TakeTheKernelAndTheSharedMemoryOfTheirGeneration) {

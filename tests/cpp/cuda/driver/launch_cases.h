@@ -93,6 +93,19 @@ inline BlockSparseAttentionParams attention_case(DataType dtype, int64_t head_di
   return p;
 }
 
+// The same with int8 keys.
+inline BlockSparseAttentionParams int8_attention_case(DataType dtype, int64_t head_dim, bool tail = true) {
+  BlockSparseAttentionParams p = attention_case(dtype, head_dim, tail);
+  p.k_carved.dtype = DataType::kInt8;
+  p.k_carved.scale = static_cast<float*>(address(22));
+  if (tail) {
+    p.k_tail.dtype = DataType::kInt8;
+    p.k_tail.scale = static_cast<float*>(address(23));
+  }
+  p.k_center = static_cast<float*>(address(24));
+  return p;
+}
+
 inline PackResidualParams pack_case(DataType dtype, int64_t head_dim, int32_t bits = 8, Shape shape = {}) {
   PackResidualParams p{};
   const Strides strides{shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};

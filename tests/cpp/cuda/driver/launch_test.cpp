@@ -34,6 +34,23 @@ TEST_F(Launch, PrepareBlocksByChannelsAndType) {
   }
 }
 
+TEST_F(Launch, PrepareBlocksWithInt8KeysFindsTheirCentersFirst) {
+  for (const auto& [head_dim, number] : std::map<int64_t, std::string>{{16, "2"}, {64, "8"}, {128, "16"}}) {
+    launched.clear();
+    PrepareBlocksParams params = prepare_case(kHalf, head_dim);
+    params.k_scale = static_cast<float*>(address(22));
+    params.k_tail_scale = static_cast<float*>(address(23));
+    params.k_center = static_cast<float*>(address(24));
+    ASSERT_EQ(cuda::prepare_blocks(params, kStream), CUDA_SUCCESS);
+    const std::string grid = std::to_string(2 * 3 * 3 * (2 + 40));
+    EXPECT_EQ(shapes(), (Shapes{"jenga_sample_keys_fp16 6 512 0",
+                                "jenga_prepare_int8_blocks_" + number + "_fp16 " + grid + " 256 0"}));
+  }
+  PrepareBlocksParams params = prepare_case(kHalf, 256);
+  params.k_scale = static_cast<float*>(address(22));
+  EXPECT_EQ(cuda::prepare_blocks(params, kStream), CUDA_ERROR_NOT_SUPPORTED);
+}
+
 TEST_F(Launch, PrepareBlocksReadsNoQueriesWhereNoMeansAreWanted) {
   ASSERT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, false), nullptr), CUDA_SUCCESS);
   ASSERT_EQ(shapes(), Shapes{"jenga_prepare_blocks_8_bf16 504 256 0"});

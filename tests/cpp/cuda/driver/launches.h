@@ -27,13 +27,14 @@ inline constexpr FakeDevice kA100{8, 108, 166912, 167936, 1024}, kRtx4090{8, 128
 inline size_t argument_bytes(const std::string& kernel) {
   const auto is = [&](const char* part) { return kernel.find(part) != std::string::npos; };
   if (is("memset")) return 2 * sizeof(CUdeviceptr);
-  if (is("prepare_blocks")) return sizeof(cuda::PrepareArguments);
+  if (is("prepare_blocks") || is("prepare_int8_blocks")) return sizeof(cuda::PrepareArguments);
+  if (is("sample_keys")) return sizeof(PrepareBlocksParams);
   if (is("average_cells")) return sizeof(cuda::AverageArguments);
   if (is("score")) return sizeof(cuda::ScoreArguments);
   if (is("select_blocks")) return sizeof(cuda::SelectArguments);
   if (is("order_tiles")) return sizeof(cuda::OrderArguments);
   if (is("pack_residual")) return sizeof(PackResidualParams);
-  if (is("sm80_attention")) return sizeof(cuda::sm80::AttentionArguments);
+  if (is("sm80_attention") || is("sm80_int8_attention")) return sizeof(cuda::sm80::AttentionArguments);
   if (is("sm90_attention")) return sizeof(cuda::sm90::AttentionArguments);
   ADD_FAILURE() << "nothing is known of " << kernel;
   return 0;

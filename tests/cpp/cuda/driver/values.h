@@ -54,7 +54,7 @@ inline Values values_of(const BlockSparseAttentionParams& p) {
   return all_of(p.q, p.k_carved, p.v_carved, p.kv_block_index, p.kv_block_count, p.token_index, p.context_bias,
                 p.k_tail, p.v_tail, p.residual, p.residual_scale, p.residual_type, p.out, p.lse, p.batch, p.heads,
                 p.head_dim, p.num_context, p.num_video, p.max_kv, p.q_block_size, p.kv_block_size, p.tail_block_size,
-                p.softmax_scale);
+                p.softmax_scale, p.k_center, p.v_center);
 }
 
 inline Values values_of(const PackResidualParams& p) {

@@ -1,0 +1,46 @@
+// The mean of every kSampledRows-th video key along the curve (rule: kernels/params.h). One thread block a head: it
+// reads a sixteenth of the keys. Sums are in a fixed order, so that results repeat to the bit.
+#include "kernels/cuda/common/element.h"
+#include "kernels/cuda/common/prepare_blocks.h"
+
+namespace jenga::cuda {
+namespace {
+
+constexpr int kThreads = kSampleThreads;
+constexpr int kVectors = static_cast<int>(kMaxInt8HeadDim) / kVectorElements;  // of the longest row
+
+template <class T>
+__device__ __forceinline__ void sample_keys(const PrepareBlocksParams& p) {
+  __shared__ float sums[kThreads / kVectors][kMaxInt8HeadDim];
+  const int head_dim = static_cast<int>(p.head_dim), heads = static_cast<int>(p.heads);
+  const int batch = blockIdx.x / heads, head = blockIdx.x % heads;
+  const int group = threadIdx.x / kVectors, channel = threadIdx.x % kVectors * kVectorElements;
+  const T* keys = static_cast<const T*>(p.k.data) + batch * p.k.strides.batch + head * p.k.strides.head;
+  float sum[kVectorElements] = {};
+  if (channel < head_dim) {
+    for (int64_t row = group * kSampledRows; row < p.num_video; row += kThreads / kVectors * kSampledRows) {
+      float values[kVectorElements];
+      unpack_vector<T>(__ldg(reinterpret_cast<const uint4*>(
+                           keys + p.token_index[p.num_context + row] * p.k.strides.token + channel)),
+                       values);
+#pragma unroll
+      for (int i = 0; i < kVectorElements; ++i) sum[i] += values[i];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kVectorElements; ++i) sums[group][channel + i] = sum[i];
+  __syncthreads();
+  const float count = static_cast<float>((p.num_video + kSampledRows - 1) / kSampledRows);
+  for (int c = threadIdx.x; c < head_dim; c += kThreads) {
+    float total = 0.f;
+    for (int i = 0; i < kThreads / kVectors; ++i) total += sums[i][c];
+    p.k_center[int64_t{blockIdx.x} * head_dim + c] = total / count;
+  }
+}
+
+}  // namespace
+
+JENGA_DEFINE_KERNEL(jenga_sample_keys_bf16, PrepareBlocksParams, (kSampleThreads), sample_keys<__nv_bfloat16>)
+JENGA_DEFINE_KERNEL(jenga_sample_keys_fp16, PrepareBlocksParams, (kSampleThreads), sample_keys<__half>)
+
+}  // namespace jenga::cuda

@@ -1,0 +1,196 @@
+// block_sparse_attention with int8 keys for compute capability 8.0 and newer (formula: kernels/params.h).
+//
+// The walk of attention_kernel.h with other scores: queries arrive in 16 bits, become codes with a scale a row in
+// shared memory, and are multiplied in int8; sums come back to floats by the scales of row and key. Values and
+// probabilities stay in 16 bits. A query's product with the center of the keys is kept for lse alone.
+//
+// Shared memory: int8_shape.h. Before they become codes, the 16-bit queries lie over the codes and the first pair.
+#pragma once
+
+#include "kernels/cuda/common/quantise.h"
+#include "kernels/cuda/sm80/int8_copies.h"
+#include "kernels/cuda/sm80/int8_shape.h"
+#include "kernels/cuda/sm80/warp_tile.h"
+
+namespace jenga::cuda::sm80 {
+
+// A warp's rows with scores out of int8 queries and keys.
+template <class T, int kHeadDim>
+struct Int8Tile : WarpTile<T, kHeadDim> {
+  using Shape = Int8Shape<kHeadDim>;
+  static constexpr int kRowGroups = TileShape<kHeadDim>::kRowGroups, kSteps = Shape::kSteps;
+  // An int32 sum below 2^22 in magnitude, added to this, is the bits of the float 1.5 * 2^23 + sum.
+  static constexpr int32_t kFloatBits = 0x4B400000;
+  static constexpr float kFloatOffset = 12582912.f;
+  static_assert(127 * 127 * kHeadDim < 1 << 22);
+  const FragmentAddress<kHeadDim / 2> query_address, key_address;
+
+  __device__ Int8Tile(int warp, int lane)
+      : WarpTile<T, kHeadDim>(lane), query_address(lane, 3, 4, warp * kRowGroups * 16), key_address(lane, 4, 3) {}
+
+  // Row i of group g of this thread, in the tile.
+  __device__ static int tile_row(int warp, int lane, int g, int i) {
+    return (warp * kRowGroups + g) * 16 + lane / 4 + 8 * i;
+  }
+
+  // 16-bit queries to codes over them. center: of this head. Of every row of the tile, scale and product
+  // with the center are left in shared memory. All threads of the block.
+  __device__ __forceinline__ void quantise_queries(uint8_t* shared, const float* center, float* row_scales,
+                                                   float* center_products, int head_dim, int warp, int lane) {
+    uint32_t codes[kRowGroups][2][2 * kSteps];
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int row = tile_row(warp, lane, g, i);
+        float top = 0.f, product = 0.f;
+        const auto load = [&](int part) {  // channels 16 part + 4 (lane % 4) .. + 3
+          const int chunk = 2 * part + lane % 4 / 2;
+          const uint2 packed =
+              *reinterpret_cast<const uint2*>(shared + Shape::Queries::offset(row, chunk) + lane % 2 * 8);
+          const float2 low = unpack_pair<T>(packed.x), high = unpack_pair<T>(packed.y);
+          return make_float4(low.x, low.y, high.x, high.y);
+        };
+#pragma unroll
+        for (int part = 0; part < 2 * kSteps; ++part) {
+          const float4 x = load(part);
+          const int channel = 16 * part + 4 * (lane % 4);
+          top = fmaxf(top, fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w))));
+          if (channel >= head_dim) continue;
+          const float4 c = *reinterpret_cast<const float4*>(center + channel);
+          product = fmaf(x.x, c.x, fmaf(x.y, c.y, fmaf(x.z, c.z, fmaf(x.w, c.w, product))));
+        }
+        const float scale = quad_max(top) / kInt8Max, inverse = scale > 0.f ? 1.f / scale : 0.f;
+        product = quad_sum(product);
+        if (lane % 4 == 0) {
+          row_scales[row] = scale;
+          center_products[row] = product;
+        }
+#pragma unroll
+        for (int part = 0; part < 2 * kSteps; ++part) {
+          const float4 x = load(part);
+          codes[g][i][part] = int8_codes(x.x * inverse, x.y * inverse, x.z * inverse, x.w * inverse);
+        }
+      }
+    }
+    __syncthreads();  // everybody has read
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+#pragma unroll
+        for (int part = 0; part < 2 * kSteps; ++part) {
+          const uint32_t offset = Shape::Codes::offset(tile_row(warp, lane, g, i), part) + lane % 4 * 4;
+          *reinterpret_cast<uint32_t*>(shared + offset) = codes[g][i][part];
+        }
+      }
+    }
+  }
+
+  // scores = Q K^T; row_scales: of the tile's rows, key_scales: of the unit's keys.
+  __device__ __forceinline__ void score(uint32_t queries, uint32_t keys, const float* row_scales,
+                                        const float* key_scales) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int32_t sums[kRowGroups][kUnitKeys / 2];
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+#pragma unroll
+      for (int32_t& sum : sums[g]) sum = kFloatBits;
+    }
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      uint32_t q[kRowGroups][4];
+#pragma unroll
+      for (int g = 0; g < kRowGroups; ++g) load_matrices(q[g], query_address(queries, g, step));
+#pragma unroll
+      for (int group = 0; group < kUnitKeys / 16; ++group) {
+        uint32_t k[4];
+        load_matrices(k, key_address(keys, group, step));
+#pragma unroll
+        for (int g = 0; g < kRowGroups; ++g) {
+          multiply_add_int8(sums[g] + 8 * group, q[g], k[0], k[1]);
+          multiply_add_int8(sums[g] + 8 * group + 4, q[g], k[2], k[3]);
+        }
+      }
+    }
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+      const float rows[2] = {row_scales[tile_row(warp, lane, g, 0)], row_scales[tile_row(warp, lane, g, 1)]};
+#pragma unroll
+      for (int j = 0; j < kUnitKeys / 8; ++j) {
+        const float2 keys_of = *reinterpret_cast<const float2*>(key_scales + 8 * j + 2 * (lane % 4));
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const float sum = __int_as_float(sums[g][4 * j + e]) - kFloatOffset;
+          this->scores[g][4 * j + e] = sum * (rows[e / 2] * (e % 2 == 0 ? keys_of.x : keys_of.y));
+        }
+      }
+    }
+  }
+
+  // What every logit lost with the center, for lse.
+  __device__ __forceinline__ void add_center_product(const float* center_products, int warp, int lane) {
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) this->state[g].max[i] += center_products[tile_row(warp, lane, g, i)];
+    }
+  }
+};
+
+template <class T, int kHeadDim>
+__device__ __forceinline__ void attend_int8(const AttentionArguments& args) {
+  using Shape = Int8Shape<kHeadDim>;
+  extern __shared__ __align__(1024) uint8_t dynamic_shared[];
+  const uint32_t queries = shared_address(dynamic_shared);
+  float* bias = reinterpret_cast<float*>(dynamic_shared + Shape::kCodeBytes + args.slots / 2 * Shape::kPairBytes);
+  float* key_scales = bias + 2 * kUnitKeys;
+  float* row_scales = key_scales + 2 * kUnitKeys;
+  float* center_products = row_scales + Shape::kTileRows;
+  TilePlan& plan = *reinterpret_cast<TilePlan*>(center_products + Shape::kTileRows);
+  uint32_t* kept = reinterpret_cast<uint32_t*>(&plan + 1);
+
+  const BlockSparseAttentionParams& p = args.walk.params;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  plan_tile(args.walk, Shape::Queries::kTilesPerBlock, Shape::kTileRows, plan, kept);
+  const int num_units = plan.units.all(), biased_units = plan.units.biased();
+  const float scale_log2 = p.softmax_scale * kLog2E;
+
+  copy_queries<kHeadDim>(p, plan, queries);
+  commit_copies();
+  wait_copies<0>();
+  __syncthreads();
+  Int8Tile<T, kHeadDim> tile(warp, lane);
+  const int64_t head = plan.block.batch * p.heads + plan.block.head;
+  tile.quantise_queries(dynamic_shared, p.k_center + head * p.head_dim, row_scales, center_products,
+                        static_cast<int>(p.head_dim), warp, lane);
+
+  Int8CopyQueue<kHeadDim> copies{
+      args, plan, kept, queries + Shape::kCodeBytes, bias, shared_address(key_scales), {}, 2 * num_units};
+  copies.reader.prefetch(args.walk, plan, 0);
+  for (int slot = 1; slot < args.slots; ++slot) copies.fill_next_slot();
+
+  int slot = 0;
+  for (int unit = 0; unit < num_units; ++unit) {
+    copies.next_slot();
+    const int buffer = unit % 2 * kUnitKeys;
+    tile.score(queries, copies.slot_address(slot), row_scales, key_scales + buffer);
+    tile.weigh(unit < biased_units ? bias + buffer : nullptr, scale_log2, lane);
+    copies.next_slot();
+    tile.accumulate(copies.slot_address(slot + 1));
+    slot = slot + 2 == args.slots ? 0 : slot + 2;
+  }
+  tile.add_center_product(center_products, warp, lane);
+  tile.store(p, plan, warp, lane);
+}
+
+}  // namespace jenga::cuda::sm80
+
+// Both kernels of a head dim; one file each, so that they build in parallel.
+#define JENGA_DEFINE_SM80_INT8_ATTENTION(dim)                                                                \
+  namespace jenga::cuda {                                                                                    \
+  JENGA_DEFINE_KERNEL(jenga_sm80_int8_attention_##dim##_bf16, sm80::AttentionArguments, (sm80::kThreads, 2), \
+                      sm80::attend_int8<__nv_bfloat16, dim>)                                                 \
+  JENGA_DEFINE_KERNEL(jenga_sm80_int8_attention_##dim##_fp16, sm80::AttentionArguments, (sm80::kThreads, 2), \
+                      sm80::attend_int8<__half, dim>)                                                        \
+  }

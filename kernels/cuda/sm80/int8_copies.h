@@ -1,0 +1,85 @@
+// Copies of units whose keys are int8 codes. K and V pass through pairs of slots, a K slot half as large as a V slot;
+// the scales of a unit's keys come with its codes.
+//
+// A row of codes is as long as a row of half as many 16-bit elements: TileShape<kHeadDim / 2> says where its chunks
+// lie.
+#pragma once
+
+#include "kernels/cuda/sm80/copies.h"
+#include "kernels/cuda/sm80/int8_shape.h"
+
+namespace jenga::cuda::sm80 {
+
+template <int kHeadDim>
+struct Int8CopyQueue {
+  using Values = TileShape<kHeadDim>;
+  using Codes = TileShape<kHeadDim / 2>;
+  const AttentionArguments& args;
+  const TilePlan& plan;
+  const uint32_t* kept;
+  uint32_t ring;
+  float* bias;      // [2][kUnitKeys], of even and odd units
+  uint32_t scales;  // the same, of keys
+  UnitReader reader;
+  int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
+  int slot = 0;   // the next to fill
+
+  __device__ uint32_t slot_address(int number) const {
+    return ring + number / 2 * Int8Shape<kHeadDim>::kPairBytes + number % 2 * Codes::kUnitBytes;
+  }
+
+  __device__ void fill_keys() {
+    const BlockSparseAttentionParams& p = args.walk.params;
+    const int buffer = reader.unit % 2 * kUnitKeys + threadIdx.x;
+    const bool biased = reader.unit < plan.units.biased();
+    reader.advance(args.walk, plan, kept);
+    if (biased && threadIdx.x < kUnitKeys) bias[buffer] = reader.bias(args.walk, plan, kept, threadIdx.x);
+    const Operand& keys = reader.is_tail ? p.k_tail : p.k_carved;
+    const int8_t* codes = static_cast<const int8_t*>(keys.data) + plan.block.batch * keys.strides.batch +
+                          plan.block.head * keys.strides.head + reader.first * keys.strides.token;
+    copy_unit<kHeadDim / 2>(slot_address(slot), reinterpret_cast<const uint16_t*>(codes), keys.strides.token / 2,
+                            reader.num_valid, static_cast<int>(p.head_dim) / 2);
+    if (threadIdx.x < kUnitKeys) {
+      const int64_t rows =
+          reader.is_tail ? args.walk.num_tail_cells : args.walk.context_blocks * kContextAlignment + p.num_video;
+      const int64_t row = (plan.block.batch * p.heads + plan.block.head) * rows + reader.first + threadIdx.x;
+      copy_async_word(scales + buffer * sizeof(float), keys.scale + row,
+                      static_cast<int>(threadIdx.x) < reader.num_valid);
+    }
+  }
+
+  __device__ void fill_values() {
+    const BlockSparseAttentionParams& p = args.walk.params;
+    const Operand& values = reader.is_tail ? p.v_tail : p.v_carved;
+    const uint16_t* rows = static_cast<const uint16_t*>(values.data) + plan.block.batch * values.strides.batch +
+                           plan.block.head * values.strides.head + reader.first * values.strides.token;
+    copy_unit<kHeadDim>(slot_address(slot), rows, values.strides.token, reader.num_valid, static_cast<int>(p.head_dim));
+  }
+
+  // Asks for the next K or V; a group of copies is closed even where there is none, so that groups count slots.
+  __device__ void fill_next_slot() {
+    if (remaining > 0) {
+      if (remaining % 2 == 0) {
+        fill_keys();
+      } else {
+        fill_values();
+      }
+      --remaining;
+    }
+    commit_copies();
+    slot = slot + 1 == args.slots ? 0 : slot + 1;
+  }
+
+  // Waits for the oldest copy asked for, then asks for one more: after the barrier nobody reads its slot.
+  __device__ void next_slot() {
+    if (args.slots == 2) {
+      wait_copies<0>();
+    } else {
+      wait_copies<2>();
+    }
+    __syncthreads();
+    fill_next_slot();
+  }
+};
+
+}  // namespace jenga::cuda::sm80

@@ -1,0 +1,86 @@
+// What a warp holds of its 16 or 32 query rows, and what it does once their scores are there: the same whatever the
+// scores were made of.
+#pragma once
+
+#include "kernels/cuda/common/epilogue.h"
+#include "kernels/cuda/common/softmax.h"
+#include "kernels/cuda/sm80/mma.h"
+#include "kernels/cuda/sm80/tile_plan.h"
+
+namespace jenga::cuda::sm80 {
+
+// Shared-memory addresses of the fragments that this lane gives to ldmatrix. Bit `chunk_bit` of the lane chooses
+// between the two chunks of a 16-channel step, bit `row_bit` between rows 0 .. 7 and 8 .. 15.
+template <int kHeadDim>
+struct FragmentAddress {
+  uint32_t row_offset, chunk_offset;
+
+  __device__ FragmentAddress(int lane, int row_bit, int chunk_bit, int first_row = 0) {
+    const int row = first_row + lane % 8 + (lane >> row_bit & 1) * 8;
+    row_offset = row * TileShape<kHeadDim>::kRowBytes;
+    chunk_offset = ((lane >> chunk_bit & 1) ^ TileShape<kHeadDim>::swizzle(row)) * 16;
+  }
+  // Of channels 16 step .. 16 step + 15 in row group `group` of 16.
+  __device__ uint32_t operator()(uint32_t base, int group, int step) const {
+    return base + row_offset + group * 16 * TileShape<kHeadDim>::kRowBytes + (chunk_offset ^ step * 32);
+  }
+};
+
+// Layout of scores and outputs: softmax.h.
+template <class T, int kHeadDim>
+struct WarpTile {
+  using Shape = TileShape<kHeadDim>;
+  static constexpr int kRowGroups = Shape::kRowGroups, kSteps = kHeadDim / 16;
+  const FragmentAddress<kHeadDim> value_address;
+  float scores[kRowGroups][kUnitKeys / 2];
+  uint32_t probabilities[kRowGroups][kUnitKeys / 4];
+  float outputs[kRowGroups][kHeadDim / 2] = {};
+  RowState state[kRowGroups];
+
+  __device__ explicit WarpTile(int lane) : value_address(lane, 3, 4) {}
+
+  // Scores to probabilities; bias: of the unit's keys, or null.
+  __device__ __forceinline__ void weigh(const float* bias, float scale_log2, int lane) {
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+      if (bias != nullptr) add_bias(scores[g], bias, lane);
+      float rescale[2];
+      update_softmax(scores[g], state[g], rescale, scale_log2);
+      if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f)) rescale_rows(outputs[g], rescale);
+      pack_probabilities<T>(probabilities[g], scores[g]);
+    }
+  }
+
+  // outputs += P V
+  __device__ __forceinline__ void accumulate(uint32_t values) {
+#pragma unroll
+    for (int group = 0; group < kUnitKeys / 16; ++group) {
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        uint32_t v[4];
+        load_matrices_transposed(v, value_address(values, group, step));
+#pragma unroll
+        for (int g = 0; g < kRowGroups; ++g) {
+          multiply_add<T>(outputs[g] + 8 * step, probabilities[g] + 4 * group, v[0], v[1]);
+          multiply_add<T>(outputs[g] + 8 * step + 4, probabilities[g] + 4 * group, v[2], v[3]);
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store(const BlockSparseAttentionParams& p, const TilePlan& plan, int warp, int lane) {
+    const int num_rows = static_cast<int>(plan.block.is_context ? p.num_context : p.num_video);
+    const int32_t* tokens = p.token_index + (plan.block.is_context ? 0 : p.num_context);
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int row = plan.first_row + (warp * kRowGroups + g) * 16 + lane / 4 + 8 * i;
+        store_row<T, kHeadDim>(p, outputs[g], state[g], i, row < num_rows ? tokens[row] : -1, plan.block.batch,
+                               plan.block.head, lane);
+      }
+    }
+  }
+};
+
+}  // namespace jenga::cuda::sm80
