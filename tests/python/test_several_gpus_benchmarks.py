@@ -68,7 +68,7 @@ def test_a_benchmark_of_one_device_under_the_name_of_two_is_none():
 
 def test_context_parallel_on_the_cpu():
     pytest.importorskip("diffusers", "0.42", reason="diffusers 0.42 or newer is not installed (it needs Python 3.11)")
-    options = ["--nproc-per-node", "2", "-m", "benchmarks.context_parallel"]
+    options = ["--standalone", "--nproc-per-node", "2", "-m", "benchmarks.context_parallel"]
     options += ["--model", "tiny", "--repeats", "1", "--kept", "0.3", "--backend", "reference"]
     command = [sys.executable, "-m", "torch.distributed.run", *options]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
