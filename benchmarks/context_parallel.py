@@ -154,6 +154,7 @@ def main() -> None:
             expected = {cards: scaling.forward_seconds(one, many, cards) for cards in scaling.CARDS[1:]}
             name = "dense" if kept is None else f"carved {kept:g}"
             print(f"\n{scaling.table(f'ranks, {options.model}, {name}', one, many, expected)}")
+    dist.barrier()  # a rank that leaves while another one still writes would end that one
     dist.destroy_process_group()
 
 
