@@ -1,5 +1,7 @@
 """What all tests share: this repository is a folder, whatever its name."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,27 @@ def here(request):
     measured = machine.measure(cpu=True)
     request.config.get_terminal_writer().line(f"\n{measured}")
     return measured
+
+
+@pytest.fixture(scope="session")
+def found() -> dict:
+    """What checks found, by host, model and column; JENGA_MODEL_CELLS names the file for scripts.write_models."""
+    hosts: dict[str, dict[str, dict[str, str]]] = {}
+    yield hosts
+    if path := os.environ.get("JENGA_MODEL_CELLS"):
+        Path(path).write_text(json.dumps(hosts, indent=1))
+
+
+@pytest.fixture
+def inputs(monkeypatch) -> list:
+    """What carved layers were given, in their order."""
+    from jenga.runtime.call import AttentionInput
+
+    seen, carve = [], AttentionInput.carve
+
+    def note(self, *args, **kwargs):
+        seen.append(self)
+        return carve(self, *args, **kwargs)
+
+    monkeypatch.setattr(AttentionInput, "carve", note)
+    return seen

@@ -1,7 +1,8 @@
 """Conditions of the latent's size: those that follow the size of a stage, and those that do not. Families name them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import partial
 
 import torch
 
@@ -37,8 +38,7 @@ class Conditions:
         for cond in (cond for group in conds.values() for cond in group):
             for key, mode in self._resized.items():
                 if cond.get(key) is not None:
-                    resized = [self._follow(x, size, mode) for x in _tensors(cond[key])]
-                    cond[key] = resized[0] if isinstance(cond[key], torch.Tensor) else resized
+                    cond[key] = _changed(cond[key], partial(self._follow, size=size, mode=mode))
         return conds
 
     def _ratio(self, x: torch.Tensor) -> Fraction | None:
@@ -52,5 +52,19 @@ class Conditions:
 
 
 def _tensors(condition) -> list[torch.Tensor]:
-    """A condition's tensors: none, one, or those of a list."""
-    return [] if condition is None else [condition] if isinstance(condition, torch.Tensor) else list(condition)
+    """A condition's tensors."""
+    found: list[torch.Tensor] = []
+    if condition is not None:
+        _changed(condition, found.append)
+    return found
+
+
+def _changed(condition, change: Callable):
+    """A condition with change(tensor) in the place of each of its tensors: one, or those of a list, which in a dict are
+    its latent.
+    """
+    if isinstance(condition, torch.Tensor):
+        return change(condition)
+    if isinstance(condition, Mapping):
+        return {**condition, "latent": change(condition["latent"])}
+    return [_changed(one, change) for one in condition]

@@ -52,6 +52,10 @@ class LatentParts:
         video, *others = self.split(x)
         return self.joined([change(video), *others])
 
+    def with_others(self, x: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
+        """x with these parts behind its video."""
+        return self.joined([self.split(x)[0], *others])
+
     def resized(self, x: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
         """x with its video at that height and width: x itself where it has them. mode: of `resize`."""
         return x if size == self.size else self.with_video(x, lambda video: resize(video, *size, mode))

@@ -5,7 +5,7 @@ whoever started the run, and for one model call its ModelCall and its CarvedCall
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -54,9 +54,12 @@ class AttentionPatch:
                     "Jenga Attention: strict must not meet a fallback, got a model call outside a sampler run"
                 )
             return executor(*args, **kwargs)
+        if self.previous is not None and arguments.options.get(private.OVERRIDE) is self.previous:
+            arguments.options[private.OVERRIDE] = self.override  # some put themselves back at every step
         call = model_call(model, stage.run, arguments)
-        # The first call of a size shows whether the model's attention comes by here.
-        first = stage.run.once((self, video_of(arguments.values)[0]), lambda: call) is call
+        # The first call of a size shows whether the model's attention comes by here. Of a size and not of a batch: as
+        # the memory is, a batch may be seen first on a step that is not computed.
+        first = stage.run.once((self, video_of(arguments.values)[0][1:]), lambda: call) is call
         carved, out = self._called(executor, model, stage, call, arguments)
         if first and not carved.attended and stage.run.compiled:
             # ComfyUI compiles without guards on its options, so what ran was compiled in a run without the override.
@@ -119,6 +122,8 @@ class AttentionPatch:
         if carved is None or carved.owner is not self:
             return self._dense(func, q, k, v, *args, **kwargs)
         call = AttentionCall.read(q, k, v, args, kwargs)
+        if carved.layout is not None and carved.layout.splits(call.q.shape[2], call.k.shape[2]):
+            call = call.with_all_queries()
         if call.cross:
             return self._dense(func, q, k, v, *args, **kwargs)
 
@@ -177,6 +182,7 @@ class AttentionCall:
     keep_heads: bool
     cross: bool
     arguments: dict
+    queries: int  # of the host
 
     @classmethod
     def read(cls, q, k, v, args: tuple, kwargs: dict) -> "AttentionCall":
@@ -189,7 +195,7 @@ class AttentionCall:
         if given.get("enable_gqa") and not cross and q.shape[1] != k.shape[1]:
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         keep_heads = bool(given.get("skip_output_reshape"))
-        return cls(q, k, v, given.get("mask"), given.get("scale"), keep_heads, cross, given)
+        return cls(q, k, v, given.get("mask"), given.get("scale"), keep_heads, cross, given, q.shape[2])
 
     def arguments_of_heads(self, heads: int, mask: torch.Tensor | None) -> dict:
         """Of the host's function for some of the heads, [B, H, S, D] in and out. Grouped ones are repeated by then."""
@@ -197,8 +203,16 @@ class AttentionCall:
         named.pop("enable_gqa", None)
         return named
 
+    def with_all_queries(self) -> "AttentionCall":
+        """A call of the video's queries alone as one of as many queries as keys: those behind them, which nobody asked
+        for, are keys again. Its mask weighs the context, which the layout says too.
+        """
+        q = torch.cat([self.q, self.k[:, :, self.queries :]], 2)
+        return replace(self, q=q, mask=None, cross=False)
+
     def output(self, out: torch.Tensor) -> torch.Tensor:
         """[B, H, S, D] -> the layout the host asked for."""
+        out = out[:, :, : self.queries]
         return out if self.keep_heads else out.transpose(1, 2).flatten(2)
 
     def heads_first(self, out: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from .families import packed_reason, patch_sides
 from .other_patches import KeepsSize, Kept, keepers
 from .sampler_entry import SamplerEntry
 from .stage_settings import StageSettings, is_whole
+from .step_reuse import NONE_REUSED
 from .switch import Call, Result, switch
 from .unpatch import is_patched
 
@@ -89,6 +90,8 @@ class StagedRun:
             self.state.run.close()
             if self.reuse is not None:
                 self.reuse.close()
+                if not self.report.reused:
+                    self.report.note(f"{NONE_REUSED}; with adaptive, a larger reuse_threshold reuses more")
             self._say()
 
     def _sample(self, stages: tuple[Stage, ...]) -> torch.Tensor:

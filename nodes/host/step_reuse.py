@@ -10,6 +10,7 @@ from jenga.sampling.reuse_rules import MeasuredRateRule, PublishedRule, ReuseRul
 from .families import FAMILIES, host_family
 
 FROM_PRESET, OFF, STATIC = "from preset", "off", "static"
+NONE_REUSED = "step reuse: no step was reused"
 THRESHOLD = 0.15  # of the published Wan presets; with the other rule better than static at fewer calls (RESULTS.md)
 PUBLISHED = tuple(name for family in FAMILIES if family.reuse for name in family.reuse.coefficients)
 
@@ -91,6 +92,8 @@ def step_reuse(kind: str, run: PlannedRun, note: Callable[[str], None]) -> StepR
     """
     made = None if kind == OFF else KINDS[kind].make(run)
     if made is None:
+        if kind != OFF and KINDS[kind].has_threshold:
+            note(f"{NONE_REUSED}: reuse_threshold is {run.threshold:g}")
         return None
     rule, words = made
     if words:

@@ -15,6 +15,7 @@ from jenga.sampling.resolution import dct_truncate, shift_sigmas, stage_seed
 from jenga.sampling.trajectory import change_size, linear_scale, move_sigma, sigmas_at
 
 from . import private
+from .families import carries_parts
 from .latents import LatentParts
 from .sampler_entry import SamplerEntry
 from .stage_settings import TRAJECTORY, UPSAMPLE, StageSettings
@@ -88,6 +89,36 @@ class Switch:
         euler, noise = private.euler_sampler(), torch.zeros_like(samples)
         return self.entry.sample(call.parts, noise, samples, euler, end, call.mask, None, self.entry.seed)
 
+    def others(self, result: Result, sigma: torch.Tensor) -> list[torch.Tensor]:
+        """The parts beside the video as the sampler left them, moved to that sigma, in the model's space.
+
+        Along the line to what the sampler sees as their clean ones: its own Euler step. That is right for parts with a
+        noise schedule of their own too, since their model scales what it predicts to the sampler's sigma.
+        """
+        before = result.call
+        at, to = float(before.sigmas[result.stop]), float(sigma)
+        _, *left = before.parts.split(self.left(result))
+        _, *clean = before.parts.split(self.model.process_latent_in(self.clean(result)))
+        return [move_sigma(other, at, target.to(other), to) for other, target in zip(left, clean, strict=True)]
+
+    def left(self, result: Result) -> torch.Tensor:
+        """The latent that the sampler left, in the model's space."""
+        samples = result.samples
+        # ComfyUI has divided the samples by what latents are multiplied by at the last sigma of the schedule.
+        return self.mixed(result.call.sigmas[-1], torch.zeros_like(samples), self.model.process_latent_in(samples))
+
+    def mixed(self, sigma: torch.Tensor, noise: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        """What ComfyUI makes of noise and a latent in the model's space, at that sigma."""
+        return self.sampling.noise_scaling(sigma.reshape(1).to(noise), noise, latent)
+
+    def gain(self, sigma: torch.Tensor) -> float:
+        """What ComfyUI multiplies noise by at that sigma; 0 where a model starts from its latent alone."""
+        return float(self.mixed(sigma, torch.ones(1), torch.zeros(1)))
+
+    def in_model(self, latent: torch.Tensor) -> torch.Tensor:
+        """A latent of the graph in the model's space; as in ComfyUI, an empty one stays empty."""
+        return self.model.process_latent_in(latent) if torch.any(latent) else latent
+
     def given(self, size: tuple[int, int], mode: str) -> torch.Tensor:
         """The latent that came in, at that height and width, in the graph's space."""
         return self.entry.parts.resized(self.entry.image, size, mode)
@@ -98,19 +129,30 @@ class Switch:
 
 
 class PredictClean(Switch):
-    """The predicted clean latent is enlarged, and ComfyUI noises it to the first sigma of the next call."""
+    """The predicted clean latent is enlarged, and ComfyUI noises it to the first sigma of the next call.
+
+    Parts beside the video with a noise schedule of their own cannot be noised anew: they go on as they were sampled. It
+    is their noise that is changed for that, and not their latent, which a noise mask mixes in.
+    """
 
     def __init__(self, entry: SamplerEntry, patcher, stage_noise: str, mode: str):
         """mode: of `resize`."""
         super().__init__(entry, patcher, stage_noise)
-        self.mode = mode
+        self.mode, self.carries = mode, entry.parts.packed and carries_parts(patcher)
 
     def start(self, call: Call, before: Result | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent and noise of a call, in the graph's space. before: what the call before it made."""
         if before is None:
             whole = call.parts.size == self.entry.parts.size
             return self.given(call.parts.size, self.mode), self.entry.noise if whole else self.noise(call)
-        return self._enlarged(before, call.parts.size, call.mask), self.noise(call)
+        latent, noise = self._enlarged(before, call.parts.size, call.mask), self.noise(call)
+        if not self.carries:
+            return latent, noise
+        sigma, noise = call.sigmas[0], noise.to(before.samples)
+        latent = call.parts.with_others(latent, self.entry.parts.split(self.entry.image.to(latent))[1:])
+        without = call.parts.split(self.mixed(sigma, torch.zeros_like(noise), self.in_model(latent).to(noise)))[1:]
+        moved = zip(self.others(before, sigma), without, strict=True)
+        return latent, call.parts.with_others(noise, [(x - mixed) / self.gain(sigma) for x, mixed in moved])
 
     def hand_over(self, result: Result, step: int) -> torch.Tensor:
         """What a run returns that ends in a small stage before `step`: full size, with the noise of the run's own
@@ -121,6 +163,8 @@ class PredictClean(Switch):
         x0 = model.process_latent_in(clean)
         sigma = self.entry.sigmas[step : step + 1].to(clean.device)
         noisy = sampling.noise_scaling(sigma, self.entry.noise.to(clean), x0)
+        if self.carries:
+            noisy = self.entry.parts.with_others(noisy, self.others(result, sigma))
         self.show(step, x0, noisy)
         return model.process_latent_out(sampling.inverse_noise_scaling(self.entry.sigmas[-1:].to(noisy), noisy))
 
@@ -169,43 +213,27 @@ class KeepTrajectory(Switch):
         entry, samples, small = self.entry, result.samples, result.call
         latent, noise = entry.image.to(samples), entry.noise.to(samples)
         sigma = sigmas_at(small.sigmas[result.stop], linear_scale(entry.parts.size, small.parts.size), self.flow)
-        x = self._mixed(sigma, noise, self._in_model(latent))
+        x = self.mixed(sigma, noise, self.in_model(latent))
         if not self._is_noise_alone(result):
             x = x + self._off(self._continued(result, entry.parts, sigma, noise), sigma, noise, latent, entry.mask)
         if result.predicted is not None:
             predicted = small.parts.resized(result.predicted.to(x), entry.parts.size, "dct")
-            shown = predicted if entry.mask is None else restored(predicted, self._in_model(latent), entry.mask)
+            shown = predicted if entry.mask is None else restored(predicted, self.in_model(latent), entry.mask)
             self.show(step, shown, x)
         return self.model.process_latent_out(self.sampling.inverse_noise_scaling(entry.sigmas[-1:].to(x), x))
 
-    def gain(self, sigma: torch.Tensor) -> float:
-        """What ComfyUI multiplies noise by at that sigma; 0 where a model starts from its latent alone."""
-        return float(self._mixed(sigma, torch.ones(1), torch.zeros(1)))
-
     def _continued(self, result: Result, parts: LatentParts, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """What the sampler left, at the size of `parts` and at its sigma, in the model's space."""
-        samples, before, model = result.samples, result.call, self.model
-        # ComfyUI has divided the samples by what latents are multiplied by at the last sigma of the schedule.
-        x = self._mixed(before.sigmas[-1], torch.zeros_like(samples), model.process_latent_in(samples))
-        at, to = float(before.sigmas[result.stop]), float(sigma)
-        video, *others = before.parts.split(x)
-        filling = parts.split(self._mixed(sigma, noise, torch.zeros_like(noise)))[0]
-        if others:
-            _, *clean = before.parts.split(model.process_latent_in(self.clean(result)))
-            others = [move_sigma(other, at, target, to) for other, target in zip(others, clean, strict=True)]
-        return parts.joined([change_size(video, at, filling, to), *others])
+        before = result.call
+        video = before.parts.split(self.left(result))[0]
+        filling = parts.split(self.mixed(sigma, noise, torch.zeros_like(noise)))[0]
+        video = change_size(video, float(before.sigmas[result.stop]), filling, float(sigma))
+        return parts.joined([video, *(self.others(result, sigma) if parts.packed else [])])
 
     def _off(self, x, sigma: torch.Tensor, noise, latent, mask: torch.Tensor | None) -> torch.Tensor:
         """How far x is from what ComfyUI would mix of noise and latent; 0 where the noise mask protects the latent."""
-        off = x - self._mixed(sigma, noise, self._in_model(latent.to(x)))
+        off = x - self.mixed(sigma, noise, self.in_model(latent.to(x)))
         return off if mask is None else off * mask.to(off)
-
-    def _in_model(self, latent: torch.Tensor) -> torch.Tensor:
-        """A latent of the graph in the model's space; as in ComfyUI, an empty one stays empty."""
-        return self.model.process_latent_in(latent) if torch.any(latent) else latent
-
-    def _mixed(self, sigma: torch.Tensor, noise: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-        return self.sampling.noise_scaling(sigma.reshape(1).to(noise), noise, latent)
 
     def _is_noise_alone(self, result: Result) -> bool:
         """Whether the schedule of a call ends where a latent is noise alone: it has not gone anywhere, and ComfyUI has

@@ -1,6 +1,5 @@
 """One ComfyUI for all host tests, with this repository as a node pack."""
 
-import json
 import os
 import re
 import sys
@@ -81,32 +80,9 @@ def host(host_session) -> Host:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session")
-def found() -> dict:
-    """What checks found, by model and column; JENGA_MODEL_CELLS names the file that scripts.write_models reads."""
-    cells: dict[str, dict[str, str]] = {}
-    yield cells
-    if path := os.environ.get("JENGA_MODEL_CELLS"):
-        version = (COMFYUI / "comfyui_version.py").read_text().split('"')[1]
-        Path(path).write_text(json.dumps({"host": f"ComfyUI {version}", "cells": cells}, indent=1))
-
-
 @pytest.fixture
 def cell(found):
     """cell(model, column, text): what an assertion has just held for. A check that fails leaves its cell empty."""
-    return lambda name, column, text: found.setdefault(name, {}).__setitem__(column, text)
-
-
-@pytest.fixture
-def inputs(monkeypatch) -> list:
-    """What carved layers were given, in their order."""
-    from jenga.runtime.call import AttentionInput
-
-    seen, carve = [], AttentionInput.carve
-
-    def note(self, *args, **kwargs):
-        seen.append(self)
-        return carve(self, *args, **kwargs)
-
-    monkeypatch.setattr(AttentionInput, "carve", note)
-    return seen
+    version = (COMFYUI / "comfyui_version.py").read_text().split('"')[1]
+    models = found.setdefault(f"ComfyUI {version}", {})
+    return lambda name, column, text: models.setdefault(name, {}).__setitem__(column, text)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workflows import carved, node, report, samples, stock_sampler, windows, workflow
+from workflows import carved, dial, node, report, samples, stock_sampler, windows, workflow
 
 CACHE = {"reuse_threshold": 0.3, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
+ANCHORED = {"density": 0.15, "quality": "custom", "anchor_distance": "3", "residual_bits": "16"}
 NODES = {
     "lora": ("LoraLoaderModelOnly", {"lora_name": "composed.safetensors", "strength_model": 1.0}),
     "EasyCache": ("EasyCache", CACHE),
@@ -87,3 +88,23 @@ def test_conditionings_in_threads_are_conditionings_in_turn(host):
     outputs = host.run(prompt_of(carved(density=0.3), ("JengaTestThreads", {})))
     torch.testing.assert_close(samples(outputs), expected, rtol=0, atol=1e-4)
     assert report(outputs)["fallbacks"] == {} and report(outputs)["kept_share"] < 0.6
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("patch", [carved(density=1.0), carved(density=0.3), carved(**ANCHORED), dial("turbo")])
+def test_multigpu_cfg_split(host, monkeypatch, patch, before):
+    """ComfyUI's own node, with a second CPU in the place of a second GPU: a model of its own in a thread of its own."""
+    import comfy.model_management
+
+    import nodes
+
+    if "MultiGPU_WorkUnits" not in nodes.NODE_CLASS_MAPPINGS:
+        pytest.skip("this ComfyUI has no MultiGPU CFG Split")
+    devices = [torch.device("cpu"), torch.device("cpu", 1)]
+    monkeypatch.setattr(comfy.model_management, "get_all_torch_devices", lambda exclude_current=False: devices)
+    split = "MultiGPU_WorkUnits", {"max_gpus": 2}
+    expected = host.run(prompt_of(patch))
+    outputs = host.run(prompt_of(*((patch, split) if before else (split, patch))))
+    assert report(outputs)["model_calls_computed"] == 2 * report(expected)["model_calls_computed"]
+    assert report(outputs)["fallbacks"] == {}
+    assert (samples(outputs) - samples(expected)).norm() < 1e-4 * samples(expected).norm()

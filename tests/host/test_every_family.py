@@ -1,11 +1,14 @@
 """Every class of every family: where its video tokens are, and that all of its blocks kept are the unpatched model."""
 
+import sys
+
 import pytest
 import torch
 from test_families import CASES as CASES_AT_LARGE
 from test_families import Case, prompt_of, sizes
 from tiny_models import MODELS
 
+from scripts.model_rows import COMFYUI as COMFYUI_ROWS
 from workflows import carved, dial, node, report, samples
 
 
@@ -35,6 +38,9 @@ CASES = {
     "ltxv-guide": Case(
         "ltxv", "mask,guide", node("JengaTestLatent", height=12, width=12, keep_first=True, channels=128)
     ),
+    "ltxv-strength": Case(
+        "ltxv", "mask,guide,strength", node("JengaTestLatent", height=12, width=12, keep_first=True, channels=128)
+    ),
     "cogvideox": Case("cogvideox"),
     "cogvideox15": Case("cogvideox15"),
     "cogvideox-i2v": Case("cogvideox_i2v", "concat"),
@@ -47,7 +53,7 @@ CASES = {
 
 
 MORE = {
-    **{name: case for name, case in CASES_AT_LARGE.items() if name != "hunyuan-i2v-replace"},
+    **CASES_AT_LARGE,
     "wan-vace": Case("wan_vace", "vace"),
 }
 STRANGE = {"a model of no table": Case("stranger", latent=latent(12))}
@@ -143,6 +149,36 @@ def test_a_value_of_the_latent_is_in_the_token_where_it_is_said_to_be(host, inpu
     cell(name, "sequence", ", ".join(filter(None, [*parts, f"{behind} others" if behind else ""])))
 
 
+ELSEWHERE = {  # rows whose checks are in other files -> their checkpoint
+    "wan-causal": "wan_causal",
+    "ltx2": "ltxav",
+    "minimax-h3": "minimax_h3",
+    "minimax-h3-keyframe": "minimax_h3",
+    "minimax-h3-reference": "minimax_h3",
+}
+
+
+def test_every_row_and_every_class_of_the_table_has_its_case(host):
+    import comfy.sd
+    import comfy.supported_models
+    import tiny_models
+
+    assert {*EVERY, *ELSEWHERE} == set(COMFYUI_ROWS.rows)
+    if not all(hasattr(comfy.supported_models, supported) for supported, _ in MODELS.values()):
+        pytest.skip("an older ComfyUI, which has not all of them")
+    checkpoints = {case.checkpoint for case in EVERY.values()} | set(ELSEWHERE.values())
+    folder = host.base / "models" / "diffusion_models"
+    classes = set()
+    for name in checkpoints:
+        if name in MODELS:
+            patcher = tiny_models.make(name)
+        else:
+            patcher = comfy.sd.load_diffusion_model(str(folder / f"{name}.safetensors"))
+        classes.add(type(patcher.model.diffusion_model).__name__)
+    families = next(module for name, module in sys.modules.items() if name.endswith(".nodes.host.families"))
+    assert {one for family in families.FAMILIES for one in family.classes} <= classes
+
+
 TEXT = {
     "hunyuan-t2v": (0, 12),
     "hunyuan-reference": (0, 12),
@@ -195,7 +231,7 @@ FOLLOWS = {
 }
 
 
-STAGED = {name: case for name, case in EVERY.items() if name not in (*STRANGE, "ltxv-guide")}
+STAGED = {name: case for name, case in EVERY.items() if name not in (*STRANGE, "ltxv-guide", "ltxv-strength")}
 
 
 @pytest.mark.parametrize("name", STAGED)
@@ -219,3 +255,15 @@ def test_conditions_are_whole_again_at_full_size(host, name):
     stock = samples(host.run(prompt_of(EVERY[name], steps=2, cfg=1.0)))
     outputs = host.run(prompt_of(EVERY[name], dial("base", min_tokens=10**6), steps=2, cfg=1.0))
     assert torch.equal(samples(outputs), stock)
+
+
+@pytest.mark.parametrize("kinds", ["two strengths", "guide,weighed pixels"])
+@pytest.mark.parametrize("anchors", ["off", "2"])
+def test_guides_that_are_weighed_token_by_token_keep_ltx_dense_and_it_says_so(host, kinds, anchors):
+    latent = node("JengaTestLatent", height=12, width=12, keep_first=True, channels=128)
+    case = Case("ltxv", f"mask,{kinds}", latent)
+    stock = samples(host.run(prompt_of(case, steps=2)))
+    outputs = host.run(prompt_of(case, carved(quality="custom", anchor_distance=anchors), steps=2))
+    assert torch.equal(samples(outputs), stock)
+    assert any("several strengths or a mask" in reason for reason in report(outputs)["fallbacks"])
+    assert any("several strengths or a mask" in text for node_id, text in host.status if node_id == "p1")

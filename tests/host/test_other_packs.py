@@ -10,7 +10,8 @@ ANCHORED = {"quality": "custom", "anchor_distance": "3", "residual_bits": "4", "
 
 
 def stranger(sparse: bool, chain: bool, block: int = 0, sigma: float = 100.0) -> tuple[str, dict]:
-    return "JengaTestStranger", {"sparse": sparse, "chain": chain, "block": block, "sigma": sigma}
+    settings = {"sparse": sparse, "chain": chain, "block": block, "sigma": sigma, "keyword": ""}
+    return "JengaTestStranger", settings
 
 
 def run(host, *patches, **settings):
@@ -54,6 +55,37 @@ def test_an_exact_override_before_ours_is_used_and_not_spoken_of(host):
     outputs = run(host, ("JengaTestOverride", {"tag": "other"}), carved(**ANCHORED), steps=7)
     assert outputs["capture"]["override_calls"][0]["other"] > 0
     assert not any("exact" in note for note in report(outputs)["notes"])
+
+
+@pytest.mark.parametrize("order", ["before", "behind"])
+@pytest.mark.parametrize("patch", [{}, ANCHORED])
+def test_an_override_that_puts_itself_back_at_every_step(host, order, patch):
+    other = "JengaTestReinstalled", {}
+
+    def prompt(**changes):
+        ours = carved(**{**patch, **changes})
+        return run(host, *((other, ours) if order == "before" else (ours, other)), steps=4)
+
+    stock = samples(run(host, other, steps=4))
+    torch.testing.assert_close(samples(prompt(density=1.0)), stock, rtol=0, atol=1e-4)
+    outputs = prompt(density=0.15)
+    assert report(outputs)["fallbacks"] == {} and report(outputs)["kept_share"] < 0.9
+    assert not torch.equal(samples(outputs), stock)
+
+
+@pytest.mark.parametrize("name", ["ModelAttentionBackend", "BlockSparseAttention"])
+def test_comfyui_s_own_attention_nodes(host, name):
+    """Where this version has them: at their default settings, in front of ours."""
+    import nodes
+
+    if name not in nodes.NODE_CLASS_MAPPINGS:
+        pytest.skip(f"this ComfyUI has no {name}")
+    required = nodes.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()["required"]
+    given = {key: one[1].get("default", one[0][0]) for key, one in required.items() if key != "model"}
+    stock = samples(run(host, (name, given), steps=4))
+    outputs = run(host, (name, given), carved(density=1.0), steps=4)
+    torch.testing.assert_close(samples(outputs), stock, rtol=0, atol=1e-4)
+    assert report(outputs)["fallbacks"] == {}
 
 
 def test_attention_that_was_never_seen_is_said(host):

@@ -53,6 +53,7 @@ MODELS = {
     "wan_scail2": ("WAN21_SCAIL2", {**WAN, "model_type": "scail2"}),
     "wan_animate": ("WAN22_Animate", {**WAN, "model_type": "animate", "in_dim": 36}),
     "wan_dancer": ("WAN22_WanDancer", {**WAN, "model_type": "wandancer", "in_dim": 36, "audio_inject_layers": [0]}),
+    "wan_wide_heads": ("WAN21_T2V", {**WAN, "model_type": "t2v", "dim": 320}),
     "wan_causal": ("WAN21_CausalAR_T2V", {**WAN, "model_type": "t2v"}),
     "hunyuan15": (
         "HunyuanVideo15",

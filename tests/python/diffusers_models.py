@@ -1,23 +1,42 @@
 """Small random transformers of diffusers' own classes, the arguments of a call, and a pipeline that is only a loop."""
 
+from contextlib import nullcontext
+
 import torch
 from diffusers import (
     CogVideoXTransformer3DModel,
+    CosmosTransformer3DModel,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideo15Transformer3DModel,
     HunyuanVideoTransformer3DModel,
+    Kandinsky5Transformer3DModel,
     LTX2VideoTransformer3DModel,
     LTXVideoTransformer3DModel,
     MochiTransformer3DModel,
+    SkyReelsV2Transformer3DModel,
     WanAnimateTransformer3DModel,
     WanTransformer3DModel,
     WanVACETransformer3DModel,
 )
 
+from jenga import AnchorConfig, JengaConfig
+from jenga.runtime.settings import CarvingSettings
+
+ANCHORS = {"plain": (), "anchored": (AnchorConfig(2, residual_bits=16),)}
+EXACT = 1e-4
+
 FRAMES, ROWS, COLUMNS = 3, 16, 32  # of the latent; 3 x 8 x 16 tokens where a patch is 2 x 2
 TEXT = 8
 HEADS, HEAD_DIM = 4, 16
+
+
+def settings(density=1.0, anchors=(), **others) -> CarvingSettings:
+    return CarvingSettings(JengaConfig(density=density, backend="reference"), anchors, min_tokens=0, **others)
+
+
+def error(found, expected) -> float:
+    return float((found - expected).norm() / expected.norm())
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -33,6 +52,7 @@ def text_mask(seed: int) -> torch.Tensor:
     return (torch.arange(TEXT) < TEXT - 1 - seed).long()[None]
 
 
+BESIDE = "beside"  # latents beside the noisy ones, in the channels behind theirs
 WAN = dict(
     num_attention_heads=HEADS,
     attention_head_dim=HEAD_DIM,
@@ -46,6 +66,27 @@ WAN = dict(
 
 def wan():
     return WanTransformer3DModel(num_layers=2, **WAN), lambda seed: {"encoder_hidden_states": text(16, seed)}, 4
+
+
+def wan_image():
+    """The image's features go beside the text, its latents beside the noisy ones, as another part of the channels."""
+    channels = {"in_channels": 9, "image_dim": 12, "added_kv_proj_dim": HEADS * HEAD_DIM}
+    model = WanTransformer3DModel(num_layers=2, **{**WAN, **channels})
+    features, image = draw(1, 5, 12, seed=7), draw(1, 5, FRAMES, ROWS, COLUMNS, seed=5)
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed, 512),
+            "encoder_hidden_states_image": features,
+            BESIDE: image,
+        }
+
+    return model, arguments, 4
+
+
+def skyreels():
+    model = SkyReelsV2Transformer3DModel(num_layers=2, **WAN)
+    return model, lambda seed: {"encoder_hidden_states": text(16, seed)}, 4
 
 
 def wan_vace():
@@ -224,7 +265,101 @@ def mochi():
     return model, arguments, 4
 
 
-FAMILIES = (wan, wan_vace, wan_animate, hunyuan_video, hunyuan_video15, ltx, ltx2, cogvideox, mochi)
+def cogvideox15():
+    """Two frames in a token, and the image's latents beside the noisy ones."""
+    model = CogVideoXTransformer3DModel(
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
+        in_channels=8,
+        out_channels=4,
+        time_embed_dim=8,
+        text_embed_dim=16,
+        num_layers=2,
+        sample_width=COLUMNS,
+        sample_height=ROWS,
+        sample_frames=17,
+        patch_size=2,
+        patch_size_t=2,
+        patch_bias=False,
+        use_rotary_positional_embeddings=True,
+        max_text_seq_length=TEXT,
+    )
+    angles = draw(2 * ROWS // 2 * COLUMNS // 2, HEAD_DIM, seed=6)
+    image = draw(1, 4, 4, ROWS, COLUMNS, seed=5)
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed),
+            "image_rotary_emb": (angles.cos(), angles.sin()),
+            BESIDE: image,
+        }
+
+    return model, arguments, 4
+
+
+def kandinsky5():
+    model = Kandinsky5Transformer3DModel(
+        in_visual_dim=4,
+        out_visual_dim=4,
+        in_text_dim=16,
+        in_text_dim2=8,
+        time_dim=8,
+        model_dim=HEADS * HEAD_DIM,
+        ff_dim=32,
+        num_text_blocks=1,
+        num_visual_blocks=2,
+        axes_dims=(4, 6, 6),
+    )
+    # Made 0 for training: nothing would reach the output. Small: q and k are rounded to bfloat16 with the rotation, and
+    # a difference in the last bit of a layer becomes one of bfloat16 in the next.
+    for name, weight in model.named_parameters():
+        if "modulation" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    places = [torch.arange(size) for size in (FRAMES, ROWS // 2, COLUMNS // 2)]
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed),
+            "pooled_projections": draw(1, 8, seed=seed),
+            "visual_rope_pos": places,
+            "text_rope_pos": torch.arange(TEXT),
+        }
+
+    return model, arguments, 4
+
+
+def cosmos():
+    model = CosmosTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
+        num_layers=2,
+        mlp_ratio=2.0,
+        text_embed_dim=16,
+        adaln_lora_dim=4,
+        max_size=(4, 32, 32),
+    )
+    padding = torch.zeros(1, 1, ROWS, COLUMNS)
+    return model, lambda seed: {"encoder_hidden_states": text(16, seed), "padding_mask": padding}, 4
+
+
+FAMILIES = (
+    wan,
+    wan_image,
+    wan_vace,
+    wan_animate,
+    skyreels,
+    hunyuan_video,
+    hunyuan_video15,
+    ltx,
+    ltx2,
+    cogvideox,
+    cogvideox15,
+    kandinsky5,
+    cosmos,
+    mochi,
+)
 PATCHED = (ltx, ltx2)  # their latents are sequences of patches
 
 
@@ -245,13 +380,13 @@ class Loop(DiffusionPipeline):
                 model = self.transformer_2 if late else self.transformer
                 if batched:
                     both = [arguments(seed) for seed in (0, 1)]
-                    batch = {name: _join(one[name] for one in both) for name in both[0]}
-                    with model.cache_context("cond_uncond"):
+                    batch = {name: _join(name, [one[name] for one in both]) for name in both[0]}
+                    with _context(model, "cond_uncond"):
                         cond, uncond = _call(model, torch.cat([latents] * 2), timestep.expand(2), batch).chunk(2)
                 else:
                     predicted = []
                     for seed, name in enumerate(("cond", "uncond")):
-                        with model.cache_context(name):
+                        with _context(model, name):
                             predicted.append(_call(model, latents, timestep.expand(1), arguments(seed)))
                     cond, uncond = predicted
                 noise = uncond + guidance * (cond - uncond)
@@ -260,15 +395,25 @@ class Loop(DiffusionPipeline):
         return latents
 
 
-def _join(values):
-    values = list(values)
-    return torch.cat(values) if isinstance(values[0], torch.Tensor) else values[0]
+def _context(model, name):
+    """The library's name for a call, where the model has step caches."""
+    return model.cache_context(name) if hasattr(model, "cache_context") else nullcontext()
+
+
+def _join(name: str, values: list):
+    batched = isinstance(values[0], torch.Tensor) and name not in ("text_rope_pos", "padding_mask")
+    return torch.cat(values) if batched else values[0]
 
 
 def _call(model, latents, timestep, arguments):
     if "face_pixel_values" in arguments:  # the reference's latents and a mask lie beside the noisy ones
         latents = torch.cat([latents, latents.new_zeros(*latents.shape[:1], 8, *latents.shape[2:])], 1)
-    return model(hidden_states=latents, timestep=timestep, return_dict=False, **arguments)[0]
+    if BESIDE in arguments:
+        beside = arguments[BESIDE]
+        arguments = {name: value for name, value in arguments.items() if name != BESIDE}
+        latents = torch.cat([latents, beside], 2 if isinstance(model, CogVideoXTransformer3DModel) else 1)
+    out = model(hidden_states=latents, timestep=timestep, return_dict=False, **arguments)
+    return out if isinstance(out, torch.Tensor) else out[0]  # Kandinsky's is a tensor
 
 
 def make(family, rows: int = ROWS, columns: int = COLUMNS) -> tuple[Loop, torch.Tensor, object]:
@@ -282,6 +427,8 @@ def make(family, rows: int = ROWS, columns: int = COLUMNS) -> tuple[Loop, torch.
     shape = (1, channels, FRAMES, rows, columns)
     if family in PATCHED:
         shape = (1, FRAMES * ROWS * COLUMNS // 4, channels)
-    elif family is cogvideox:
-        shape = (1, FRAMES, channels, ROWS, COLUMNS)
+    elif family in (cogvideox, cogvideox15):
+        shape = (1, FRAMES + (family is cogvideox15), channels, ROWS, COLUMNS)
+    elif family is kandinsky5:
+        shape = (1, FRAMES, ROWS, COLUMNS, channels)
     return Loop(transformer, FlowMatchEulerDiscreteScheduler()), draw(*shape, seed=3), arguments

@@ -11,82 +11,18 @@ pytest.importorskip("diffusers", "0.42", reason="diffusers 0.42 or newer is not 
 
 import diffusers_models as models
 from diffusers import (
-    CogVideoXDDIMScheduler,
-    CogVideoXPipeline,
-    DiffusionPipeline,
     DiTTransformer2DModel,
     FirstBlockCacheConfig,
     FlowMatchHeunDiscreteScheduler,
-    HunyuanVideoPipeline,
-    LTXPipeline,
-    MochiPipeline,
     PyramidAttentionBroadcastConfig,
-    WanPipeline,
 )
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+from diffusers_models import ANCHORS, EXACT, error, settings
 
 from jenga import AnchorConfig, JengaConfig
 from jenga.integrations.diffusers import apply
 from jenga.runtime.qualities import QUALITIES
 from jenga.runtime.settings import CarvingSettings
-
-ANCHORS = {"plain": (), "anchored": (AnchorConfig(2, residual_bits=16),)}
-EXACT = 1e-4
-
-
-def settings(density=1.0, anchors=(), **others) -> CarvingSettings:
-    return CarvingSettings(JengaConfig(density=density, backend="reference"), anchors, min_tokens=0, **others)
-
-
-def error(found, expected) -> float:
-    return float((found - expected).norm() / expected.norm())
-
-
-@pytest.fixture(params=models.FAMILIES, ids=lambda family: family.__name__)
-def family(request):
-    return request.param
-
-
-def test_density_1_is_the_model_and_removal_leaves_no_trace(family):
-    pipeline, latents, arguments = models.make(family)
-    dense = pipeline(latents, arguments)
-    backends, before = _AttentionBackendRegistry.list_backends(), {*vars(pipeline.transformer)}
-    for anchors in ANCHORS.values():
-        with apply(pipeline, settings(1.0, anchors)) as carving:
-            assert (pipeline(latents, arguments) - dense).abs().max() < EXACT
-            summary = carving.report.summary()
-        layers = len(carving.report.kept_share_map())
-        # Every layer of every call, and each sample of a batch.
-        assert sum(summary["backends"].values()) == layers * 4 * 2 and not summary["fallbacks"]
-        assert summary["model_calls_computed"] == 8 and len(summary["evaluations"]) == 4
-        assert bool(summary["anchors"]) == bool(anchors)
-    assert torch.equal(pipeline(latents, arguments), dense)
-    assert _AttentionBackendRegistry.list_backends() == backends and "progress_bar" not in vars(pipeline)
-    assert {*vars(pipeline.transformer)} == before
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in pipeline.transformer.modules())
-
-
-def test_carving_keeps_its_share_and_anchors_are_closer(family):
-    pipeline, latents, arguments = models.make(family)
-    dense, errors = pipeline(latents, arguments), {}
-    for name, anchors in ANCHORS.items():
-        with apply(pipeline, settings(0.2, anchors)) as carving:
-            errors[name] = error(pipeline(latents, arguments), dense)
-        shares = [share for row in carving.report.kept_share_map() for share in row]
-        assert min(shares) == pytest.approx(1 / 3)  # two of six key blocks
-    assert 1e-5 < errors["anchored"] < errors["plain"] < 0.2
-
-
-@pytest.mark.parametrize(
-    "family", [models.wan, models.hunyuan_video, models.ltx2, models.mochi], ids=lambda family: family.__name__
-)
-def test_prompts_as_one_batch_are_the_prompts_apart(family):
-    pipeline, latents, arguments = models.make(family)
-    with apply(pipeline, settings(0.2, ANCHORS["anchored"])) as carving:
-        apart = pipeline(latents, arguments)
-        together = pipeline(latents, arguments, batched=True)
-        assert carving.report.summary()["model_calls_computed"] == 4
-    assert (apart - together).abs().max() < EXACT
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -197,20 +133,6 @@ def test_one_processor_for_all_modules():
     assert torch.equal(pipeline(latents, arguments), dense)
 
 
-@pytest.mark.parametrize("family", [models.wan, models.cogvideox], ids=lambda family: family.__name__)
-def test_compiled_blocks_are_carved_and_go_back(family):
-    pipeline, latents, arguments = models.make(family)
-    eager = pipeline(latents, arguments)
-    for block in getattr(pipeline.transformer, "blocks", None) or pipeline.transformer.transformer_blocks:
-        block.compile(backend="eager")
-    pipeline(latents, arguments)  # compiled before Jenga came
-    with apply(pipeline, settings(1.0)) as carving:
-        assert (pipeline(latents, arguments) - eager).abs().max() < EXACT
-        assert sum(carving.report.summary()["backends"].values()) == 16
-    assert (pipeline(latents, arguments) - eager).abs().max() < EXACT
-    assert sum(carving.report.summary()["backends"].values()) == 16  # nothing was added
-
-
 def test_an_interrupted_run_is_over():
     pipeline, latents, arguments = models.make(models.hunyuan_video)
     dense = pipeline(latents, arguments)
@@ -288,78 +210,6 @@ def test_what_apply_refuses():
     image = models.Loop(DiTTransformer2DModel(2, 8, 4, num_layers=1, sample_size=8), pipeline.scheduler)
     with pytest.raises(ValueError, match="pipeline must have one of Wan.*, got DiTTransformer2DModel"):
         apply(image)
-
-
-def _wan(pipe, arguments) -> tuple[DiffusionPipeline, dict]:
-    embeds = {"prompt_embeds": models.text(16, 0), "negative_prompt_embeds": models.text(16, 1)}
-    return WanPipeline(None, None, None, pipe.scheduler, pipe.transformer), {"num_frames": 9, **embeds}
-
-
-def _hunyuan_video(pipe, arguments):
-    made, negative = arguments(0), arguments(1)
-    embeds = {
-        "prompt_embeds": made["encoder_hidden_states"],
-        "prompt_attention_mask": made["encoder_attention_mask"],
-        "pooled_prompt_embeds": made["pooled_projections"],
-        "negative_prompt_embeds": negative["encoder_hidden_states"],
-        "negative_prompt_attention_mask": negative["encoder_attention_mask"],
-        "negative_pooled_prompt_embeds": negative["pooled_projections"],
-        "true_cfg_scale": 3.0,
-        "num_frames": 9,
-    }
-    return HunyuanVideoPipeline(None, None, pipe.transformer, None, pipe.scheduler, None, None), embeds
-
-
-def _ltx(pipe, arguments):
-    pipeline = LTXPipeline(pipe.scheduler, None, None, None, pipe.transformer)
-    return pipeline, {"num_frames": 17, "height": 256, "width": 512, **_masked(arguments)}
-
-
-def _mochi(pipe, arguments):
-    return MochiPipeline(pipe.scheduler, None, None, None, pipe.transformer), {"num_frames": 13, **_masked(arguments)}
-
-
-def _cogvideox(pipe, arguments):
-    embeds = {"prompt_embeds": models.text(16, 0), "negative_prompt_embeds": models.text(16, 1), "num_frames": 9}
-    return CogVideoXPipeline(None, None, None, pipe.transformer, CogVideoXDDIMScheduler()), embeds
-
-
-def _masked(arguments) -> dict:
-    return {
-        "prompt_embeds": arguments(0)["encoder_hidden_states"],
-        "prompt_attention_mask": arguments(0)["encoder_attention_mask"],
-        "negative_prompt_embeds": arguments(1)["encoder_hidden_states"],
-        "negative_prompt_attention_mask": arguments(1)["encoder_attention_mask"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("family", "build"),
-    [
-        (models.wan, _wan),
-        (models.hunyuan_video, _hunyuan_video),
-        (models.ltx, _ltx),
-        (models.mochi, _mochi),
-        (models.cogvideox, _cogvideox),
-    ],
-    ids=lambda one: one.__name__.strip("_"),
-)
-def test_the_library_s_own_pipelines(family, build):
-    loop, latents, arguments = models.make(family)
-    pipeline, given = build(loop, arguments)
-    pipeline.set_progress_bar_config(disable=True)
-    given = {"height": 128, "width": 256, "num_inference_steps": 4, "output_type": "latent", **given}
-
-    def run():
-        return pipeline(**given, latents=latents.clone()).frames
-
-    dense = run()
-    for density, low, high in ((1.0, 0.0, EXACT), (0.2, 1e-5, 0.3)):
-        with apply(pipeline, settings(density, ANCHORS["anchored"])) as carving:
-            assert low <= error(run(), dense) < high
-        summary = carving.report.summary()
-        assert len(summary["evaluations"]) == 4 and not summary["fallbacks"] and summary["anchors"]
-    assert torch.equal(run(), dense)
 
 
 def test_the_document_s_examples_import_what_there_is():

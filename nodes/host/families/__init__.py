@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from jenga.runtime.layout import TokenLayout, latent_grid
 
 from . import cogvideox, cosmos, hunyuan_video, kandinsky5, ltx, minimax_h3, mochi, wan
-from .family import Family, patch_of
+from .family import CARRIED, Family, patch_of
 
 FAMILIES: tuple[Family, ...] = (
     wan.FAMILY,
@@ -65,11 +65,17 @@ def condition_rules(model) -> tuple[Mapping[str, str], tuple[str, ...]]:
 
 
 def packed_reason(model) -> str:
-    """Why no part of a latent of several parts can be noised anew between two stages; empty where it can."""
+    """Why a latent of several parts cannot change its size between two stages; empty where it can."""
     family = host_family(model.model.diffusion_model)
-    if family is None or family.packed_reason is None:
+    if family is None or family.other_parts is None:
         return f"the latent has several parts, which Jenga does not know of {model_name(model)}"
-    return family.packed_reason
+    return ""
+
+
+def carries_parts(model) -> bool:
+    """Whether the parts beside the video go on as they were sampled when a stage ends."""
+    family = host_family(model.model.diffusion_model)
+    return family is not None and family.other_parts == CARRIED
 
 
 def preset_family(model) -> str:

@@ -9,6 +9,8 @@ from jenga.carving.config import TokenGrid
 from jenga.runtime.layout import TokenLayout
 
 __all__ = [
+    "CARRIED",
+    "NOISED_ANEW",
     "Family",
     "PublishedReuse",
     "any_schedule",
@@ -18,6 +20,9 @@ __all__ = [
     "text_last",
     "video_first",
 ]
+
+# What becomes of the parts beside the video when a stage ends: see Family.other_parts.
+NOISED_ANEW, CARRIED = "noised anew", "carried"
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,9 @@ class Family:
     diffusion models. tokens(diffusion model, grid, arguments of the model call by name): how they lie in a
     self-attention call; None leaves attention dense, and dense_reason says why. stages: whether the Jenga node runs
     stages and step reuse. schedule(diffusion model): the key of jenga.STAGES for it. reuse: published coefficients.
-    packed_reason: of a latent of several parts, why they cannot be noised anew between two stages: empty where they
-    can, None where that is not known. sides(diffusion model): latent rows and columns that a size must be a
+    other_parts: of a latent of several parts, what those beside the video do between two stages: NOISED_ANEW where they
+    share the sampler's noise level, CARRIED where they have one of their own and go on as they were sampled; None where
+    that is not known. sides(diffusion model): latent rows and columns that a size must be a
     multiple of, where that is more than a patch.
 
     The rest are conditions that ComfyUI does not resize with the latent. resized: a stage gets them at its own size;
@@ -67,7 +73,7 @@ class Family:
     stages: bool = True
     schedule: Callable[[object], str] = any_schedule
     reuse: PublishedReuse | None = None
-    packed_reason: str | None = None
+    other_parts: str | None = None
     sides: Callable[[object], tuple[int, int] | None] = one_patch
     resized: Mapping[str, str] = field(default_factory=dict)
     resized_here: Mapping[str, str] = field(default_factory=dict)

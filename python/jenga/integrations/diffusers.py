@@ -123,10 +123,13 @@ class TransformerPatch:
             transformer.register_forward_pre_hook(begin, with_kwargs=True),
             transformer.register_forward_hook(end, always_call=True),
         )
-        self._context = Wrapped(transformer, "cache_context", self._wrap_cache_context)
+        # One without step caches has no names for its calls: they are told apart by their number.
+        named = hasattr(transformer, "cache_context")
+        self._context = Wrapped(transformer, "cache_context", self._wrap_cache_context) if named else None
 
     def undo(self) -> None:
-        self._context.undo()
+        if self._context is not None:
+            self._context.undo()
         for hook in self._hooks:
             hook.remove()
         self._door.undo()

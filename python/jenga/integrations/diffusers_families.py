@@ -69,6 +69,11 @@ def _text_video(transformer, arguments: Mapping) -> TokenLayout:
     return TokenLayout(grid, None, (0, num_text), num_text)
 
 
+def _channels_last(transformer, arguments: Mapping) -> TokenLayout:
+    """hidden_states [B, T, H, W, C], and the sequence is the video alone."""
+    return TokenLayout(latent_grid(_patch(transformer.config), arguments["hidden_states"].shape[:-1]))
+
+
 def _patched(transformer, arguments: Mapping) -> TokenLayout | None:
     """hidden_states [B, S, C] in patches; num_frames, height and width are the latent's. Reference frames come last."""
     sizes = tuple(arguments.get(name) for name in ("num_frames", "height", "width"))
@@ -98,6 +103,9 @@ FAMILIES: Mapping[str, Family] = {
     "CogVideoXTransformer3DModel": Family(
         (("transformer_blocks", "attn1", ""),), _text_video, joint=True, dispatched=False
     ),
+    # Its sparse models put other tokens next to each other: they come with a mask, and stay dense for it.
+    "Kandinsky5Transformer3DModel": Family((("visual_transformer_blocks", "self_attention", ""),), _channels_last),
+    "CosmosTransformer3DModel": Family((("transformer_blocks", "attn1", ""),), _video, dispatched=False),
     "MochiTransformer3DModel": Family(
         (("transformer_blocks", "attn1", ""),), _video_text, joint=True, dispatched=False, each_sample=True
     ),

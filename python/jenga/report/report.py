@@ -183,7 +183,7 @@ class Report(Listener):
             "stages": [{**asdict(stage), "latent_shape": list(stage.latent_shape)} for stage in self.stages],
             "evaluations": [_evaluation_summary(evaluation) for evaluation in self.evaluations],
             "model_calls_computed": sum(evaluation.computed for evaluation in self.evaluations),
-            "model_calls_reused": sum(evaluation.reused for evaluation in self.evaluations),
+            "model_calls_reused": self.reused,
             "kept_share": fmean(float(call.kept_share) for call in calls) if calls else None,
             "kept_share_map": self.kept_share_map(),
             "anchors": sum(call.kind == ANCHOR for call in calls),
@@ -195,11 +195,15 @@ class Report(Listener):
             "notes": list(self.notes),
         }
 
+    @property
+    def reused(self) -> int:
+        """Model calls that were not computed."""
+        return sum(evaluation.reused for evaluation in self.evaluations)
+
     def line(self) -> str:
         """One line for the node: what has run so far. Reads nothing from a GPU."""
         computed = sum(evaluation.computed for evaluation in self.evaluations)
-        reused = sum(evaluation.reused for evaluation in self.evaluations)
-        parts = [f"{computed} model calls" + (f", {reused} reused" if reused else "")]
+        parts = [f"{computed} model calls" + (f", {self.reused} reused" if self.reused else "")]
         carved = sum(count for backend, count in self.backends.items() if backend != DENSE)
         total = sum(self.backends.values())
         if total:

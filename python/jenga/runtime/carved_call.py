@@ -76,6 +76,7 @@ class CarvedCall:
 
     def _take(self, layout: TokenLayout) -> None:
         self.layout, num_video = layout, layout.grid.num_tokens
+        self.config, self.anchored_config = _weighed(self.config, layout), _weighed(self.anchored_config, layout)
         if num_video < self.settings.min_tokens:
             self.dense_reason = f"{num_video} video tokens, min_tokens is {self.settings.min_tokens}"
         elif keeps_all(self.anchored_config or self.config, num_video):
@@ -129,6 +130,13 @@ class CarvedCall:
     def moved_masks(self, mask: torch.Tensor | None) -> MovedMasks:
         """(mask, its key mask) on other devices; of a mask that `key_mask` has read."""
         return next((moved for known, _, moved in self._masks if known is mask), MovedMasks((None, None)))
+
+
+def _weighed(config: JengaConfig | None, layout: TokenLayout) -> JengaConfig | None:
+    """The configuration with what the layout says of its text."""
+    if config is None or not layout.bias:
+        return config
+    return replace(config, text_logit_bias=config.text_logit_bias + layout.bias)
 
 
 def keeps_all(config: JengaConfig, num_video: int) -> bool:

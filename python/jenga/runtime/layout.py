@@ -25,6 +25,10 @@ class TokenLayout:
     text    the first text token and how many there are, where that is known; None: all of that context from there on
     least   the least context of a sequence that holds the video: a shorter one is another attention
     width   heads * head dim of such an attention, where one of other tokens could have its length; 0: any
+    apart   the most context tokens whose queries the host attends in a call of their own; the video's queries have a
+            call then whose keys are all tokens. 0: the queries of a call are those of all tokens
+    bias    natural-log weight of the text tokens as keys
+    dense   why such a sequence stays dense; empty where it need not
     """
 
     grid: TokenGrid
@@ -32,6 +36,13 @@ class TokenLayout:
     text: tuple[int, int | None] | None = None
     least: int = 0
     width: int = 0
+    apart: int = 0
+    bias: float = 0.0
+    dense: str = ""
+
+    def splits(self, queries: int, keys: int) -> bool:
+        """Whether a call of so many queries and keys is that of the video's queries alone."""
+        return queries == self.grid.num_tokens and 0 < keys - queries <= self.apart
 
     def holds_video(self, tokens: int, width: int) -> bool:
         """Whether a sequence of so many tokens can be one over the video tokens."""

@@ -86,6 +86,8 @@ def _dense_by_choice(carved_call: CarvedCall, layer: Layer) -> str:
 def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, exact, of_heads) -> CarvedResult | None:
     """The carved call; None where it cannot be carved, with the reason told."""
     layout, tokens = carved_call.layout, q.shape[2]
+    if layout.dense:
+        return refuse(carved_call, layout.dense)
     place = layout.place(tokens)
     if place is None:
         beside = tokens - layout.grid.num_tokens

@@ -4,6 +4,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import comfy.nested_tensor
 import torch
 from comfy.patcher_extension import WrappersMP
 
@@ -95,6 +96,16 @@ class CaptureAny:
         return {"ui": {"values": [value for _, value in sorted(values.items())]}}
 
 
+def guide_entry(frames: int, strength: float, pixel_mask=None) -> dict:
+    """What ComfyUI's LTXVAddGuide notes of a guide of the latent's size."""
+    return {
+        "pre_filter_count": frames * 12 * 12,
+        "strength": strength,
+        "pixel_mask": pixel_mask,
+        "latent_shape": [frames, 12, 12],
+    }
+
+
 class ImageCondition:
     """What the image-to-video nodes of ComfyUI put into a conditioning, at the size of the other test latents.
 
@@ -111,6 +122,7 @@ class ImageCondition:
         generator = torch.Generator().manual_seed(4)
         image, mask = torch.randn(1, 16, 3, 24, 24, generator=generator), torch.ones(1, 1, 3, 24, 24)
         mask[:, :, 0] = 0
+        wide = torch.randn(1, 24, 2, 16, 16, generator=torch.Generator().manual_seed(7))
         clip = SimpleNamespace(penultimate_hidden_states=torch.randn(1, 257, 1280, generator=generator))
         entries = {
             "concat": {"concat_latent_image": image, "concat_mask": mask},
@@ -127,6 +139,12 @@ class ImageCondition:
             "phantom": {"time_dim_concat": image[:, :, :1]},
             "keyframes": {"keyframe_idxs": torch.zeros(1, 3, 4, 2)},
             "guide": {"keyframe_idxs": torch.zeros(1, 3, 12 * 12, 2)},  # the last frame of a latent of LTX
+            "strength": {"guide_attention_entries": [guide_entry(1, 0.6)]},
+            "two strengths": {
+                "keyframe_idxs": torch.zeros(1, 3, 2 * 12 * 12, 2),
+                "guide_attention_entries": [guide_entry(1, 0.6), guide_entry(1, 1.0)],
+            },
+            "weighed pixels": {"guide_attention_entries": [guide_entry(1, 1.0, torch.rand(1, 1, 1, 96, 96))]},
             "references": {"reference_latents": [image[:, :, :1]]},
             "subjects": {"reference_latents": [image[:, :, :1], image[:, :, 1:2]]},
             "camera": {"camera_conditions": torch.randn(1, 24, 3, 192, 192, generator=generator)},
@@ -147,6 +165,16 @@ class ImageCondition:
             },
             "glyphs": {"conditioning_byt5small": torch.randn(1, 5, 1472, generator=generator)},
             "replace": {"time_dim_replace": image[:, :, :1]},
+            "h3 keyframe": {
+                "minimax_keyframes": [{"resolved_frame_index": 0, "latent": wide[:, :, :1]}],
+                "minimax_frame_count": 22,
+            },
+            "h3 reference": {
+                "minimax_refs": [
+                    {"kind": "image", "latent_h": 10, "latent_w": 14, "latent": wide[:, :, :1, :10, :14]},
+                    {"kind": "audio", "ref_audio_t": 9, "audio_latent": torch.randn(1, 32, 2, 9, generator=generator)},
+                ]
+            },
         }
         added = {key: value for kind in filter(None, kinds.split(",")) for key, value in entries[kind].items()}
         return ([[text, {**extra, **added}] for text, extra in conditioning],)
@@ -242,13 +270,14 @@ class RandomLatent:
     @classmethod
     def INPUT_TYPES(cls):
         sizes = {"height": ("INT", {}), "width": ("INT", {}), "keep_first": ("BOOLEAN", {})}
-        return {"required": sizes, "optional": {"channels": ("INT", {"default": 16}), "batch": ("INT", {"default": 1})}}
+        defaults = {"channels": 16, "batch": 1, "frames": 3}
+        return {"required": sizes, "optional": {name: ("INT", {"default": n}) for name, n in defaults.items()}}
 
-    def make(self, height, width, keep_first, channels=16, batch=1):
+    def make(self, height, width, keep_first, channels=16, batch=1, frames=3):
         generator = torch.Generator().manual_seed(9)
-        latent = {"samples": torch.randn(batch, channels, 3, height, width, generator=generator)}
+        latent = {"samples": torch.randn(batch, channels, frames, height, width, generator=generator)}
         if keep_first:
-            latent["noise_mask"] = torch.ones(batch, 1, 3, height, width)
+            latent["noise_mask"] = torch.ones(batch, 1, frames, height, width)
             latent["noise_mask"][:, :, 0] = 0
         return (latent,)
 
@@ -271,6 +300,29 @@ class AudioLatent:
         return ({"samples": torch.randn(shape, generator=torch.Generator().manual_seed(10)), "noise_mask": mask},)
 
 
+class Kept:
+    """A latent of video and audio that is not empty, with a noise mask that keeps the first frame of its video or the
+    first half of its audio.
+    """
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "make", ("LATENT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",), "part": ("STRING", {})}}
+
+    def make(self, latent, part):
+        generator = torch.Generator().manual_seed(11)
+        parts = [torch.randn(one.shape, generator=generator) for one in latent["samples"].unbind()]
+        masks = [torch.ones_like(one) for one in parts]
+        if part == "video":
+            masks[0][:, :, 0] = 0
+        else:
+            masks[1][..., : masks[1].shape[-1] // 2] = 0
+        nested = comfy.nested_tensor.NestedTensor
+        return ({**latent, "samples": nested(parts), "noise_mask": nested(masks)},)
+
+
 NODE_CLASS_MAPPINGS = {
     "JengaTestConditioning": RandomConditioning,
     "JengaTestModel": TinyModel,
@@ -283,6 +335,7 @@ NODE_CLASS_MAPPINGS = {
     "JengaTestNudge": Nudge,
     "JengaTestLatent": RandomLatent,
     "JengaTestAudioLatent": AudioLatent,
+    "JengaTestKept": Kept,
     "JengaTestImageCondition": ImageCondition,
     "JengaTestWatch": Watch,
     **other_packs.NODE_CLASS_MAPPINGS,

@@ -8,7 +8,7 @@ import comfy.utils
 import torch
 from comfy.controlnet import ControlBase
 from comfy.ldm.wan.model_multitalk import InfiniteTalkOuterSampleWrapper
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 
 from jenga.sampling.resolution import resize
@@ -117,6 +117,37 @@ class CountingSampler:
         return (comfy.samplers.KSAMPLER(sample),)
 
 
+class Sigmas:
+    """A schedule by hand: numbers, separated by commas."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "make", ("SIGMAS",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"sigmas": ("STRING", {})}}
+
+    def make(self, sigmas):
+        return (torch.tensor([float(sigma) for sigma in sigmas.split(",")]),)
+
+
+class LookingSampler:
+    """A sampler that asks the model once, at whatever sigma, and leaves the latent as it is."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "jenga tests", "make", ("SAMPLER",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def make(self):
+        @torch.no_grad()
+        def sample(model, x, sigmas, extra_args=None, callback=None, disable=None):
+            model(x, sigmas[0] * x.new_ones([x.shape[0]]), **(extra_args or {}))
+            return x * 0.5  # what ComfyUI makes of it at a last sigma of 1 is its own
+
+        return (comfy.samplers.KSAMPLER(sample),)
+
+
 class FullSizeLatent(Patch):
     """ComfyUI's own wrapper of InfiniteTalk, without its audio: a full-size latent goes into every step."""
 
@@ -143,7 +174,7 @@ class FullSizePatch(Patch):
 
 class StrangerOverride(Patch):
     """An attention override that calls none before it. sparse: it leaves out every second key, from that block on and
-    from that sigma down.
+    from that sigma down. keyword: one more argument that it passes on.
     """
 
     WIDGETS = {
@@ -151,9 +182,10 @@ class StrangerOverride(Patch):
         "chain": ("BOOLEAN", {"default": False}),
         "block": ("INT", {"default": 0}),
         "sigma": ("FLOAT", {"default": 100.0}),
+        "keyword": ("STRING", {"default": ""}),
     }
 
-    def change(self, patched, sparse, chain, block=0, sigma=100.0):
+    def change(self, patched, sparse=False, chain=False, block=0, sigma=100.0, keyword=""):
         options = patched.model_options["transformer_options"]
         previous = options.get(OVERRIDE) if chain else None
 
@@ -164,9 +196,27 @@ class StrangerOverride(Patch):
                 dim = 2 if kwargs.get("skip_reshape") else 1
                 half = torch.arange(0, k.shape[dim], 2)
                 k, v = k.index_select(dim, half), v.index_select(dim, half)
+            kwargs = {**kwargs, keyword: None} if keyword else kwargs
             return func(q, k, v, *args, **kwargs) if previous is None else previous(func, q, k, v, *args, **kwargs)
 
         options[OVERRIDE] = stranger
+
+
+class Reinstalled(Patch):
+    """An attention override that puts itself back before every step, as ComfyUI's own sparse attention does."""
+
+    def change(self, patched):
+        previous = patched.model_options["transformer_options"].get(OVERRIDE)
+
+        def override(func, *args, **kwargs):
+            STEPS.append(0)
+            return func(*args, **kwargs) if previous is None else previous(func, *args, **kwargs)
+
+        def prepare(patcher, timestep, model_options=None, *_):
+            (model_options or patcher.model_options)["transformer_options"][OVERRIDE] = override
+
+        patched.model_options["transformer_options"][OVERRIDE] = override
+        patched.add_callback(CallbacksMP.ON_PREPARE_STATE, prepare)
 
 
 class Direct(Patch):
@@ -268,9 +318,12 @@ NODE_CLASS_MAPPINGS = {
     "JengaTestScheduleReader": ScheduleReader,
     "JengaTestKnowing": Knowing,
     "JengaTestCountingSampler": CountingSampler,
+    "JengaTestLookingSampler": LookingSampler,
+    "JengaTestSigmas": Sigmas,
     "JengaTestFullSizeLatent": FullSizeLatent,
     "JengaTestFullSizePatch": FullSizePatch,
     "JengaTestStranger": StrangerOverride,
+    "JengaTestReinstalled": Reinstalled,
     "JengaTestDirect": Direct,
     "JengaTestScarce": Scarce,
     "JengaTestControl": Control,
