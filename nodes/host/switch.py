@@ -45,10 +45,12 @@ class Result:
 
 
 class Switch:
-    """What both ways share. stage_noise: dct or independent."""
+    """What both ways share. stage_noise: dct or independent. note: takes what is done otherwise than the stages say, in
+    words.
+    """
 
-    def __init__(self, entry: SamplerEntry, patcher, stage_noise: str):
-        self.entry, self.model, self.stage_noise = entry, patcher.model, stage_noise
+    def __init__(self, entry: SamplerEntry, patcher, stage_noise: str, note: Callable[[str], None]):
+        self.entry, self.model, self.stage_noise, self.note = entry, patcher.model, stage_noise, note
         self.sampling = patcher.get_model_object("model_sampling")
         self.flow = private.is_flow(self.sampling)
 
@@ -131,14 +133,21 @@ class Switch:
 class PredictClean(Switch):
     """The predicted clean latent is enlarged, and ComfyUI noises it to the first sigma of the next call.
 
-    Parts beside the video with a noise schedule of their own cannot be noised anew: they go on as they were sampled. It
-    is their noise that is changed for that, and not their latent, which a noise mask mixes in.
+    Parts beside the video with a noise schedule of their own cannot be noised anew: they go on as they were sampled, at
+    the sigma that they have, so that no stage shifts it. It is their noise that is changed for that, and not their
+    latent, which a noise mask mixes in.
     """
 
-    def __init__(self, entry: SamplerEntry, patcher, stage_noise: str, mode: str):
+    def __init__(self, entry: SamplerEntry, patcher, stage_noise: str, note: Callable[[str], None], mode: str):
         """mode: of `resize`."""
-        super().__init__(entry, patcher, stage_noise)
+        super().__init__(entry, patcher, stage_noise, note)
         self.mode, self.carries = mode, entry.parts.packed and carries_parts(patcher)
+
+    def stages(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        if not self.carries or len({stage.shift_ratio for stage in stages}) < 2:
+            return stages
+        self.note("no shift by stage: the audio goes on at the sigma that it has")
+        return tuple(replace(stage, shift_ratio=stages[0].shift_ratio) for stage in stages)
 
     def start(self, call: Call, before: Result | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent and noise of a call, in the graph's space. before: what the call before it made."""
@@ -180,11 +189,6 @@ class KeepTrajectory(Switch):
     Latent and noise of a call are those of a full-size run, but that the noise is changed so that what ComfyUI mixes of
     them is the latent that goes on. Where a noise mask protects something nothing is changed.
     """
-
-    def __init__(self, entry: SamplerEntry, patcher, stage_noise: str, note: Callable[[str], None]):
-        """note: takes what is done otherwise than the stages say, in words."""
-        super().__init__(entry, patcher, stage_noise)
-        self.note = note
 
     def stages(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         ratios = [stage.shift_ratio for stage in stages]
@@ -257,4 +261,4 @@ def switch(settings: StageSettings, entry: SamplerEntry, patcher, note: Callable
             return keeps
         note("the model starts from its latent and not from noise: stages are predicted clean and enlarged")
         way = UPSAMPLE
-    return PredictClean(entry, patcher, settings.stage_noise, way)
+    return PredictClean(entry, patcher, settings.stage_noise, note, way)
