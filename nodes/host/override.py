@@ -139,10 +139,12 @@ class AttentionPatch:
         def of_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
             return func(q, k, v, **call.arguments_of_heads(q.shape[1], mask))
 
-        if carved.search is not None:
-            carved.find_layout(call.v, private.patches_of(options, carved.search.latent.shape))
         block = private.block_of(options)
-        out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense, exact, of_heads)
+        with private.lasting_memory():  # anchors, lists and tables are kept for later steps
+            if carved.search is not None:
+                carved.find_layout(call.v, private.patches_of(options, carved.search.latent.shape))
+            shares = None if call.is_padded else of_heads
+            out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense, exact, shares)
         return self._dense(func, q, k, v, *args, **kwargs) if out is None else call.output(out)
 
     def _exact(self, run: Run, layer: Layer, before: Callable, host: Callable) -> torch.Tensor:
@@ -202,6 +204,11 @@ class AttentionCall:
         named = {**self.arguments, "heads": heads, "mask": mask, "skip_reshape": True, "skip_output_reshape": True}
         named.pop("enable_gqa", None)
         return named
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether there are more queries than the host's, so that the host cannot be asked for them."""
+        return self.q.shape[2] != self.queries
 
     def with_all_queries(self) -> "AttentionCall":
         """A call of the video's queries alone as one of as many queries as keys: those behind them, which nobody asked

@@ -24,6 +24,7 @@ is looked up by name is looked up when it is used, so that a name that has moved
 | EasyCache | transformer_options["easycache"] | skipped calls count as computed, unsaid |
 | the diffusion model behind torch.compile | OptimizedModule._orig_mod | a compiled model is not known |
 | compiled models | comfy_api.torch_helpers.torch_compile.TORCH_COMPILE_KWARGS | no model is compiled anew |
+| the memory graph of a call, in newer versions | comfy.model_prefetch.pause_malloc_graph | all memory is usual memory |
 | memory of a device | comfy.model_management.soft_empty_cache | a repeated model call may be short of memory |
 | the device of results | comfy.model_management.intermediate_device | results stay on the device of the samples |
 | packed and nested latents | comfy.utils, comfy.nested_tensor | video with audio fails in stages |
@@ -42,6 +43,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 
 import torch
 
@@ -113,14 +115,12 @@ def steps_of(options: dict) -> float:
 
 def sigma_of(options: dict) -> torch.Tensor | None:
     """The noise level of a model call, still on its device."""
-    sigmas = options.get("sigmas")
-    return None if sigmas is None else sigmas.flatten()[0]
+    return None if options.get("sigmas") is None else options["sigmas"].flatten()[0]
 
 
 def conditionings_of(model, options: dict) -> tuple[Hashable, ...]:
     """What tells equal parts of a batch apart: conditioning, window of frames, weight hooks, patches of a pass."""
-    window = options.get("context_window")
-    frames = None if window is None else tuple(window.index_list)
+    frames = tuple(getattr(options.get("context_window"), "index_list", ()))
     hooks = getattr(getattr(model, "current_patcher", None), "current_hooks", None)
     weights = None if hooks is None else tuple((id(hook.hook_ref), hook.strength) for hook in hooks.hooks)
     parts = list(options.get("uuids") or options.get("cond_or_uncond") or [None])
@@ -164,8 +164,7 @@ def patches_of(options: dict, latent_shape: tuple[int, ...]) -> tuple[tuple[int,
 
 def step_cache_of(options: dict) -> str:
     """The name of a step cache of ComfyUI's on this model; empty where there is none."""
-    cache = options.get("easycache")
-    return "" if cache is None else cache.name
+    return getattr(options.get("easycache"), "name", "")
 
 
 def occupied_devices(options: dict) -> str:
@@ -199,14 +198,12 @@ def clone_options(model_options: dict) -> dict:
 
 def is_compiled(model_options: dict) -> bool:
     """Whether the model runs through torch.compile."""
-    key = _optional("comfy_api.torch_helpers.torch_compile", "TORCH_COMPILE_KWARGS")
-    return key is not None and key in model_options
+    return _optional("comfy_api.torch_helpers.torch_compile", "TORCH_COMPILE_KWARGS") in model_options
 
 
 def is_model(thing: object) -> bool:
     """Whether something is a MODEL."""
-    kind = _optional("comfy.model_patcher", "ModelPatcher")
-    return kind is not None and isinstance(thing, kind)
+    return isinstance(thing, _optional("comfy.model_patcher", "ModelPatcher", ()))
 
 
 def is_flow(model_sampling) -> bool:
@@ -253,13 +250,17 @@ def sample(model, noise: torch.Tensor, *args, **kwargs) -> torch.Tensor:
 
 def sampler_names() -> tuple[list[str], list[str]]:
     """Samplers and schedulers."""
-    stock = _named("comfy.samplers", "KSampler")
-    return stock.SAMPLERS, stock.SCHEDULERS
+    return tuple(getattr(_named("comfy.samplers", "KSampler"), name) for name in ("SAMPLERS", "SCHEDULERS"))
 
 
 def euler_sampler():
     """A SAMPLER."""
     return _named("comfy.samplers", "sampler_object")("euler")
+
+
+def lasting_memory():
+    """Context manager: what is made in it may outlive the model call, whose other memory may be planned."""
+    return _optional("comfy.model_prefetch", "pause_malloc_graph", nullcontext)()
 
 
 def free_memory() -> None:
@@ -290,8 +291,7 @@ def preview_callback(model, steps: int, found: dict) -> Callable:
 
 def show_text(node_id: str, text: str) -> None:
     """Text on a node. Nothing happens where no page is listening."""
-    server = getattr(_optional("server", "PromptServer"), "instance", None)
-    if server is not None:
+    if server := getattr(_optional("server", "PromptServer"), "instance", None):
         server.send_progress_text(text, node_id)
 
 

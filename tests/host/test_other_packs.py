@@ -1,5 +1,7 @@
 """Other packs' attention, compilers and cards that are full: the run says what became of it."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from comfy_host import PromptFailed
@@ -190,6 +192,35 @@ def test_out_of_memory_beside_anchors_drops_them_and_repeats_the_step(host, limi
     assert said(host, "p1", "out of memory")
     with pytest.raises(PromptFailed, match="strict must not meet a fallback"):
         run(host, ("JengaTestScarce", {"limit": limit}), carved(**ANCHORED, strict=True), **settings)
+
+
+@pytest.mark.parametrize("patch", [carved(), carved(**ANCHORED)])
+def test_what_outlives_a_model_call_is_made_outside_its_memory_graph(host, monkeypatch, patch):
+    """Newer versions of ComfyUI plan the memory of a call of some models and give what is in the plan to the next."""
+    comfy_prefetch = pytest.importorskip("comfy.model_prefetch", reason="this ComfyUI plans no memory")
+    from jenga.carving.plan import Plan
+    from jenga.runtime.anchors import Anchors
+
+    depth, made = [0], []
+
+    @contextmanager
+    def pause():
+        depth[0] += 1
+        yield
+        depth[0] -= 1
+
+    def noting(function):
+        def wrapper(*args, **kwargs):
+            made.append(depth[0])
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    monkeypatch.setattr(comfy_prefetch, "pause_malloc_graph", pause, raising=False)
+    monkeypatch.setattr(Anchors, "keep", noting(Anchors.keep))
+    monkeypatch.setattr(Plan, "__init__", noting(Plan.__init__))
+    run(host, patch, steps=4)
+    assert made and set(made) == {1} and depth == [0]
 
 
 @pytest.mark.parametrize("order", ["before", "behind"])
