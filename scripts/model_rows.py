@@ -96,6 +96,6 @@ DIFFUSERS = Table(
     },
     {
         ("", "conditions"): "none beside the text",
-        ("", "its pipeline"): "needs a VAE or an image encoder: the tests' own loop",
+        ("", "its pipeline"): "the tests' own loop alone",
     },
 )

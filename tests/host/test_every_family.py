@@ -69,6 +69,11 @@ def _this_comfyui_has_it(request, host_session):
     supported, _ = MODELS.get(EVERY[params["name"]].checkpoint, (None, None)) if "name" in params else (None, None)
     if supported is not None and not hasattr(comfy.supported_models, supported):
         pytest.skip(f"this ComfyUI has no {supported}")
+    if params.get("name") == "ltxv-strength":
+        import comfy.ldm.lightricks.model
+
+        if not hasattr(comfy.ldm.lightricks.model, "GuideAttentionMask"):
+            pytest.skip("this ComfyUI weighs guides in one mask of all tokens: dense, and says so")
 
 
 def guidance(case: Case) -> float:
