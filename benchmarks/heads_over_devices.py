@@ -109,7 +109,7 @@ def rows_of(kept: list[float], backend: str) -> dict[str, dict]:
 def measure_parts(case, tensors, devices, config: JengaConfig, pieces: int, repeats: int) -> scaling.Parts:
     """What benchmarks.scaling puts together; home to the second device."""
     q, k, v = tensors
-    counts = sorted({-(-case.heads // parts) for parts in (1, 2, 4, 8, 2 * pieces)})
+    counts = sorted({-(-case.heads // parts) for parts in (1, 2, 4, 8, max(1, 4 * pieces - 4))})
     settings = CarvingSettings(config, min_tokens=0)
     calls = {count: Calls(case, tuple(x[:, :count] for x in tensors), settings, dense_by("math")) for count in counts}
     of_heads = in_turn(calls, devices, repeats)

@@ -1,10 +1,11 @@
 """What more GPUs would give, from what two of them measured: times of parts, put together as they run.
 
 Heads over the devices of one process (`Parts`, measured by benchmarks.heads_over_devices). Home packs what it sends and
-computes its own heads while a copy engine sends the others theirs, piece after piece over one link; the last piece of
-the last device starts when all is sent, and its output is the last to come back; then home joins the outputs:
+computes its own heads while a copy engine sends the others theirs, piece after piece over one link. A call is over when
+the slowest of three is: home itself; a device whose work covers its copies, all but those of its first and last piece;
+the last device, whose last piece starts when all is sent. Then home joins the outputs:
 
-    T(P) = pack(P) + max(home(P), first in + own work + last out, all in + last piece's work + last out) + join(P)
+    T(P) = max(pack + work(H/P), start + first in + work(H/P) + last out, start + all in + work(last) + last out) + join
 
 Ranks of processes (Ulysses). Everything is shared but what ranks exchange, which is (P - 1) / P² of the tensors a rank:
 
@@ -48,13 +49,16 @@ class Parts:
 def call_seconds(parts: Parts, cards: int) -> float:
     """T(P) of a call whose heads are over so many cards of one process."""
     own = parts.heads / cards
-    piece = own / min(parts.pieces, own)
+    # The first and the last piece are half as long as those between.
+    piece = min(own, max(1.0, own / max(1, 2 * parts.pieces - 2)))
     sent = parts.heads - own
     # Three of four tensors go there; one comes back, over the other direction of the link.
     there, back = 0.75 * parts.copied, 0.25 * parts.copied
-    first_device = there * piece + parts.work(own) + back * piece
-    last_device = there * sent + parts.work(piece) + back * piece
-    return parts.packed * sent + max(parts.work(own), first_device, last_device) + parts.joined * parts.heads
+    started = parts.packed * piece  # of the first pieces, after which copies run
+    home = parts.packed * sent + parts.work(own)
+    first_device = started + there * piece + parts.work(own) + back * piece
+    last_device = started + there * sent + parts.work(piece) + back * piece
+    return max(home, first_device, last_device) + parts.joined * parts.heads
 
 
 def forward_seconds(one: float, two: float, ranks: int) -> float:

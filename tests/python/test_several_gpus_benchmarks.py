@@ -22,8 +22,9 @@ def test_without_copies_a_call_takes_the_work_of_its_share():
 
 
 def test_copies_of_one_piece_stay_uncovered_and_packing_and_joining_stay_at_home():
-    # Home sends 4 heads in pieces of 2, three tensors of four: 1.5 of a head's copy in, 0.5 of it back.
+    # Home sends 4 heads, first and last pieces of 2 or 1, and of a head three tensors go and one comes back.
     assert scaling.call_seconds(parts(copied=0.4), 2) == pytest.approx(4.0 + 2 * 0.3 + 2 * 0.1)
+    assert scaling.call_seconds(parts(copied=0.4, pieces=3), 2) == pytest.approx(4.0 + 1 * 0.3 + 1 * 0.1)
     assert scaling.call_seconds(parts(packed=0.1, joined=0.05), 2) == pytest.approx(4.0 + 4 * 0.1 + 8 * 0.05)
 
 

@@ -16,7 +16,7 @@ from ..carving.attention import CarvedResult
 from .anchors import ANCHOR
 from .lane import Lane, packed, ready_at, wait_for
 
-PIECES = 3  # of what one device computes: the first piece's way there and the last one's way back stay uncovered
+PIECES = 4  # of what one device computes: the first piece's way there and the last one's way back stay uncovered
 
 
 class DeviceFailed(RuntimeError):
@@ -42,12 +42,12 @@ def share_heads(num_heads: int, home: torch.device, others: Sequence[torch.devic
     """Home's heads first, then the pieces of the others in turn: the first piece of each, the second of each.
 
     Devices get the same number of heads, the first ones one more where it does not go up; a device without a head gets
-    no share.
+    no share. A device's first and last pieces are half as long as those between, where heads allow it.
     """
     sharers = 1 + len(others)
-    ranges = _ranges(0, num_heads, sharers)
-    cut = [_ranges(start, stop, min(pieces, stop - start)) for start, stop in ranges[1:]]
-    shares = [HeadShare(home, home, *ranges[0], sharers)]
+    bounds = [-(-num_heads * device // sharers) for device in range(sharers + 1)]
+    cut = [_pieces(start, stop, pieces) for start, stop in zip(bounds[1:], bounds[2:], strict=False)]
+    shares = [HeadShare(home, home, 0, bounds[1], sharers)]
     for turn in range(pieces):
         for device, parts in zip(others, cut, strict=True):
             if turn < len(parts):
@@ -55,14 +55,13 @@ def share_heads(num_heads: int, home: torch.device, others: Sequence[torch.devic
     return shares
 
 
-def _ranges(start: int, stop: int, parts: int) -> list[tuple[int, int]]:
-    """start .. stop in so many consecutive parts, the longer ones first."""
-    found = []
-    for part in range(parts):
-        size = -(-(stop - start) // (parts - part))
-        found.append((start, start + size))
-        start += size
-    return found
+def _pieces(start: int, stop: int, pieces: int) -> list[tuple[int, int]]:
+    """start .. stop in at most so many consecutive pieces, none of them empty."""
+    if pieces == 1:
+        return [(start, stop)] if start < stop else []
+    weights = [1, *[2] * (pieces - 2), 1]
+    ends = [start + round((stop - start) * sum(weights[: piece + 1]) / sum(weights)) for piece in range(pieces)]
+    return [(begin, end) for begin, end in zip([start, *ends], ends, strict=False) if begin < end]
 
 
 class HeadSplit:
@@ -93,10 +92,9 @@ class HeadSplit:
         batch, heads, tokens, head_dim = q.shape
         whole = q.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)
         pieces = [_Piece.of(share, self._lanes[share.device], q, k, v) for share in rest]
-        ready = ready_at(self.home)
         try:
             for piece in pieces:
-                piece.bring(masks, ready)
+                piece.bring(masks)
             first = work(own, *(x[:, : own.stop] for x in (q, k, v)), masks.at_home)
             for piece in pieces:
                 piece.compute(work, first)
@@ -118,12 +116,14 @@ class _Piece:
     """A share of another device on its way: all that must live until the lane has settled.
 
     sent: q, k, v of its heads at home, without gaps. places: at home, for its output [B, S, heads, D] and kept share.
+    ready: event at home after which both may be used.
     """
 
     share: HeadShare
     lane: Lane
     sent: tuple[torch.Tensor, ...]
     places: tuple[torch.Tensor, torch.Tensor]
+    ready: torch.cuda.Event | None
     masks: tuple = ()
     brought: tuple = ()
     result: tuple = ()
@@ -134,16 +134,16 @@ class _Piece:
         batch, _, tokens, head_dim = q.shape
         sent = tuple(packed(x[:, share.start : share.stop]) for x in (q, k, v))
         places = q.new_empty(batch, tokens, share.heads, head_dim), q.new_empty((), dtype=torch.float32)
-        return cls(share, lane, sent, places)
+        return cls(share, lane, sent, places, ready_at(share.home))
 
     @property
     def found(self) -> CarvedResult:
         return self.result[0]
 
-    def bring(self, masks: "MovedMasks", ready) -> None:
+    def bring(self, masks: "MovedMasks") -> None:
         with _failing(self.share.device):
-            self.masks = masks.on(self.lane, ready)
-            self.brought = self.lane.bring(self.sent, ready)
+            self.masks = masks.on(self.lane, self.ready)
+            self.brought = self.lane.bring(self.sent, self.ready)
 
     def compute(self, work: Callable[..., CarvedResult], first: CarvedResult) -> None:
         """On its device, and the way home. first: what home computed."""
