@@ -1,0 +1,162 @@
+// A thread block on the host: its threads are fibers that run in turn, and meet where the device's would. What the
+// device code takes from CUDA is given here by the same names; include this before any kernel header.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+namespace jenga::emulated {
+
+struct Index {
+  int x;
+};
+inline Index thread_index, block_index;
+
+class Block {
+ public:
+  explicit Block(int threads) : threads_(threads), contexts_(threads), stacks_(threads), done_(threads) {
+    for (auto& stack : stacks_) stack.resize(1 << 17);
+  }
+
+  // Runs body as every thread of thread block `index`.
+  void run(int index, std::function<void()> body) {
+    current() = this;
+    body_ = std::move(body);
+    block_index.x = index;
+    for (int i = 0; i < threads_; ++i) {
+      done_[i] = false;
+      getcontext(&contexts_[i]);
+      contexts_[i].uc_stack.ss_sp = stacks_[i].data();
+      contexts_[i].uc_stack.ss_size = stacks_[i].size();
+      makecontext(&contexts_[i], &Block::enter, 0);
+    }
+    for (bool left = true; left;) {
+      left = false;
+      for (int i = 0; i < threads_; ++i) {
+        if (done_[i]) continue;
+        left = true;
+        thread_index.x = i;
+        swapcontext(&main_, &contexts_[i]);
+      }
+    }
+  }
+
+  static Block*& current() {
+    static Block* block = nullptr;
+    return block;
+  }
+
+  void sync_block() { meet(block_, threads_); }
+  void sync_warp() { meet(warps_[thread_index.x / 32], 32); }
+
+  // What every thread of the warp left last, by lane.
+  template <class Value>
+  void leave(const Value& value) {
+    static_assert(sizeof(Value) <= sizeof(Mail));
+    std::memcpy(&mail_[thread_index.x], &value, sizeof value);
+  }
+  template <class Value>
+  Value left_by(int thread) const {
+    Value value;
+    std::memcpy(&value, &mail_[thread], sizeof value);
+    return value;
+  }
+  int first_of_warp() const { return thread_index.x / 32 * 32; }
+
+ private:
+  struct Meeting {
+    int here = 0;
+    int64_t number = 0;
+  };
+  struct Mail {
+    uint64_t words[4];
+  };
+
+  void meet(Meeting& meeting, int wanted) {
+    if (++meeting.here == wanted) {
+      meeting.here = 0;
+      ++meeting.number;
+      return;
+    }
+    for (const int64_t number = meeting.number; number == meeting.number;) leave_fiber();
+  }
+
+  void leave_fiber() {
+    const int me = thread_index.x;
+    swapcontext(&contexts_[me], &main_);
+    thread_index.x = me;
+  }
+
+  static void enter() {
+    Block& block = *current();
+    block.body_();
+    block.done_[thread_index.x] = true;
+    block.leave_fiber();
+  }
+
+  int threads_;
+  std::vector<ucontext_t> contexts_;
+  std::vector<std::vector<char>> stacks_;
+  std::vector<char> done_;
+  ucontext_t main_;
+  std::function<void()> body_;
+  Meeting block_, warps_[32];
+  Mail mail_[1024];
+};
+
+inline Block& block() { return *Block::current(); }
+
+template <class Value>
+Value exchange(Value value, int mask) {
+  block().leave(value);
+  block().sync_warp();
+  const Value other = block().left_by<Value>(thread_index.x ^ mask);
+  block().sync_warp();
+  return other;
+}
+
+inline int count(bool value, bool of_block) {
+  block().leave(value);
+  of_block ? block().sync_block() : block().sync_warp();
+  int number = 0;
+  const int first = of_block ? 0 : block().first_of_warp(), last = of_block ? 128 : first + 32;
+  for (int i = first; i < last; ++i) number += block().left_by<bool>(i);
+  of_block ? block().sync_block() : block().sync_warp();
+  return number;
+}
+
+}  // namespace jenga::emulated
+
+#undef __shared__
+#define __shared__
+#define threadIdx (::jenga::emulated::thread_index)
+#define blockIdx (::jenga::emulated::block_index)
+#define __syncthreads() ::jenga::emulated::block().sync_block()
+#define __syncthreads_count(value) ::jenga::emulated::count(value, true)
+#define __any_sync(mask, value) (::jenga::emulated::count(value, false) > 0)
+#define __shfl_xor_sync(mask, value, lanes) ::jenga::emulated::exchange(value, lanes)
+
+using std::min;
+static inline uint32_t atomicOr(uint32_t* word, uint32_t bits) {
+  const uint32_t before = *word;
+  *word |= bits;
+  return before;
+}
+static inline int __float2int_rn(float value) { return static_cast<int>(std::nearbyint(value)); }
+static inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+template <class Value>
+Value __ldcs(const Value* source) {
+  return *source;
+}
