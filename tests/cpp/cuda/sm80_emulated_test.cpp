@@ -3,6 +3,7 @@
 // that are missing, and time.
 #include <gtest/gtest.h>
 
+#define JENGA_EMULATES_DYNAMIC_SHARED
 #include "tests/cpp/cuda/emulated/kernels/cuda/sm80/mma.h"
 // The stand-ins come first: the headers below are written in CUDA's terms.
 #include "kernels/cuda/sm80/attention_kernel.h"

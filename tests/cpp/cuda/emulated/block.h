@@ -70,6 +70,7 @@ class Block {
     return value;
   }
   int first_of_warp() const { return thread_index.x / 32 * 32; }
+  int threads() const { return threads_; }
 
  private:
   struct Meeting {
@@ -114,11 +115,12 @@ class Block {
 
 inline Block& block() { return *Block::current(); }
 
+// The value that a lane of the same warp has.
 template <class Value>
-Value exchange(Value value, int mask) {
+Value of_lane(Value value, int lane) {
   block().leave(value);
   block().sync_warp();
-  const Value other = block().left_by<Value>(thread_index.x ^ mask);
+  const Value other = block().left_by<Value>(block().first_of_warp() + lane);
   block().sync_warp();
   return other;
 }
@@ -127,7 +129,7 @@ inline int count(bool value, bool of_block) {
   block().leave(value);
   of_block ? block().sync_block() : block().sync_warp();
   int number = 0;
-  const int first = of_block ? 0 : block().first_of_warp(), last = of_block ? 128 : first + 32;
+  const int first = of_block ? 0 : block().first_of_warp(), last = of_block ? block().threads() : first + 32;
   for (int i = first; i < last; ++i) number += block().left_by<bool>(i);
   of_block ? block().sync_block() : block().sync_warp();
   return number;
@@ -135,14 +137,20 @@ inline int count(bool value, bool of_block) {
 
 }  // namespace jenga::emulated
 
+// Shared memory is one of all fibers; dynamic shared memory (JENGA_EMULATES_DYNAMIC_SHARED) is declared extern already.
 #undef __shared__
+#ifdef JENGA_EMULATES_DYNAMIC_SHARED
 #define __shared__
+#else
+#define __shared__ static
+#endif
 #define threadIdx (::jenga::emulated::thread_index)
 #define blockIdx (::jenga::emulated::block_index)
 #define __syncthreads() ::jenga::emulated::block().sync_block()
 #define __syncthreads_count(value) ::jenga::emulated::count(value, true)
 #define __any_sync(mask, value) (::jenga::emulated::count(value, false) > 0)
-#define __shfl_xor_sync(mask, value, lanes) ::jenga::emulated::exchange(value, lanes)
+#define __shfl_sync(mask, value, lane) ::jenga::emulated::of_lane(value, lane)
+#define __shfl_xor_sync(mask, value, lanes) ::jenga::emulated::of_lane(value, (threadIdx.x % 32) ^ (lanes))
 
 using std::min;
 static inline uint32_t atomicOr(uint32_t* word, uint32_t bits) {
@@ -158,5 +166,9 @@ static inline float __int_as_float(int bits) {
 }
 template <class Value>
 Value __ldcs(const Value* source) {
+  return *source;
+}
+template <class Value>
+Value __ldg(const Value* source) {
   return *source;
 }

@@ -1,0 +1,169 @@
+// prepare_blocks on the host, thread by thread (emulated/), in 16 bits and with int8 keys, against the reference.
+#include <gtest/gtest.h>
+
+#include "tests/cpp/cuda/emulated/block.h"
+// The stand-ins come first: the kernels below are written in CUDA's terms.
+#include "kernels/cuda/driver/kernel.h"
+#define JENGA_DEFINE_KERNEL(...)
+#include "kernels/cuda/common/prepare_blocks.cu"
+#include "kernels/cuda/common/sample_keys.cu"
+#include "kernels/numeric.h"
+#include "kernels/reference/reference.h"
+#include "tests/cpp/cuda/attention_case.h"
+
+namespace jenga::testing {
+namespace {
+
+constexpr DataType kType = DataType::kBFloat16;
+constexpr int64_t kHeads = 2, kCell = 16;
+
+struct Case {
+  const char* name;
+  int64_t num_context, num_video, head_dim, tail_block_size;
+  float constant = 0.f, outlier = 1.f;  // added to every key; factor of one channel
+};
+
+// Inputs of one call; every third context column is masked and holds NaN.
+struct Inputs {
+  int64_t tokens, padded;
+  std::vector<uint16_t> k, v;
+  std::vector<int32_t> token_index;
+  std::vector<float> bias;
+
+  explicit Inputs(const Case& c) : tokens(c.num_context + c.num_video), padded(round_up(c.num_context, 128)) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    for (int64_t i = 0; i < kHeads * tokens * c.head_dim; ++i) {
+      const int64_t channel = i % c.head_dim;
+      const float key =
+          normal(random) * (channel == 1 ? c.outlier : 1.f) + c.constant * static_cast<float>(channel % 5);
+      k.push_back(encode(kType, key));
+      v.push_back(encode(kType, normal(random)));
+    }
+    token_index.resize(tokens);
+    std::iota(token_index.begin(), token_index.end(), 0);
+    std::shuffle(token_index.begin(), token_index.end(), random);
+    bias.assign(padded, -std::numeric_limits<float>::infinity());
+    for (int64_t i = 0; i < c.num_context; ++i) {
+      if (i % 3 != 0) bias[i] = 0.5f;
+      for (int64_t h = 0; i % 3 == 0 && h < kHeads; ++h)
+        std::fill_n(k.begin() + (h * tokens + token_index[i]) * c.head_dim, c.head_dim, encode(kType, NAN));
+    }
+  }
+};
+
+// Outputs of one call; k_carved and k_tail hold 16 bits or codes.
+struct Outputs {
+  std::vector<uint16_t> k_carved, v_carved, k_tail, v_tail, q_means, k_means;
+  std::vector<float> k_scale, k_tail_scale, k_center;
+
+  PrepareBlocksParams params(const Case& c, const Inputs& in, bool int8) {
+    const int64_t rows = in.padded + c.num_video,
+                  cells = c.tail_block_size ? ceil_div(c.num_video, c.tail_block_size) : 0;
+    for (auto* x : {&k_carved, &v_carved}) x->assign(kHeads * rows * c.head_dim, 0xFFFF);
+    for (auto* x : {&k_tail, &v_tail}) x->assign(kHeads * cells * c.head_dim, 0xFFFF);
+    for (auto* x : {&q_means, &k_means}) x->assign(kHeads * ceil_div(c.num_video, kCell) * c.head_dim, 0xFFFF);
+    k_scale.assign(kHeads * rows, NAN);
+    k_tail_scale.assign(kHeads * cells, NAN);
+    k_center.assign(kHeads * c.head_dim, NAN);
+    const Strides strides{kHeads * in.tokens * c.head_dim, in.tokens * c.head_dim, c.head_dim};
+    PrepareBlocksParams p{};
+    p.k = {in.k.data(), strides, kType};
+    p.q = p.v = {in.v.data(), strides, kType};
+    p.token_index = in.token_index.data();
+    p.context_bias = in.padded ? in.bias.data() : nullptr;
+    p.k_carved = k_carved.data();
+    p.v_carved = v_carved.data();
+    p.q_means = q_means.data();
+    p.k_means = k_means.data();
+    p.k_tail = cells ? k_tail.data() : nullptr;
+    p.v_tail = cells ? v_tail.data() : nullptr;
+    p.batch = 1;
+    p.heads = kHeads;
+    p.head_dim = c.head_dim;
+    p.num_context = c.num_context;
+    p.num_video = c.num_video;
+    p.q_cell_size = p.k_cell_size = kCell;
+    p.tail_block_size = c.tail_block_size;
+    if (!int8) return p;
+    p.k_scale = k_scale.data();
+    p.k_tail_scale = k_tail_scale.data();
+    p.k_center = k_center.data();
+    return p;
+  }
+};
+
+template <bool kInt8>
+void run(const PrepareBlocksParams& p) {
+  if (kInt8) {
+    emulated::Block sampling(cuda::kSampleThreads);
+    for (int head = 0; head < kHeads; ++head) sampling.run(head, [&] { cuda::sample_keys<__nv_bfloat16>(p); });
+  }
+  const auto context = static_cast<int32_t>(ceil_div(p.num_context, 128));
+  const cuda::PrepareArguments args{p, context, context + static_cast<int32_t>(ceil_div(p.num_video, 128)), 3};
+  emulated::Block block(cuda::kPrepareThreads);
+  for (int i = 0; i < kHeads * args.operands * args.tiles; ++i) {
+    block.run(i, [&] {
+      switch (cuda::lanes_per_row(p.head_dim)) {
+        case 2:
+          return cuda::prepare_blocks<__nv_bfloat16, 2, kInt8>(args);
+        case 8:
+          return cuda::prepare_blocks<__nv_bfloat16, 8, kInt8>(args);
+        default:
+          return cuda::prepare_blocks<__nv_bfloat16, 16, kInt8>(args);
+      }
+    });
+  }
+}
+
+// Means are equal to rounding: neighbours of 16 bits.
+void expect_close(const std::vector<uint16_t>& got, const std::vector<uint16_t>& want) {
+  for (size_t i = 0; i < want.size(); ++i) {
+    const float exact = decode(kType, want[i]);
+    ASSERT_NEAR(decode(kType, got[i]), exact, std::abs(exact) / 128 + 1e-6) << i;
+  }
+}
+void expect_close(const std::vector<float>& got, const std::vector<float>& want) {
+  for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-5 * std::abs(want[i]) + 1e-5) << i;
+}
+// Codes lie in the first bytes of memory for twice as much.
+void expect_codes(const std::vector<uint16_t>& got, const std::vector<uint16_t>& want) {
+  const auto* a = reinterpret_cast<const int8_t*>(got.data());
+  const auto* b = reinterpret_cast<const int8_t*>(want.data());
+  for (size_t i = 0; i < 2 * want.size(); ++i) ASSERT_LE(std::abs(a[i] - b[i]), 1) << i;
+}
+
+class PrepareEmulated : public ::testing::TestWithParam<Case> {};
+
+TEST_P(PrepareEmulated, MatchesTheReferenceInBothPrecisions) {
+  const Case& c = GetParam();
+  const Inputs in(c);
+  Outputs want, got;
+  reference::prepare_blocks(want.params(c, in, false));
+  run<false>(got.params(c, in, false));
+  EXPECT_EQ(got.k_carved, want.k_carved);
+  EXPECT_EQ(got.v_carved, want.v_carved);
+  expect_close(got.k_tail, want.k_tail);
+  reference::prepare_blocks(want.params(c, in, true));
+  run<true>(got.params(c, in, true));
+  expect_codes(got.k_carved, want.k_carved);
+  expect_codes(got.k_tail, want.k_tail);
+  expect_close(got.k_scale, want.k_scale);
+  expect_close(got.k_tail_scale, want.k_tail_scale);
+  expect_close(got.k_center, want.k_center);
+  EXPECT_EQ(got.v_carved, want.v_carved);
+  expect_close(got.v_tail, want.v_tail);
+  expect_close(got.q_means, want.q_means);
+  expect_close(got.k_means, want.k_means);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, PrepareEmulated,
+                         ::testing::Values(Case{"Whole", 0, 256, 128, 64}, Case{"Ragged", 77, 201, 128, 32},
+                                           Case{"OneToken", 128, 1, 128, 64}, Case{"NoTail", 5, 203, 64, 0},
+                                           Case{"HeadDim16", 3, 150, 16, 32}, Case{"HeadDim96", 0, 150, 96, 128},
+                                           Case{"Constant", 9, 200, 128, 64, 20.f},
+                                           Case{"Outliers", 9, 200, 64, 64, 0.f, 12.f}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace jenga::testing
