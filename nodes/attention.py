@@ -41,6 +41,7 @@ class JengaAttention(io.ComfyNode):
                 *_how(),
                 *_quality(),
                 *_devices(),
+                inputs.precision(),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -68,6 +69,7 @@ class JengaAttention(io.ComfyNode):
         residual_bits="4",
         anchor_memory=0.0,
         devices="",
+        precision="auto",
     ) -> io.NodeOutput:
         if not enabled:
             status.say(cls.hidden.unique_id, "off: the model is as it came")
@@ -86,7 +88,9 @@ class JengaAttention(io.ComfyNode):
             remarks.append("carves in the place of the Jenga node before this one")
         density, anchors = _anchored(quality, density, anchor_distance, residual_bits, anchor_memory)
         settings = CarvingSettings(
-            config=_config(density, top_p, kv_block_size, tail_block_size, compensation, curve, backend, strict),
+            config=_config(
+                density, top_p, kv_block_size, tail_block_size, compensation, curve, backend, strict, precision
+            ),
             anchors=anchors,
             dense_blocks=parse_blocks(dense_blocks),
             start_percent=start_percent,
@@ -266,7 +270,9 @@ def _devices() -> list[io.Input]:
     ]
 
 
-def _config(density, top_p, kv_block_size, tail_block_size, compensation, curve, backend, strict) -> jenga.JengaConfig:
+def _config(
+    density, top_p, kv_block_size, tail_block_size, compensation, curve, backend, strict, precision
+) -> jenga.JengaConfig:
     return jenga.JengaConfig(
         density=density,
         top_p=top_p,
@@ -276,6 +282,7 @@ def _config(density, top_p, kv_block_size, tail_block_size, compensation, curve,
         curve=curve,
         backend=backend,
         strict=strict,
+        precision=precision,
     )
 
 

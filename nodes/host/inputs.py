@@ -55,6 +55,18 @@ def backend() -> io.Combo.Input:
     )
 
 
+def precision() -> io.Combo.Input:
+    return io.Combo.Input(
+        "precision",
+        options=["auto", "16-bit", "int8"],
+        default="auto",
+        optional=True,
+        advanced=True,
+        tooltip="int8: queries and keys in 8 bits, on NVIDIA GPUs from the RTX 30 series on. Where a model or a GPU "
+        "cannot, the run ends and says why. auto: 16-bit.",
+    )
+
+
 def strict() -> io.Boolean.Input:
     return io.Boolean.Input(
         "strict",

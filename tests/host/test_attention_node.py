@@ -196,3 +196,24 @@ def test_interrupted_run_leaves_nothing_behind(host):
     with pytest.raises(PromptFailed, match="interrupted"):
         host.interrupt(workflow([carved()]), at=1)
     assert torch.equal(samples(host.run(workflow([carved()]))), expected)
+
+
+def test_precision_is_the_last_widget_and_auto_is_what_was(host):
+    stock, named, wide = (
+        samples(host.run(workflow([carved(**options)])))
+        for options in ({}, {"precision": "auto"}, {"precision": "16-bit"})
+    )
+    assert torch.equal(stock, named) and torch.equal(stock, wide)
+
+
+def test_precision_in_the_reference_is_named_by_the_report(host):
+    outputs = host.run(workflow([carved(precision="int8", backend="reference")]))
+    assert set(report(outputs)["backends"]) == {"reference in int8"}
+    assert torch.isfinite(samples(outputs)).all()
+
+
+def test_a_precision_that_this_machine_has_not_ends_the_run_with_the_remedy(host):
+    if torch.cuda.is_available():
+        pytest.skip("a rule for machines without a GPU")
+    with pytest.raises(PromptFailed, match="take precision auto or 16-bit, or backend reference"):
+        host.run(workflow([carved(precision="int8")]))
