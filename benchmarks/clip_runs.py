@@ -8,8 +8,8 @@ import torch
 from benchmarks import sol_attn
 from benchmarks.cost_model import StageWork
 from benchmarks.host import preset_runs, run_work
-from benchmarks.host.demo_host import DemoHost
 from benchmarks.host.preset_runs import Variant
+from benchmarks.host.sampling import SamplingHost
 from benchmarks.search_space import SPACE
 from demo import scenes
 from demo.prompts import SLOTS
@@ -72,7 +72,7 @@ class _Unnoted(sol_attn.Work):
         pass
 
 
-def runs(host: DemoHost, steps: int) -> dict[str, Callable[[], Variant]]:
+def runs(host: SamplingHost, steps: int) -> dict[str, Callable[[], Variant]]:
     """Every run by name; making one raises Unavailable where it cannot run here."""
     made = {
         DENSE: lambda: preset_runs.dense(host),

@@ -89,14 +89,16 @@ def fit(rows: dict[str, dict[str, float]], dense: str = DENSE) -> StepCost:
 
 
 def tables(text: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Output of benchmarks.full_model -> title -> run -> column -> number; cells that are none are left out."""
+    """Output of benchmarks.full_model -> title -> run -> column -> number; cells that are none are left out, and so are
+    its tables of whole runs.
+    """
     found: dict[str, dict[str, dict[str, float]]] = {}
-    columns: list[str] = []
+    rows, columns = None, []
     for line in text.splitlines():
-        if heading := HEADING.match(line):
-            rows = found.setdefault(heading["title"], {})
-            columns = []
-        elif found and line.startswith("|"):
+        if line.startswith("## "):
+            heading, columns = HEADING.match(line), []
+            rows = found.setdefault(heading["title"], {}) if heading else None
+        elif rows is not None and line.startswith("|"):
             name, *cells = (cell.strip() for cell in line.strip().strip("|").split("|"))
             if not columns:
                 columns = cells

@@ -1,102 +1,134 @@
-"""One forward of a video model in its full size inside ComfyUI: dense by stock, dense by cuDNN, carved by the node.
+"""Video models in their full size inside ComfyUI, with random weights: single evaluations, whole runs, a profile.
 
-`python -m benchmarks.full_model --model wan1.3b` prints one table per model, every row as soon as it is measured. The
-forward is the one evaluation of a sampler step, weights on the device before it starts. The weights are random, so no
-row says anything about quality; it is checked that every output is finite. Stock is ComfyUI's attention_pytorch: it
-asks PyTorch for FLASH first and for cuDNN second.
+    python -m benchmarks.full_model --model wan1.3b                           one evaluation, dense and carved
+    python -m benchmarks.full_model --model wan1.3b --steps 50 --run flash    whole runs (benchmarks/whole_runs.py)
+    python -m benchmarks.full_model --model wan1.3b --profile --kept 0.1      operators of a carved evaluation
 
-s: wall seconds of the evaluation, the device waited for on both sides; median of --repeats, after a warm-up that runs
-one transformer block of each kind at the full size. attention s: of that, the time in the host's attention function
-(self-attention, cross-attention and the text refiner's), between two events on the stream around each call of the
-attention override, where Jenga's own work is inside. rest s: all else. kept share: mean over the video's
-self-attention calls, as Jenga reports it. peak GiB: most that torch had allocated during the evaluation, with weights.
-A run of one step pays what a run pays once (block order, buffers), which longer runs spread over their steps.
+Each with --fp8 for weights in FP8 and ComfyUI's fast products of them. Tables are Markdown, a row is out as soon as it
+is measured. ComfyUI is the one that Python finds ($PYTHONPATH), else $JENGA_COMFYUI, else the cached one; the parts of
+it that `python -m benchmarks.host.library FOLDER` copies are enough. The weights are random, so no row says anything
+about quality; it is checked that every output is finite. Stock is ComfyUI's attention_pytorch: it asks PyTorch for
+FLASH first and for cuDNN second.
+
+One evaluation, the median of --repeats. s: its seconds on the device. attention s: of that, the time in the host's
+attention function, self-attention, cross-attention and the text refiner's, where Jenga carves. rest s: all else.
+linear s: of the rest, the linear layers. patch s: of the rest, what is neither in the model's forward nor in an
+attention call: Jenga's own work, and ComfyUI's around the model. kept share: mean over the video's self-attention
+calls, as Jenga reports it. peak GiB: most that torch had allocated, with weights. Before a row its run is made with one
+transformer block of each kind, so that every kernel is loaded. A run of one step pays what a run pays once (block
+order, buffers), which longer runs spread over their steps.
 """
 
 import argparse
 import gc
+import shlex
 import sys
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
 from statistics import median
 
 import torch
 
+from benchmarks import model_profile, whole_runs
 from benchmarks.common import print_head, print_row
-from benchmarks.host import library, video_models
-from benchmarks.host.meter import Measured, Meter, cudnn_attention, with_override
+from benchmarks.cost_model import tables
+from benchmarks.host import library, preset_runs, video_models
+from benchmarks.host.meter import Times
+from benchmarks.host.preset_runs import Variant
+from benchmarks.host.whole_model import WholeModel
 from jenga.carving import ops
 
-DENSE = "dense, stock"
-CUDNN = "dense, cuDNN"
+KEPT = (0.1, 0.2)
 
 
-def measure(patcher, model: video_models.VideoModel, repeats: int) -> Measured:
-    """The median evaluation by seconds, after the warm-up. Raises RuntimeError for an output that is not finite."""
-    noise = torch.randn(model.latent_shape, generator=torch.Generator().manual_seed(0))
-    condition = video_models.conditioning(model)
-    library.sample_one_step(video_models.first_blocks_only(patcher, model), noise, condition)
-    meter, found = Meter(patcher), []
+def measure(host: WholeModel, make: Callable[[WholeModel], Variant], repeats: int) -> tuple[Times, Variant]:
+    """The median evaluation by seconds, and the run that it is of."""
+    make(host.first_blocks_only()).sample(0, 1)
+    variant, found = make(host), []
     for _ in range(repeats):
-        out = library.sample_one_step(meter.patcher, noise, condition)
-        if not out.isfinite().all():
-            raise RuntimeError(f"{model.title}: the output must be finite, got nan or inf")
-        found.append(meter.measured)
-    if patcher.model.model_lowvram:
-        raise RuntimeError(f"{model.title}: all weights must be on the device, got some offloaded by ComfyUI")
-    middle = median(measured.seconds for measured in found)
-    return min(found, key=lambda measured: abs(measured.seconds - middle))
+        variant.sample(0, 1)
+        found.append(host.times)
+    middle = median(times.predictions for times in found)
+    return min(found, key=lambda times: abs(times.predictions - middle)), variant
 
 
-def print_measured(name: str, measured: Measured, stock: Measured, kept: float) -> None:
-    rest = measured.seconds - measured.attention
-    peak = "–" if measured.peak is None else f"{measured.peak / 2**30:.1f}"
-    cells = [f"{x:.3f}" for x in (measured.seconds, stock.seconds / measured.seconds, measured.attention, rest)]
-    print_row(name, *cells, f"{kept:.3f}", peak)
+def print_measured(name: str, times: Times, stock: Times, kept: float) -> None:
+    seconds = times.predictions
+    figures = (seconds, stock.predictions / seconds, times.attention, seconds - times.attention)
+    cells = [f"{x:.3f}" for x in (*figures, times.linear, times.patch)]
+    print_row(name, *cells, f"{kept:.3f}", whole_runs.peak(times))
 
 
-def run(model: video_models.VideoModel, arguments: argparse.Namespace) -> None:
-    """One model's table."""
-    patcher = video_models.build(model, torch.bfloat16)
-    weights = sum(weight.numel() for weight in patcher.model.diffusion_model.parameters())
-    size = " × ".join(map(str, model.clip))
-    print(f"\n## {model.title}, {size}\n")
-    print(f"{weights / 1e9:.2f} · 10⁹ weights, {model.video_tokens:,} video tokens, {model.text[0]} text tokens\n")
+def evaluations(host: WholeModel, arguments: argparse.Namespace) -> None:
+    """One model's table of single evaluations."""
     notes = []
-    print_head("run", "s", "× stock", "attention s", "rest s", "kept share", "peak GiB")
-    stock = measure(patcher, model, arguments.repeats)
-    print_measured(DENSE, stock, stock, 1.0)
-    if arguments.device == "cuda":
-        try:
-            cudnn = measure(with_override(patcher, cudnn_attention), model, arguments.repeats)
-            print_measured(CUDNN, cudnn, stock, 1.0)
-        except RuntimeError as refusal:
-            notes.append(f"{CUDNN}: does not run here, {str(refusal).splitlines()[0]}")
+    print_head(*("run", "s", "× stock", "attention s", "rest s", "linear s", "patch s", "kept share", "peak GiB"))
+    stock, _ = measure(host, preset_runs.dense, arguments.repeats)
+    print_measured(whole_runs.DENSE, stock, stock, 1.0)
+    if reason := whole_runs.no_cudnn(host):
+        notes.append(f"{whole_runs.CUDNN}: {reason}")
     else:
-        notes.append(f"{CUDNN}: left out, it needs a GPU")
-    for kept in arguments.kept or (0.1, 0.2):
+        print_measured(whole_runs.CUDNN, measure(host, preset_runs.cudnn, arguments.repeats)[0], stock, 1.0)
+    for kept in arguments.kept or KEPT:
         name = f"Jenga Attention, {kept:.0%}"
-        widgets = {"min_tokens": 0} if arguments.tiny else {}
-        carved = library.jenga_attention(patcher, quality="custom", density=kept, **widgets)
-        measured = measure(carved, model, arguments.repeats)
-        summary = library.last_report(carved)
-        print_measured(name, measured, stock, summary["kept_share"])
+        times, variant = measure(host, partial(preset_runs.kept, share=kept), arguments.repeats)
+        summary = variant.report().summary()
+        print_measured(name, times, stock, summary["kept_share"])
         calls = ", ".join(f"{backend} ({count}×)" for backend, count in summary["backends"].items())
         notes.append("; ".join([f"{name}: {calls}", *summary["fallbacks"], *summary["notes"]]))
     print("", *notes, sep="\n")
 
 
-def main() -> None:
+def run(model: video_models.VideoModel, arguments: argparse.Namespace) -> None:
+    """One model's tables."""
+    host = WholeModel(model, arguments.fp8, arguments.tiny)
+    weights = sum(weight.numel() for weight in host.model.model.diffusion_model.parameters())
+    title, size = model.title + (" FP8" if arguments.fp8 else ""), " × ".join(map(str, model.clip))
+    what = f"{weights / 1e9:.2f} · 10⁹ weights, {model.video_tokens:,} video tokens, {model.text[0]} text tokens\n"
+    costs = tables(arguments.costs.read_text()) if arguments.costs else {}
+    if arguments.profile:
+        print(f"\n## {title}, {size}, profile\n\n{what}")
+        for kept in arguments.kept or KEPT[:1]:
+            model_profile.write(host, kept)
+    elif arguments.steps:
+        for steps in arguments.steps:
+            print(f"\n## {title}, {size}, {steps} steps\n\n{what}")
+            whole_runs.write(host, steps, arguments.run, arguments.dense_steps, costs.get(title))
+    else:
+        print(f"\n## {title}, {size}\n\n{what}")
+        evaluations(host, arguments)
+    if arguments.fp8:
+        print(f"{title}: {host.products()}")
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(video_models.MODELS), help="may repeat; all without")
     parser.add_argument("--kept", type=float, action="append", help="share of blocks kept, may repeat; 0.1 and 0.2")
+    parser.add_argument("--repeats", type=int, default=3, help="of an evaluation")
+    parser.add_argument("--steps", type=int, action="append", help="whole runs of so many steps, may repeat")
+    parser.add_argument("--run", action="append", help=f"a whole run, may repeat; {', '.join(whole_runs.USUAL)}")
+    parser.add_argument("--dense-steps", type=int, default=2, help="steps that a dense whole run is told from")
+    parser.add_argument(
+        "--costs", type=Path, help="single evaluations, printed before: what the cost model says of runs"
+    )
+    parser.add_argument("--profile", action="store_true", help="operators of a carved evaluation, and host syncs")
+    parser.add_argument("--fp8", action="store_true", help="weights in FP8, fast products where the device has them")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tiny", action="store_true", help="a few narrow layers and a small clip, for a CPU")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
     sys.stdout.reconfigure(line_buffering=True)  # a row is out when it is measured
     library.start(arguments.device)
     native = ops.native_status()
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{where}, torch {torch.__version__}, ComfyUI {library.version()}, bf16")
+    print(f"{where}, torch {torch.__version__}, ComfyUI {library.version()}, bf16, {date.today().isoformat()}:\n")
+    print(f"    python -m benchmarks.full_model {shlex.join(sys.argv[1:])}\n")
     print(f"Jenga's kernels: CPU {native.cpu}, CUDA {native.cuda} {native.reason}")
     models = video_models.TINY_MODELS if arguments.tiny else video_models.MODELS
     with torch.inference_mode():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from benchmarks.host.library import ROOT, pack_module, run_node, start
+from benchmarks.host.sampling import SamplingHost
 from demo import machine
 from demo.contact_sheet import PROMPTS
 
@@ -17,18 +18,6 @@ FULL_TOKENS = 8320
 MIN_TOKENS = 4096  # the nodes' default, for the full size
 
 
-class Noise:
-    """What RandomNoise hands to a sampler node."""
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def generate_noise(self, latent: dict) -> torch.Tensor:
-        import comfy.sample
-
-        return comfy.sample.prepare_noise(latent["samples"], self.seed)
-
-
 def _channels_last(vae: torch.nn.Module) -> None:
     """The layout in which a CPU decodes in half the time."""
     for module in vae.modules():
@@ -38,12 +27,11 @@ def _channels_last(vae: torch.nn.Module) -> None:
             module.to(memory_format=torch.channels_last)
 
 
-class DemoHost:
+class DemoHost(SamplingHost):
     """Model, VAE and conditioning at one latent size. `model` is the MODEL that a loader node hands out.
 
-    The seed of a prompt is its number; numbers beyond the texts are the same texts with other noise. Sampling is that
-    of KSampler: euler, scheduler simple, CFG 1. dtype: what the model computes in, one of DTYPES, or auto: the faster
-    one on a CPU, on a GPU ComfyUI's choice.
+    Numbers of prompts beyond the texts are the same texts with other noise. dtype: what the model computes in, one of
+    DTYPES, or auto: the faster one on a CPU, on a GPU ComfyUI's choice.
     """
 
     def __init__(self, size: str, device: str, dtype: str = "auto", texts: Sequence[str] = PROMPTS):
@@ -85,48 +73,12 @@ class DemoHost:
         cast = self.model.get_model_object("manual_cast_dtype")
         return str(cast or self.model.model.get_dtype()).removeprefix("torch.")
 
-    def _positive(self, prompt: int) -> list:
-        return self.conditionings[prompt % len(self.conditionings)]
+    def conditions(self, prompt: int) -> tuple[list, list]:
+        return self.conditionings[prompt % len(self.conditionings)], self.empty
 
     def latent(self) -> torch.Tensor:
         """An empty latent [1, C, T, H, W]."""
         return torch.zeros(1, CHANNELS, FRAMES, self.rows, self.columns)
-
-    @torch.inference_mode()
-    def sample(self, model, prompt: int, steps: int) -> torch.Tensor:
-        """KSampler: the latent of a prompt, by number."""
-        import comfy.sample
-
-        latent = self.latent()
-        noise = comfy.sample.prepare_noise(latent, prompt)
-        positive, negative = self._positive(prompt), self.empty
-        options = {"denoise": 1.0, "disable_pbar": True, "seed": prompt}
-        return comfy.sample.sample(model, noise, steps, 1.0, "euler", "simple", positive, negative, latent, **options)
-
-    @torch.inference_mode()
-    def sample_progressive(self, model, prompt: int, steps: int, **inputs) -> torch.Tensor:
-        """Progressive Resolution Sampler on the same noise and schedule; inputs: those of the node."""
-        import comfy.samplers
-
-        guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(self._positive(prompt), self.empty)
-        guider.set_cfg(1.0)
-        output, _ = run_node(
-            pack_module("nodes.sampler").JengaProgressiveSampler,
-            noise=Noise(prompt),
-            guider=guider,
-            sampler=comfy.samplers.sampler_object("euler"),
-            sigmas=self.sigmas(model, steps),
-            latent_image={"samples": self.latent()},
-            **inputs,
-        )
-        return output["samples"]
-
-    def sigmas(self, model, steps: int) -> torch.Tensor:
-        """The schedule of both samplers, on the CPU."""
-        import comfy.samplers
-
-        return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps).cpu()
 
     def timed(self, call: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float, int]:
         """A sampling call: its latent, seconds with the device's work, and computed model calls."""

@@ -2,10 +2,14 @@
 
 Nodes run through their own `execute`, with the defaults of their schema for every input that is not given, as a node
 that was just put into a graph.
+
+`python -m benchmarks.host.library FOLDER` copies what the benchmarks of models without files need of a ComfyUI, 5 MB
+of its Python files, for a machine that has none.
 """
 
 import importlib.util
 import os
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -14,6 +18,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "jenga_pack"
+PARTS = ("comfy", "comfy_api", "comfy_execution", "comfy_extras/nodes_easycache.py")
+PARTS += ("comfyui_version.py", "folder_paths.py", "node_helpers.py", "protocol.py")
 
 
 def start(device: str, **options) -> None:
@@ -23,10 +29,7 @@ def start(device: str, **options) -> None:
     The attention function is attention_pytorch, which ComfyUI takes on NVIDIA unless told otherwise.
     """
     if importlib.util.find_spec("comfy") is None:
-        folder = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
-        if not (folder / "comfy").is_dir():
-            raise SystemExit(f"no ComfyUI in {folder}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
-        sys.path.append(str(folder))
+        sys.path.append(str(comfyui()))
     # The nodes tell their status to a page; without an instance there is none.
     server = types.ModuleType("server")
     server.PromptServer = type("PromptServer", (), {})
@@ -39,6 +42,24 @@ def start(device: str, **options) -> None:
     # Under a name of its own: ComfyUI too has a `nodes`.
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     sys.modules[PACK] = importlib.util.module_from_spec(spec)
+
+
+def comfyui() -> Path:
+    """The folder of a ComfyUI: $JENGA_COMFYUI, else the cached one. Raises SystemExit where there is none."""
+    folder = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
+    if not (folder / "comfy").is_dir():
+        raise SystemExit(f"no ComfyUI in {folder}: run `python -m demo.comfyui`, or set JENGA_COMFYUI to one")
+    return folder
+
+
+def copy_parts(source: Path, target: Path) -> None:
+    """The Python files of PARTS, from one folder of ComfyUI to a new one."""
+    for part in PARTS:
+        found = source / part
+        for file in [found] if found.is_file() else found.rglob("*.py"):
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def pack_module(name: str) -> types.ModuleType:
@@ -70,29 +91,15 @@ def last_report(patcher) -> dict:
     return pack_module("nodes.host.runs").report_of(patcher)[0].summary()
 
 
-def sample_one_step(patcher, noise: torch.Tensor, conditioning: list) -> torch.Tensor:
-    """One step of Euler at cfg 1, as the sampler nodes do it: one evaluation of the model. noise [1, C, T, H, W]."""
-    import comfy.sample
-    import comfy.samplers
-
-    sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), "simple", 1)
-    return comfy.sample.sample_custom(
-        patcher,
-        noise,
-        1.0,
-        comfy.samplers.sampler_object("euler"),
-        sigmas,
-        conditioning,
-        conditioning,
-        torch.zeros_like(noise),
-        disable_pbar=True,
-        seed=0,
-    )
-
-
 def unload() -> None:
     """Makes ComfyUI forget the models it has loaded."""
     import comfy.model_management
 
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m benchmarks.host.library FOLDER")
+    copy_parts(comfyui(), Path(sys.argv[1]))

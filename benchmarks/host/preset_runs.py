@@ -9,9 +9,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import sol_attn
 from benchmarks.common import Unavailable
-from benchmarks.host.demo_host import DemoHost
 from benchmarks.host.library import pack_module, run_node
-from benchmarks.host.meter import with_override
+from benchmarks.host.meter import cudnn_attention, with_override
+from benchmarks.host.sampling import SamplingHost
 from jenga.report.report import Report
 from jenga.runtime.anchors import ANCHOR
 from jenga.sampling.presets import STAGES, StageRule
@@ -38,20 +38,20 @@ def _runs() -> ModuleType:
     return pack_module("nodes.host.runs")
 
 
-def _stock(host: DemoHost, model, reports: bool = True) -> Variant:
+def _stock(host: SamplingHost, model, reports: bool = True) -> Variant:
     return Variant(lambda prompt, steps: host.sample(model, prompt, steps), model if reports else None)
 
 
-def _progressive(host: DemoHost, model, **inputs) -> Variant:
+def _progressive(host: SamplingHost, model, **inputs) -> Variant:
     return Variant(lambda prompt, steps: host.sample_progressive(model, prompt, steps, **inputs), model)
 
 
-def dense(host: DemoHost) -> Variant:
+def dense(host: SamplingHost) -> Variant:
     """The model as it is loaded, in the stock sampler."""
     return _stock(host, host.model, reports=False)
 
 
-def other_attention(host: DemoHost) -> Variant:
+def other_attention(host: SamplingHost) -> Variant:
     """Dense attention, exact but for rounding, by another of torch's backends."""
     kind = OTHER_ATTENTION[host.device.type]
 
@@ -62,7 +62,12 @@ def other_attention(host: DemoHost) -> Variant:
     return _stock(host, _with_self_attention(host, attend), reports=False)
 
 
-def sol(host: DemoHost, share: float, work: sol_attn.Work, cached: bool = False) -> Variant:
+def cudnn(host: SamplingHost) -> Variant:
+    """Every attention call by cuDNN."""
+    return _stock(host, with_override(host.model, cudnn_attention), reports=False)
+
+
+def sol(host: SamplingHost, share: float, work: sol_attn.Work, cached: bool = False) -> Variant:
     """comfy-kitchen's sol_attn for every self-attention call, which `work` notes; on the CPU its eager form. cached:
     EasyCache too.
     """
@@ -76,7 +81,7 @@ def sol(host: DemoHost, share: float, work: sol_attn.Work, cached: bool = False)
     return _stock(host, _easy_cached(model) if cached else model, reports=False)
 
 
-def _with_self_attention(host: DemoHost, attend: Callable):
+def _with_self_attention(host: SamplingHost, attend: Callable):
     """attend(q, k, v) -> out, all [B, H, S, D], in the place of self-attention alone."""
 
     def override(func, q, k, v, *args, **kwargs):
@@ -86,28 +91,28 @@ def _with_self_attention(host: DemoHost, attend: Callable):
     return with_override(host.model, override)
 
 
-def _jenga(host: DemoHost, preset: str, **inputs):
+def _jenga(host: SamplingHost, preset: str, **inputs):
     return run_node(
         pack_module("nodes.jenga").Jenga, model=host.model, preset=preset, min_tokens=host.min_tokens, **inputs
     )[0]
 
 
-def _jenga_attention(host: DemoHost, model, **inputs):
+def _jenga_attention(host: SamplingHost, model, **inputs):
     node = pack_module("nodes.attention").JengaAttention
     return run_node(node, model=model, min_tokens=host.min_tokens, **inputs)[0]
 
 
-def rules(host: DemoHost, preset: str) -> tuple:
+def rules(host: SamplingHost, preset: str) -> tuple:
     """The stage rules of a preset for the demo model."""
     return STAGES[pack_module("nodes.host.families").preset_family(host.model)][preset]
 
 
-def jenga(host: DemoHost, preset: str) -> Variant:
+def jenga(host: SamplingHost, preset: str) -> Variant:
     """The Jenga node in front of the stock sampler."""
     return _stock(host, _jenga(host, preset))
 
 
-def carving_alone(host: DemoHost, preset: str) -> Variant:
+def carving_alone(host: SamplingHost, preset: str) -> Variant:
     """A preset's kept shares with every stage at full size on the user's own schedule, every step computed."""
     stages, model = pack_module("nodes.host.stage_settings"), _jenga(host, preset, step_reuse="off")
     full_size = tuple(replace(rule, scale=1.0, shift_ratio=1.0) for rule in rules(host, preset))
@@ -115,40 +120,45 @@ def carving_alone(host: DemoHost, preset: str) -> Variant:
     return _stock(host, model)
 
 
-def without_reuse(host: DemoHost, preset: str) -> Variant:
+def without_reuse(host: SamplingHost, preset: str) -> Variant:
     """The Jenga node with step_reuse off: carving and resolution."""
     return _stock(host, _jenga(host, preset, step_reuse="off"))
 
 
-def with_anchors(host: DemoHost, preset: str, quality: str) -> Variant:
+def with_anchors(host: SamplingHost, preset: str, quality: str) -> Variant:
     """The Jenga node, then Jenga Attention with a quality that has anchors."""
     return _stock(host, _jenga_attention(host, _jenga(host, preset), quality=quality))
 
 
-def quality(host: DemoHost, name: str) -> Variant:
+def quality(host: SamplingHost, name: str) -> Variant:
     """Jenga Attention alone, at one of its qualities."""
     return _stock(host, _jenga_attention(host, host.model, quality=name))
 
 
-def stage_noise(host: DemoHost, preset: str, kind: str) -> Variant:
+def kept(host: SamplingHost, share: float) -> Variant:
+    """Jenga Attention alone, at a kept share."""
+    return _stock(host, _jenga_attention(host, host.model, quality="custom", density=share))
+
+
+def stage_noise(host: SamplingHost, preset: str, kind: str) -> Variant:
     """Jenga Attention and the Progressive Resolution Sampler with one of its kinds of noise."""
     model = _jenga_attention(host, host.model, quality="custom")
     return _progressive(host, model, preset=preset, stage_noise=kind)
 
 
-def by_hand(host: DemoHost, attention: dict, sampler: dict) -> Variant:
+def by_hand(host: SamplingHost, attention: dict, sampler: dict) -> Variant:
     """Jenga Attention and the Progressive Resolution Sampler, both custom, with these inputs."""
     model = _jenga_attention(host, host.model, quality="custom", **attention)
     return _progressive(host, model, preset="custom", **sampler)
 
 
-def reuse_alone(host: DemoHost, step_reuse: str, threshold: float) -> Variant:
+def reuse_alone(host: SamplingHost, step_reuse: str, threshold: float) -> Variant:
     """The Progressive Resolution Sampler with one stage at full size on the unpatched model."""
     one_stage = {"preset": "custom", "scales": "1.0", "switch_points": "", "shift_ratios": "1.0"}
     return _progressive(host, host.model.clone(), **one_stage, step_reuse=step_reuse, reuse_threshold=threshold)
 
 
-def easy_cache(host: DemoHost) -> Variant:
+def easy_cache(host: SamplingHost) -> Variant:
     """ComfyUI's own EasyCache with its defaults."""
     return _stock(host, _easy_cached(host.model), reports=False)
 
@@ -161,13 +171,13 @@ def _easy_cached(model):
     return run_node(EasyCacheNode, model=model)[0]
 
 
-def uncompensated(host: DemoHost, share: float) -> Variant:
+def uncompensated(host: SamplingHost, share: float) -> Variant:
     """Attention that keeps so little and nothing of what it dropped: a run that must be seen to be worse."""
     carved = {"quality": "custom", "density": share, "compensation": "none"}
     return _stock(host, _jenga_attention(host, host.model, **carved))
 
 
-def few_calls(host: DemoHost, calls: int) -> Variant:
+def few_calls(host: SamplingHost, calls: int) -> Variant:
     """Dense attention, but only so many steps computed, evenly spread: a run that must be seen to be worse."""
     settings = pack_module("nodes.host.stage_settings").StageSettings
 

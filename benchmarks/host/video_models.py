@@ -91,27 +91,39 @@ TINY_MODELS = {
 }
 
 
-def build(model: VideoModel, dtype: torch.dtype):
-    """ComfyUI's ModelPatcher around the model with random weights. They are made on the GPU and stay there."""
+def build(model: VideoModel, dtype: torch.dtype, fp8: bool = False):
+    """ComfyUI's ModelPatcher around the model with random weights. They are made on the GPU and stay there.
+
+    fp8: weights in float8_e4m3fn, by ComfyUI's `--fast fp8_matrix_mult`; where the device has no such products they are
+    cast to dtype at every use.
+    """
     import comfy.model_management
     import comfy.model_patcher
     import comfy.supported_models
 
     device = comfy.model_management.get_torch_device()
     config = getattr(comfy.supported_models, model.config)(model.unet)
-    config.set_inference_dtype(dtype, None)
+    if fp8:
+        config.optimizations["fp8"] = True
+        config.set_inference_dtype(torch.float8_e4m3fn, dtype)
+    else:
+        config.set_inference_dtype(dtype, None)
     built = config.get_model({}, device=device)
-    fill_randomly(built.diffusion_model, torch.Generator(device).manual_seed(0))
+    fill_randomly(built.diffusion_model, torch.Generator(device).manual_seed(0), dtype)
     return comfy.model_patcher.ModelPatcher(built, load_device=device, offload_device=device)
 
 
-def fill_randomly(module: torch.nn.Module, generator: torch.Generator) -> None:
-    """Matrices that keep the scale of what they multiply, norms of 1, no biases: activations stay of order 1."""
+def fill_randomly(module: torch.nn.Module, generator: torch.Generator, dtype: torch.dtype) -> None:
+    """Matrices that keep the scale of what they multiply, norms of 1, no biases: activations stay of order 1.
+
+    dtype: in which they are drawn, whatever they are kept in.
+    """
     for name, weight in module.named_parameters():
         if weight.ndim > 1:
-            weight.normal_(0, weight[0].numel() ** -0.5, generator=generator)
+            drawn = torch.empty_like(weight, dtype=dtype).normal_(0, weight[0].numel() ** -0.5, generator=generator)
+            weight.copy_(drawn)
         else:
-            weight.fill_(0 if name.endswith("bias") else 1)
+            weight.copy_(torch.full_like(weight, 0 if name.endswith("bias") else 1, dtype=dtype))
 
 
 def conditioning(model: VideoModel) -> list:

@@ -1,51 +1,147 @@
 """The benchmark of whole models, with tiny ones on the CPU: every row is there and says something sensible."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
 from comfy_host import ROOT
 
-COLUMNS = ("run", "s", "× stock", "attention s", "rest s", "kept share", "peak GiB")
+from benchmarks.host.library import copy_parts
+
+EVALUATION = ("run", "s", "× stock", "attention s", "rest s", "linear s", "patch s", "kept share", "peak GiB")
+PARTS = ("attention s", "linear s", "rest s", "patch s", "between s")  # of a whole run's seconds
+WAITS = ("run", "waits of the host", "with one transformer block of each kind")
 
 
 @pytest.fixture(scope="module")
-def output(comfyui) -> str:
-    """What the script prints. A process of its own: it needs a ComfyUI that no server was started in."""
-    command = [sys.executable, "-m", "benchmarks.full_model", "--tiny", "--device", "cpu", "--repeats", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def benchmark(comfyui, tmp_path_factory):
+    """benchmark(*options) -> what the script prints, with only the copied parts of ComfyUI. A process of its own: it
+    needs a ComfyUI that no server was started in.
+    """
+    parts = tmp_path_factory.mktemp("parts")
+    copy_parts(comfyui, parts)
+
+    def run(*options: str, device: str = "cpu") -> str:
+        command = [sys.executable, "-m", "benchmarks.full_model", "--tiny", "--device", device, *options]
+        environment = {**os.environ, "JENGA_COMFYUI": str(parts)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
-def table(output: str, title: str) -> dict[str, dict[str, str]]:
-    """Rows of the table under a heading by their first cell."""
-    section = output.split(f"## {title}, ")[1].split("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    assert tuple(rows[0]) == COLUMNS
-    return {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in rows[2:]}
+@pytest.fixture(scope="module")
+def evaluations(benchmark) -> str:
+    return benchmark("--repeats", "1")
+
+
+@pytest.fixture(scope="module")
+def runs(benchmark, evaluations, tmp_path_factory) -> str:
+    costs = tmp_path_factory.mktemp("costs") / "costs.txt"
+    costs.write_text(evaluations)
+    named = ("--run", "flash", "--run", "quality balanced", "--run", "sol_attn 20% + EasyCache")
+    return benchmark("--model", "hunyuan", "--steps", "12", *named, "--costs", str(costs))
+
+
+def section(output: str, heading: str) -> list[str]:
+    return output.split(f"## {heading}, ")[1].split("\n## ")[0].splitlines()
+
+
+def table(lines: list[str], columns: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Rows of the table with these first columns, by their first cell."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] if line[:1] == "|" else [] for line in lines]
+    first = next(index for index, row in enumerate(rows) if tuple(row[: len(columns)]) == columns)
+    last = next((index for index in range(first, len(rows)) if not rows[index]), len(rows))
+    return {row[0]: dict(zip(rows[first], row, strict=True)) for row in rows[first + 2 : last]}
 
 
 @pytest.mark.parametrize("title", ["tiny Wan", "tiny Wan, wider", "tiny HunyuanVideo"])
-def test_every_run_has_its_row(output, title):
-    rows = table(output, title)
+def test_every_evaluation_has_its_row(evaluations, title):
+    rows = table(section(evaluations, title), EVALUATION)
     assert list(rows) == ["dense, stock", "Jenga Attention, 10%", "Jenga Attention, 20%"]
     for row in rows.values():
         whole, attention, rest = (float(row[name]) for name in ("s", "attention s", "rest s"))
         assert 0 < attention < whole
         assert rest == pytest.approx(whole - attention, abs=0.0011)
+        assert 0 < float(row["linear s"]) + float(row["patch s"]) < rest
         assert float(row["× stock"]) > 0
     kept = [float(row["kept share"]) for row in rows.values()]
     assert kept[0] == 1
     assert 0.1 < kept[1] < kept[2] < 1
 
 
-def test_what_did_not_run_is_named(output):
-    assert output.count("dense, cuDNN: left out, it needs a GPU") == 3
+def test_what_did_not_run_is_named(evaluations):
+    assert evaluations.count("dense, cuDNN: left out, it needs a GPU") == 3
 
 
-def test_every_layer_was_carved(output):
+def test_every_layer_was_carved(evaluations):
     """The note under a table has the backends by calls; a dense one would be among them."""
-    notes = [line for line in output.splitlines() if line.startswith("Jenga Attention, ")]
+    notes = [line for line in evaluations.splitlines() if line.startswith("Jenga Attention, ")]
     assert len(notes) == 6
     assert not any("dense" in line for line in notes)
+
+
+def test_a_whole_run_is_the_sum_of_its_parts(runs):
+    rows = table(section(runs, "tiny HunyuanVideo"), ("run", "s", "× stock"))
+    assert list(rows)[:3] == ["dense, stock", "flash", "quality balanced"]
+    for row in rows.values():
+        parts = {name: float(row[name]) for name in PARTS}
+        assert sum(parts.values()) == pytest.approx(float(row["s"]), abs=0.01)
+        assert all(parts[name] > 0 for name in ("attention s", "linear s", "rest s", "patch s"))
+        assert int(row["computed"]) + int(row["reused"]) == 12
+    dense, flash, balanced = (rows[name] for name in ("dense, stock", "flash", "quality balanced"))
+    assert int(flash["reused"]) > 0 == int(dense["reused"]) == int(balanced["reused"])
+    assert 0 < float(balanced["anchors s"]) < float(balanced["attention s"])
+    assert float(dense["anchors s"]) == float(flash["anchors s"]) == 0
+    assert all(0 < float(row["kept share"]) < 1 for row in (flash, balanced))
+
+
+def test_a_dense_run_is_told_from_few_steps(runs):
+    assert "dense runs are told from 2 of 12 steps" in runs
+
+
+def test_the_cost_model_speaks_of_the_same_run(evaluations, runs):
+    """Dense: so many of the evaluations that were measured before."""
+    single = table(section(evaluations, "tiny HunyuanVideo"), EVALUATION)
+    rest = sum(float(row["rest s"]) for row in single.values()) / len(single)
+    rows = table(section(runs, "tiny HunyuanVideo"), ("run", "s", "× stock"))
+    expected = 12 * (rest + float(single["dense, stock"]["attention s"]))
+    assert float(rows["dense, stock"]["cost model s"]) == pytest.approx(expected, abs=0.01)
+    for name in ("flash", "quality balanced"):
+        assert rows[name]["cost model s"] != "–"
+
+
+def test_the_rival_graph_has_a_row_or_a_reason(runs):
+    lines = [line for line in runs.splitlines() if "sol_attn 20% + EasyCache" in line and "--run" not in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("|") or "comfy-kitchen" in lines[0]
+
+
+def test_a_name_that_is_no_run_is_refused(comfyui):
+    command = [sys.executable, "-m", "benchmarks.full_model", "--tiny", "--device", "cpu", "--model", "wan1.3b"]
+    done = subprocess.run([*command, "--steps", "4", "--run", "flush"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and "--run must be one of dense, " in done.stderr and "got flush" in done.stderr
+
+
+def test_no_layer_makes_the_host_wait(benchmark):
+    """On a CPU: no layer reads a value out of a tensor. With FP8 weights too, which ComfyUI casts here."""
+    output = benchmark("--model", "hunyuan", "--profile", "--fp8")
+    lines = section(output, "tiny HunyuanVideo FP8")
+    for row in table(lines, WAITS).values():
+        assert row["waits of the host"] == row["with one transformer block of each kind"] == "none"
+    operators = table(lines, ("operator", "calls", "s", "share"))
+    assert {"aten::addmm", "jenga::block_sparse_attention"} <= operators.keys()
+    assert sum(float(row["share"].rstrip("%")) for row in operators.values()) == pytest.approx(100, abs=1)
+    assert "no fast products here" in output
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("model", ["wan1.3b", "hunyuan"])
+def test_no_layer_makes_the_host_wait_for_a_gpu(benchmark, model):
+    rows = table(section(benchmark("--model", model, "--profile", device="cuda"), "tiny"), WAITS)
+    assert len(rows) == 2
+    for row in rows.values():
+        assert row["waits of the host"] == row["with one transformer block of each kind"]

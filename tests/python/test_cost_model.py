@@ -23,6 +23,12 @@ OUTPUT = """NVIDIA, torch 2.11, ComfyUI 0.30.0, bf16
 
 dense, cuDNN: a note with | in it
 
+## Model A, 1280 × 720 × 125, 50 steps
+
+| run | s | × stock |
+|---|---|---|
+| dense, stock | 600.00 | 1.00 |
+
 ## Model B, 832 × 480 × 81
 
 | run | s | × stock | attention s | rest s | kept share | peak GiB |

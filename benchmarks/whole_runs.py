@@ -1,0 +1,123 @@
+"""Whole runs of a large model, row by row, with where their time goes: what `benchmarks.full_model --steps` prints.
+
+Runs have the names of benchmarks.clip_quality, which measures the quality of the same graphs on the demo model: a
+preset of the *Jenga* node, "turbo + anchors", "quality balanced" of *Jenga Attention*, "sol_attn 20% + EasyCache", …
+
+s: wall seconds of the sampling call, without loading and decoding, CFG 1. A dense run does the same at every step: few
+of them are measured, and count for all. attention, linear, rest, patch and between s add up to s; anchors s is a part
+of attention s; see Times in benchmarks/host/meter.py. computed and reused: steps. What decides by the model's output
+which steps it reuses (adaptive, EasyCache) decides on random weights, as no trained model would. patch share: patch
+s relative to the predictions of the run. cost model s: what benchmarks.cost_model says of the same run, from single
+evaluations that were measured before (--costs).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks import clip_runs
+from benchmarks.common import Unavailable, print_head, print_row
+from benchmarks.cost_model import DENSE, StageWork, fit
+from benchmarks.host import preset_runs, run_work
+from benchmarks.host.meter import Times
+from benchmarks.host.preset_runs import Variant
+from benchmarks.host.whole_model import WholeModel
+
+CUDNN = "dense, cuDNN"
+RIVAL = "sol_attn 20% + EasyCache"
+USUAL = ("flash", "turbo", "quality balanced", RIVAL)
+USUAL_OF_FEW = ("few-step", "quality high")
+HEAD = ("run", "s", "× stock", "× cuDNN", "computed", "reused", "attention s", "anchors s", "linear s", "rest s")
+HEAD += ("patch s", "patch share", "between s", "kept share", "peak GiB", "cost model s")
+NONE = "–"
+Rows = dict[str, dict[str, float]]
+
+
+def no_cudnn(host: WholeModel) -> str:
+    """Why there is no dense run by cuDNN; empty where there is one."""
+    if host.device.type != "cuda":
+        return "left out, it needs a GPU"
+    try:
+        preset_runs.cudnn(host.first_blocks_only()).sample(0, 1)
+    except RuntimeError as refusal:
+        return f"does not run here, {str(refusal).splitlines()[0]}"
+    return ""
+
+
+def peak(times: Times) -> str:
+    """The cell of peak GiB."""
+    return NONE if times.peak is None else f"{times.peak / 2**30:.1f}"
+
+
+def measure(host: WholeModel, make: Callable[[WholeModel], Variant], steps: int) -> tuple[Times, Variant]:
+    """A run, after the same one with one block of each kind."""
+    make(host.first_blocks_only()).sample(0, steps)
+    variant = make(host)
+    variant.sample(0, steps)
+    return host.times, variant
+
+
+def named(name: str, steps: int, host: WholeModel) -> Variant:
+    """The run of that name. Raises Unavailable where it cannot run here."""
+    return clip_runs.runs(host, steps)[name]()
+
+
+class Table:
+    """Rows of one model and number of steps, and what must be said of them. costs: the rows of single evaluations that
+    benchmarks.cost_model is fitted to.
+    """
+
+    def __init__(self, host: WholeModel, steps: int, costs: Rows | None):
+        self.host, self.steps, self.notes = host, steps, []
+        self._cost = fit(costs) if costs else None
+        self._dense: dict[str, float] = {}  # seconds
+
+    def add_dense(self, measured: int) -> None:
+        """Stock and cuDNN, from so many steps of each."""
+        print_head(*HEAD)
+        if measured < self.steps:
+            self.notes.append(f"dense runs are told from {measured} of {self.steps} steps")
+        reason = no_cudnn(self.host)
+        for name, make in ((DENSE, preset_runs.dense), (CUDNN, preset_runs.cudnn)):
+            if name == CUDNN and reason:
+                self.notes.append(f"{CUDNN}: {reason}")
+                continue
+            times = measure(self.host, make, measured)[0].of_steps(self.steps)
+            self._dense[name] = times.seconds
+            self._print(name, times, "1.000", run_work.dense_work(self.steps) if name == DENSE else None)
+
+    def add(self, name: str) -> None:
+        """A run of that name; where it cannot run here, the reason."""
+        try:
+            times, variant = measure(self.host, partial(named, name, self.steps), self.steps)
+        except Unavailable as reason:
+            self.notes.append(f"{name}: {reason}")
+            return
+        report = variant.report()
+        summary = {"kept_share": None, "fallbacks": {}, "notes": []} if report is None else report.summary()
+        kept = summary["kept_share"]
+        work = clip_runs.work_of(name, report, round(times.computed))
+        self._print(name, times, NONE if kept is None else f"{kept:.3f}", work)
+        if said := [*summary["fallbacks"], *summary["notes"]]:
+            self.notes.append("; ".join([f"{name}: {said[0]}", *said[1:]]))
+
+    def _print(self, name: str, times: Times, kept: str, work: list[StageWork] | None) -> None:
+        cells = [f"{times.seconds:.2f}"]
+        for dense in (DENSE, CUDNN):
+            cells.append(f"{self._dense[dense] / times.seconds:.2f}" if dense in self._dense else NONE)
+        cells += [f"{count:.0f}" for count in (times.computed, times.reused)]
+        cells += [f"{part:.3f}" for part in (times.attention, times.anchors, times.linear, times.rest, times.patch)]
+        cells += [f"{times.patch / times.predictions:.2%}", f"{times.between:.3f}", kept, peak(times)]
+        print_row(name, *cells, f"{self._cost.seconds(work):.2f}" if self._cost and work else NONE)
+
+
+def write(host: WholeModel, steps: int, names: list[str] | None, dense_steps: int, costs: Rows | None) -> None:
+    """The table of one model and number of steps. Raises SystemExit for a name that is none."""
+    names = names or list(USUAL if steps > clip_runs.FEW_STEPS else USUAL_OF_FEW)
+    known = clip_runs.runs(host, steps)
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"full_model: --run must be one of {', '.join(known)}, got {', '.join(unknown)}")
+    table = Table(host, steps, costs)
+    table.add_dense(min(steps, dense_steps))
+    for name in names:
+        table.add(name)
+    print("", *table.notes, sep="\n")
