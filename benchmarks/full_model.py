@@ -100,7 +100,7 @@ def run(model: video_models.VideoModel, arguments: argparse.Namespace) -> None:
         print(f"\n## {title}, {size}\n\n{what}")
         evaluations(host, arguments)
     if arguments.fp8:
-        print(f"{title}: {host.products()}")
+        print(f"{title}, matrix products of one transformer block of each kind: {model_profile.products(host)}")
 
 
 def parse() -> argparse.Namespace:

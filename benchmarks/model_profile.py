@@ -6,11 +6,14 @@ Waits are counted in all evaluations of a run, of the whole model and of one wit
 kind: a wait in each layer would make the two differ.
 """
 
+import re
+
 from benchmarks.common import print_head, print_row
 from benchmarks.host import preset_runs
 from benchmarks.host.profile import Profile, profile_predictions
 from benchmarks.host.whole_model import WholeModel
 
+PRODUCT = re.compile(r"mm(_v2)?$")  # aten::addmm, aten::_scaled_mm_v2, …
 SHOWN = 15  # operators with a row of their own
 ANCHORED, ANCHORED_STEPS = "high", 4  # a quality that has anchors in so few steps
 
@@ -44,6 +47,15 @@ def write(host: WholeModel, kept: float) -> None:
     print_head("run", "waits of the host", "with one transformer block of each kind")
     print_row(name, words(whole), words(first))
     print_row(f"quality {ANCHORED}, {ANCHORED_STEPS} steps", words(anchored(host)), words(anchored(short)))
+
+
+def products(host: WholeModel) -> str:
+    """The operators that a dense evaluation multiplies matrices by: ComfyUI and comfy-kitchen cast FP8 weights where
+    they cannot multiply them, and go on in silence.
+    """
+    short = host.first_blocks_only()
+    found = profile_predictions(lambda: preset_runs.dense(short).sample(0, 1), host.device)
+    return ", ".join(f"{name} ({count}×)" for name, count in sorted(found.calls.items()) if PRODUCT.search(name))
 
 
 def words(found: Profile) -> str:

@@ -1,9 +1,6 @@
 """A large model with random weights as benchmarks.host.preset_runs takes its host: any row of it runs, and is timed."""
 
 import copy
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -23,43 +20,13 @@ class WholeModel(SamplingHost):
         self.device = self.model.load_device
         self.min_tokens = 0 if tiny else MIN_TOKENS
         self.times: Times | None = None
-        self._fp8 = fp8
         self._latest: list[Meter] = []  # ComfyUI takes a loaded MODEL that nobody holds any more for a leak
-        self._fast_products: Counter[bool] = Counter()
 
     def first_blocks_only(self) -> "WholeModel":
         """The same with one transformer block of each kind: all shapes of the whole, for a warm-up."""
         short = copy.copy(self)
         short.model = video_models.first_blocks_only(self.model, self.video)
         return short
-
-    def products(self) -> str:
-        """How many linear layers of all runs ComfyUI multiplied in FP8. One that it cannot, it casts in silence."""
-        fast, cast = self._fast_products[True], self._fast_products[False]
-        return f"{fast:,} fast products, {cast:,} refused" if fast + cast else "no fast products here, weights are cast"
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Counts those products while it lasts."""
-        if not self._fp8:
-            yield
-            return
-        import comfy.ops
-
-        fast = comfy.ops.fp8_linear
-
-        def counting(*args):
-            self._fast_products[False] += 1
-            out = fast(*args)
-            if out is not None:
-                self._fast_products.update({True: 1, False: -1})
-            return out
-
-        comfy.ops.fp8_linear = counting
-        try:
-            yield
-        finally:
-            comfy.ops.fp8_linear = fast
 
     def latent(self) -> torch.Tensor:
         return torch.zeros(self.video.latent_shape)
@@ -79,8 +46,7 @@ class WholeModel(SamplingHost):
     def _measured(self, model, sample) -> torch.Tensor:
         """Raises RuntimeError for an output that is not finite, and where weights were not on the device."""
         meter = Meter(model)
-        with self._counted():
-            out, self.times = meter.run(lambda: sample(meter.patcher), self.device)
+        out, self.times = meter.run(lambda: sample(meter.patcher), self.device)
         self._latest[:] = [meter]  # the one before is let go now that this one is loaded
         if not out.isfinite().all():
             raise RuntimeError(f"{self.video.title}: the output must be finite, got nan or inf")
