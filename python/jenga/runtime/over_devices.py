@@ -36,7 +36,10 @@ def carve_on_devices(
         mask, kv_mask = masks
         return compute(replace(inputs, q=q, k=k, v=v, kv_mask=kv_mask), lambda: of_heads(q, k, v, mask), share)
 
-    split = None if of_heads is None else split_of(carved_call, inputs.q)
+    split = split_of(carved_call, inputs.q)
+    if split is not None and of_heads is None:
+        carved_call.run.listener.note(f"all heads on {inputs.q.device} in calls that the host takes whole alone")
+        split = None
     found = None if split is None else _tried(carved_call, split, inputs.q, inputs.k, inputs.v, mask, work)
     return compute(inputs, exact, None) if found is None else found
 
