@@ -133,13 +133,16 @@ class Run:
         """Forget all that other devices keep of calls from `home`, which computes them alone from now on. A device that
         has failed may not even be able to give back what it holds.
         """
-        self._carved = {key: one for key, one in self._carved.items() if key[-1] != home or key[-2] == home}
-        for key in [key for key in self._anchors if key[-1] == home]:
-            if key[-2] == home:
-                self._anchors[key].drop()
-            else:
-                with suppress(RuntimeError):
-                    self._anchors.pop(key).close()
+        with self._lock:
+            self._carved = {key: one for key, one in self._carved.items() if key[-1] != home or key[-2] == home}
+            here = [anchors for key, anchors in self._anchors.items() if key[-1] == key[-2] == home]
+            elsewhere = [key for key in self._anchors if key[-1] == home != key[-2]]
+            gone = [self._anchors.pop(key) for key in elsewhere]
+        for anchors in here:
+            anchors.drop()
+        for anchors in gone:
+            with suppress(RuntimeError):
+                anchors.close()
 
     def free_device(self, device: torch.device) -> bool:
         """Forget what anchors keep on a device that is out of memory and put no more there; whether it freed anything.
