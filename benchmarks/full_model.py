@@ -95,7 +95,7 @@ def run(model: video_models.VideoModel, arguments: argparse.Namespace) -> None:
     elif arguments.steps:
         for steps in arguments.steps:
             print(f"\n## {title}, {size}, {steps} steps\n\n{what}")
-            whole_runs.write(host, steps, arguments.run, arguments.dense_steps, costs.get(title))
+            whole_runs.write(host, steps, arguments, costs.get(title))
     else:
         print(f"\n## {title}, {size}\n\n{what}")
         evaluations(host, arguments)
@@ -111,6 +111,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, action="append", help="whole runs of so many steps, may repeat")
     parser.add_argument("--run", action="append", help=f"a whole run, may repeat; {', '.join(whole_runs.USUAL)}")
     parser.add_argument("--dense-steps", type=int, default=2, help="steps that a dense whole run is told from")
+    parser.add_argument("--easycache-calls", type=float, help="steps that EasyCache computes (19.5 of 50: RESULTS.md)")
     parser.add_argument(
         "--costs", type=Path, help="single evaluations, printed before: what the cost model says of runs"
     )

@@ -6,12 +6,15 @@ preset of the *Jenga* node, "turbo + anchors", "quality balanced" of *Jenga Atte
 s: wall seconds of the sampling call, without loading and decoding, CFG 1. A dense run does the same at every step: few
 of them are measured, and count for all. attention, linear, rest, patch and between s add up to s; anchors s is a part
 of attention s; see Times in benchmarks/host/meter.py. computed and reused: steps. What decides by the model's output
-which steps it reuses (adaptive, EasyCache) decides on random weights, as no trained model would. patch share: patch
-s relative to the predictions of the run. cost model s: what benchmarks.cost_model says of the same run, from single
-evaluations that were measured before (--costs).
+which steps it reuses (adaptive, EasyCache) decides on random weights, as on no trained model: EasyCache reuses none, or
+few. With --easycache-calls its runs are told like dense ones, from a few steps without it and so many computed ones.
+patch share: patch s relative to the predictions of the run. cost model s: what benchmarks.cost_model says of the same
+run, from single evaluations that were measured before (--costs).
 """
 
+import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from benchmarks import clip_runs
@@ -29,6 +32,7 @@ USUAL_OF_FEW = ("few-step", "quality high")
 HEAD = ("run", "s", "× stock", "× cuDNN", "computed", "reused", "attention s", "anchors s", "linear s", "rest s")
 HEAD += ("patch s", "patch share", "between s", "kept share", "peak GiB", "cost model s")
 NONE = "–"
+CACHED = "EasyCache"
 Rows = dict[str, dict[str, float]]
 
 
@@ -62,26 +66,26 @@ def named(name: str, steps: int, host: WholeModel) -> Variant:
 
 
 class Table:
-    """Rows of one model and number of steps, and what must be said of them. costs: the rows of single evaluations that
-    benchmarks.cost_model is fitted to.
+    """Rows of one model and number of steps, and what must be said of them. measured: steps of a run that is told from
+    few. costs: the rows of single evaluations that benchmarks.cost_model is fitted to.
     """
 
-    def __init__(self, host: WholeModel, steps: int, costs: Rows | None):
-        self.host, self.steps, self.notes = host, steps, []
+    def __init__(self, host: WholeModel, steps: int, measured: int, costs: Rows | None):
+        self.host, self.steps, self.measured, self.notes = host, steps, min(steps, measured), []
         self._cost = fit(costs) if costs else None
         self._dense: dict[str, float] = {}  # seconds
 
-    def add_dense(self, measured: int) -> None:
-        """Stock and cuDNN, from so many steps of each."""
+    def add_dense(self) -> None:
+        """Stock and cuDNN."""
         print_head(*HEAD)
-        if measured < self.steps:
-            self.notes.append(f"dense runs are told from {measured} of {self.steps} steps")
+        if self.measured < self.steps:
+            self.notes.append(f"dense runs are told from {self.measured} of {self.steps} steps")
         reason = no_cudnn(self.host)
         for name, make in ((DENSE, preset_runs.dense), (CUDNN, preset_runs.cudnn)):
             if name == CUDNN and reason:
                 self.notes.append(f"{CUDNN}: {reason}")
                 continue
-            times = measure(self.host, make, measured)[0].of_steps(self.steps)
+            times = measure(self.host, make, self.measured)[0].of_steps(self.steps)
             self._dense[name] = times.seconds
             self._print(name, times, "1.000", run_work.dense_work(self.steps) if name == DENSE else None)
 
@@ -100,24 +104,38 @@ class Table:
         if said := [*summary["fallbacks"], *summary["notes"]]:
             self.notes.append("; ".join([f"{name}: {said[0]}", *said[1:]]))
 
+    def add_cached(self, name: str, calls: float) -> None:
+        """A run with EasyCache that computes so many steps, from a few of the run without it."""
+        base = clip_runs.DENSE if name == CACHED else name.removesuffix(f" + {CACHED}")
+        try:
+            times, _ = measure(self.host, partial(named, base, self.steps), self.measured)
+        except Unavailable as reason:
+            self.notes.append(f"{name}: {reason}")
+            return
+        self._print(name, replace(times.of_steps(calls), reused=self.steps - calls), NONE, None)
+        self.notes.append(f"{name}: told from {self.measured} computed steps, {calls:g} of {self.steps} are computed")
+
     def _print(self, name: str, times: Times, kept: str, work: list[StageWork] | None) -> None:
         cells = [f"{times.seconds:.2f}"]
         for dense in (DENSE, CUDNN):
             cells.append(f"{self._dense[dense] / times.seconds:.2f}" if dense in self._dense else NONE)
-        cells += [f"{count:.0f}" for count in (times.computed, times.reused)]
+        cells += [f"{count:g}" for count in (times.computed, times.reused)]
         cells += [f"{part:.3f}" for part in (times.attention, times.anchors, times.linear, times.rest, times.patch)]
         cells += [f"{times.patch / times.predictions:.2%}", f"{times.between:.3f}", kept, peak(times)]
         print_row(name, *cells, f"{self._cost.seconds(work):.2f}" if self._cost and work else NONE)
 
 
-def write(host: WholeModel, steps: int, names: list[str] | None, dense_steps: int, costs: Rows | None) -> None:
+def write(host: WholeModel, steps: int, arguments: argparse.Namespace, costs: Rows | None) -> None:
     """The table of one model and number of steps. Raises SystemExit for a name that is none."""
-    names = names or list(USUAL if steps > clip_runs.FEW_STEPS else USUAL_OF_FEW)
+    names = arguments.run or list(USUAL if steps > clip_runs.FEW_STEPS else USUAL_OF_FEW)
     known = clip_runs.runs(host, steps)
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"full_model: --run must be one of {', '.join(known)}, got {', '.join(unknown)}")
-    table = Table(host, steps, costs)
-    table.add_dense(min(steps, dense_steps))
+    table = Table(host, steps, arguments.dense_steps, costs)
+    table.add_dense()
     for name in names:
-        table.add(name)
+        if name.endswith(CACHED) and arguments.easycache_calls:
+            table.add_cached(name, arguments.easycache_calls)
+        else:
+            table.add(name)
     print("", *table.notes, sep="\n")
