@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from demo import scenes
 from demo.clip_stream import ClipPool, load_vae
-from demo.probe import FRAMES, HEIGHT, WIDTH, Probe, prepare, save
+from demo.probe import FRAMES, HEIGHT, WIDTH, Probe, load, prepare, save
 from demo.prompts import SLOTS
 from demo.train_vae import SIZES
 
@@ -25,7 +25,7 @@ RECONSTRUCTED = ((80, 128), SIZES[-1])  # the smaller is softer; sizes of the VA
 AT_ONCE = 16  # clips that are rendered in one go
 FIRST = 256  # clips before training starts
 CHANGED = 0.7  # of the clips in a batch, by each change
-BLUR, ECHO = 1.0, 0.5  # largest shares of the pixels around, of the frames before and after
+BLUR, ECHO = 0.6, 0.2  # largest shares of the pixels around, of the frames before and after
 NOISE, LIGHT = 0.03, 0.08  # deviations
 PEAK_RATE = 3e-3
 VALIDATION_SEED = 1_000_003  # of clips that training never makes
@@ -87,17 +87,18 @@ def augment(clips: torch.Tensor) -> torch.Tensor:
 
 
 def batches(plain: ClipPool, soft: ClipPool, batch: int, generator: torch.Generator) -> Iterator[Clips]:
-    """Endless batches, augmented; a quarter of each went through the VAE. Every third brings new rendered clips."""
+    """Endless batches, augmented; an eighth of each went through the VAE. Every third brings new rendered clips."""
     for step in itertools.count():
         if step % 3 == 0:
             plain.add(rendered(AT_ONCE, RENDERED[step // 3 % len(RENDERED)], generator))
-        drawn = plain.draw(batch - batch // 4, generator), soft.draw(batch // 4, generator)
+        drawn = plain.draw(batch - batch // 8, generator), soft.draw(batch // 8, generator)
         clips, words = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         yield augment(clips.float()), words
 
 
-def train(made: Iterator[Clips], steps: int, device: torch.device) -> Probe:
-    probe = Probe().to(device, memory_format=torch.channels_last_3d)
+def train(probe: Probe, made: Iterator[Clips], steps: int) -> Probe:
+    device = next(probe.parameters()).device
+    probe = probe.train().requires_grad_(True).to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=PEAK_RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps, pct_start=0.15)
     smooth = None
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reconstructions", type=int, default=96, help="clips through the VAE, made before training")
     parser.add_argument("--validation", type=int, default=256, help="held-out clips, an eighth as many through the VAE")
+    parser.add_argument("--continue-from", type=Path, help="a probe to go on from")
     parser.add_argument("--weights", type=Path, default=Path("demo/weights"))
     a = parser.parse_args()
     torch.manual_seed(a.seed)
@@ -141,7 +143,8 @@ def main() -> None:
     print(f"probe: {a.reconstructions} reconstructions", flush=True)
     while plain.made < FIRST:
         plain.add(rendered(AT_ONCE, RENDERED[0], generator))
-    probe = train(batches(plain, soft, a.batch, generator), a.steps, device)
+    probe = load(device, a.continue_from) if a.continue_from else Probe().to(device)
+    probe = train(probe, batches(plain, soft, a.batch, generator), a.steps)
     save(probe, a.weights / "jenga_demo_probe.safetensors")
     generator.manual_seed(VALIDATION_SEED)
     real = (rendered(1, SIZES[-1], generator) for _ in range(a.validation))
