@@ -25,19 +25,20 @@ class Estimate:
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
-def estimate(statistic: Callable[[torch.Tensor], float], count: int, repeats: int = REPEATS, seed: int = 0) -> Estimate:
-    """statistic(rows) of all `count` prompts, and of `repeats` drawings of as many; rows: int64 indices.
+def estimate(statistic: Callable[[torch.Tensor], float], count: int, *, biased: bool = False) -> Estimate:
+    """statistic(rows) of all `count` prompts, and of REPEATS drawings of as many; rows: int64 indices.
 
-    The interval is the middle CONFIDENCE of the drawings, moved by how far their mean lies from the value: a drawing
-    has prompts twice, so that a distance between sets (Fréchet's) comes out larger in it than it is. For a mean that
-    move is nothing, and this is the percentile interval (Efron and Tibshirani, 1993, chapters 10 and 13).
+    The interval is the middle CONFIDENCE of the drawings, the percentile interval. biased: moved by how far their mean
+    lies from the value, since a drawing has prompts twice, so that a distance between sets (Fréchet's) comes out larger
+    in it than it is (Efron and Tibshirani, 1993, chapters 10 and 13).
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     value = statistic(torch.arange(count))
-    drawn = (statistic(torch.randint(count, (count,), generator=generator)) for _ in range(repeats))
+    drawn = (statistic(torch.randint(count, (count,), generator=generator)) for _ in range(REPEATS))
     values = torch.tensor(list(drawn), dtype=torch.float64)
     tail = (1 - CONFIDENCE) / 2
-    low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64)) - values.mean() + value
+    ends = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64))
+    low, high = ends + (value - values.mean() if biased else 0)
     return Estimate(value, float(low), float(high))
 
 

@@ -64,7 +64,7 @@ class Bench:
             frames, report = self.host.decode(latent), variant.report()
             expected = self._expected(index) if compared else None
             cost = float("nan")
-            if report is not None:
+            if report is not None and report.backends:  # without Jenga Attention it has no attention calls
                 notes.update(report.fallbacks)
                 cost = preset_runs.attention_cost(report)
             work = clip_runs.work_of(name, report, calls)

@@ -75,7 +75,7 @@ class Estimates:
         def statistic(rows: torch.Tensor) -> float:
             return clip_metrics.frechet_distance(features[rows], of_prompt[:, rows].flatten(0, 1))
 
-        return bootstrap.estimate(statistic, count)
+        return bootstrap.estimate(statistic, count, biased=True)
 
 
 def _mean_psnr(psnr: torch.Tensor) -> Estimate:

@@ -88,8 +88,10 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error(generator):
 def test_the_interval_of_a_distance_holds_the_distance(generator):
     """Drawings with replacement are farther apart than the sets: a plain percentile interval lies above the value."""
     a, b = (torch.randn(40, 16, generator=generator) for _ in range(2))
-    found = bootstrap.estimate(lambda rows: clip_metrics.frechet_distance(a[rows], b[rows]), 40)
+    distance = lambda rows: clip_metrics.frechet_distance(a[rows], b[rows])  # noqa: E731
+    found = bootstrap.estimate(distance, 40, biased=True)
     assert found.low < found.value < found.high
+    assert bootstrap.estimate(distance, 40).low > found.value
 
 
 def test_intervals_that_touch_are_not_apart():
