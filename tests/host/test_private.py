@@ -3,7 +3,7 @@ what fails, with that name.
 """
 
 import ast
-import importlib
+import importlib.util
 import inspect
 import sys
 from types import SimpleNamespace
@@ -114,7 +114,8 @@ def test_the_names_are_those_that_private_looks_up(private):
 @pytest.mark.parametrize(("module", "name"), NAMES)
 def test_the_pack_starts_without_a_name(root, monkeypatch, caplog, module, name):
     pack = importlib.import_module(f"{root}.nodes.pack")
-    monkeypatch.delattr(importlib.import_module(module), name, raising=name != "pause_malloc_graph")
+    if importlib.util.find_spec(module) is not None:  # else this ComfyUI is too old to have it
+        monkeypatch.delattr(importlib.import_module(module), name, raising=name != "pause_malloc_graph")
     for loaded in [key for key in sys.modules if key.startswith(f"{root}.") and key != pack.__name__]:
         monkeypatch.delitem(sys.modules, loaded)
     lost = "JengaAB" if name == "KSampler" else None  # its inputs are names of samplers
