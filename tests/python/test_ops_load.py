@@ -24,7 +24,7 @@ def load_elsewhere(tmp_path, code="print(ops.native_status())", torch_version=to
     """ops.py in a package of its own without libraries, under a torch that says it is this one."""
     package = tmp_path / "elsewhere"
     (package / "carving").mkdir(parents=True)
-    for name in ("ops.py", "operands.py", "driver.py"):
+    for name in ("ops.py", "operands.py", "quantise.py", "driver.py"):
         shutil.copy(SOURCE.with_name(name), package / "carving" / name)
     prelude = f"import sys, torch; sys.path.insert(0, {str(tmp_path)!r}); torch.__version__ = {str(torch_version)!r}"
     return package, lambda: run_python(f"{prelude}\nfrom elsewhere.carving import ops\n{code}")
