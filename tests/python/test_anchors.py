@@ -2,6 +2,8 @@
 
 import gc
 import re
+import sys
+import threading
 
 import psutil
 import pytest
@@ -484,3 +486,24 @@ def test_wrong_settings_are_named(options, message):
     with pytest.raises(ValueError) as raised:
         AnchorConfig(**options)
     assert str(raised.value) == f"AnchorConfig: {message}"
+
+
+def test_two_threads_on_one_device_begin_an_evaluation_together():
+    anchors, steps = Anchors(AnchorConfig(), torch.device("cpu")), {"a": [], "b": []}
+    together, interval = threading.Barrier(2), sys.getswitchinterval()
+
+    def work(conditioning: str):
+        for evaluation in range(500):
+            together.wait()
+            steps[conditioning].append(anchors.begin([conditioning], evaluation, "shape").step)
+
+    threads = [threading.Thread(target=work, args=(conditioning,)) for conditioning in steps]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert steps == {"a": list(range(500)), "b": list(range(500))}

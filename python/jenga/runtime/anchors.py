@@ -9,6 +9,7 @@ conditioning. Source: ours, in the line of DiTFastAttn's residual sharing and Ch
 This file decides and keeps; `jenga.runtime.session` computes.
 """
 
+import threading
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 
@@ -72,6 +73,7 @@ class Anchors:
 
     def __init__(self, config: AnchorConfig, device: torch.device, budget: Budget | None = None, sharers: int = 1):
         self.config, self._device, self._budget, self._sharers = config, device, budget, sharers
+        self._lock = threading.Lock()  # two models in threads of their own may run on one device
         self._store: ResidualStore | None = None
         self._evaluation: Hashable = None
         self._steps: dict[Hashable, int] = {}  # track -> computed evaluations before this one
@@ -96,11 +98,14 @@ class Anchors:
         shape          grid, tokens, dtype, whatever makes a residual unfit: a conditioning has a track for each
         kv_mask        bool [B, S] or None; one that changes starts its track anew (one host sync if there is a mask)
         """
+        with self._lock:
+            return self._begin(tuple((one, shape) for one in conditionings), evaluation, kv_mask)
+
+    def _begin(self, tracks: tuple[Hashable, ...], evaluation: Hashable, kv_mask: torch.Tensor | None) -> AnchorStep:
         if evaluation != self._evaluation:
             self._drop_tracks(self._steps.keys() - self._seen)  # they sat out a whole evaluation
             self._evaluation, self._seen = evaluation, set()
             self._evaluations += 1
-        tracks = tuple((one, shape) for one in conditionings)
         masks = [None] * len(tracks) if kv_mask is None else kv_mask.chunk(len(tracks))
         for track, mask in zip(tracks, masks, strict=True):
             if not _same(self._masks.get(track), mask):
@@ -128,7 +133,8 @@ class Anchors:
         keys = tuple((layer, track) for track in step.tracks)
         if step.step < 0:
             return LayerPlan(keys)
-        self._placed[layer] = self._reserve(keys, inputs, carved)
+        with self._lock:
+            self._placed[layer] = self._reserve(keys, inputs, carved)
         if not self._placed[layer]:
             self._store.drop(keys)  # what some of them kept would be stale when its turn comes again
             return LayerPlan(keys)

@@ -63,6 +63,8 @@ class ScheduleReader(Patch):
     """Guidance by the step: finds its own in sample_sigmas, as CFG-Zero does, and damps the first one."""
 
     def change(self, patched):
+        STEPS.clear()
+
         def post_cfg(args):
             options = args["model_options"]["transformer_options"]
             sigmas = options["sample_sigmas"]
@@ -104,6 +106,8 @@ class CountingSampler:
         return {"required": {"steps": ("INT", {})}}
 
     def make(self, steps):
+        STEPS.clear()
+
         @torch.no_grad()
         def sample(model, x, sigmas, extra_args=None, callback=None, disable=None):
             for index in range(min(steps, len(sigmas) - 1)):
