@@ -81,14 +81,6 @@ inline void check_int8_keys(const Tensor& q, const Tensor& k_carved, const std::
   check_shape(kOp, "k_center", *k_center, {q.size(0), q.size(1), q.size(3)});
 }
 
-// A [B, H, rows, D] tensor of keys: int8, or as q.
-inline void check_keys(const char* name, const Tensor& keys, const Tensor& q, ScalarType type, int64_t rows) {
-  check_device(kOp, name, keys, "q", q);
-  check_dtype(kOp, name, keys, type);
-  check_shape(kOp, name, keys, {q.size(0), q.size(1), rows, q.size(3)});
-  check_no_grad(kOp, name, keys);
-}
-
 inline void check_tail(const Tensor& q, const std::optional<Tensor>& k_tail, const std::optional<Tensor>& v_tail,
                        ScalarType key_type, int64_t tail_block_size, int64_t cells) {
   JENGA_REQUIRE(k_tail.has_value() == v_tail.has_value(), kOp, ": k_tail and v_tail must come together, got only ",
@@ -96,7 +88,7 @@ inline void check_tail(const Tensor& q, const std::optional<Tensor>& k_tail, con
   JENGA_REQUIRE(tail_block_size == 0 || k_tail.has_value(), kOp,
                 ": tail_block_size must be 0 without k_tail and v_tail, got ", tail_block_size);
   if (!k_tail) return;
-  check_keys("k_tail", *k_tail, q, key_type, cells);
+  check_beside(kOp, "k_tail", *k_tail, "q", q, key_type, {q.size(0), q.size(1), cells, q.size(3)});
   check_like(kOp, "v_tail", *v_tail, "q", q, {q.size(0), q.size(1), cells, q.size(3)});
 }
 
@@ -166,7 +158,7 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
   const int64_t num_kv = ceil_div(video, kv_block_size), cells = tail_block_size ? ceil_div(video, tail_block_size) : 0;
   const bool int8_keys = k_carved.scalar_type() == ScalarType::Char;
   const ScalarType key_type = int8_keys ? ScalarType::Char : q.scalar_type();
-  check_keys("k_carved", k_carved, q, key_type, carved_tokens);
+  check_beside(kOp, "k_carved", k_carved, "q", q, key_type, {q.size(0), q.size(1), carved_tokens, q.size(3)});
   check_like(kOp, "v_carved", v_carved, "q", q, {batch, heads, carved_tokens, head_dim});
   check_lists(q, kv_block_index, kv_block_count, ceil_div(video, q_block_size), num_kv);
   check_token_index(kOp, token_index, q, tokens);

@@ -132,13 +132,19 @@ inline void check_device(const char* op, const char* name, const Tensor& t, cons
                 Device{t});
 }
 
+// A tensor that must be on the device of another and have a given dtype and shape.
+inline void check_beside(const char* op, const char* name, const Tensor& t, const char* anchor_name,
+                         const Tensor& anchor, ScalarType type, std::initializer_list<int64_t> shape) {
+  check_device(op, name, t, anchor_name, anchor);
+  check_dtype(op, name, t, type);
+  check_shape(op, name, t, shape);
+  check_no_grad(op, name, t);
+}
+
 // A tensor that must match another in device and in dtype and have a given shape.
 inline void check_like(const char* op, const char* name, const Tensor& t, const char* anchor_name, const Tensor& anchor,
                        std::initializer_list<int64_t> shape) {
-  check_device(op, name, t, anchor_name, anchor);
-  check_dtype(op, name, t, anchor.scalar_type());
-  check_shape(op, name, t, shape);
-  check_no_grad(op, name, t);
+  check_beside(op, name, t, anchor_name, anchor, anchor.scalar_type(), shape);
 }
 
 inline void check_head_dim(const char* op, const char* name, int64_t head_dim) {

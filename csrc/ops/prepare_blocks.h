@@ -33,6 +33,7 @@ inline PrepareBlocksCall prepare_blocks_of_type(const char* kOp, ScalarType key_
                                                 int64_t q_cell_size, int64_t k_cell_size, int64_t tail_block_size,
                                                 const std::optional<Tensor>& context_bias) {
   check_attention_tensor(kOp, "q", q);
+  if (key_type == ScalarType::Char) check_int8_head_dim(kOp, "q", q.size(3));
   const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
   check_like(kOp, "k", k, "q", q, {batch, heads, tokens, head_dim});
   check_like(kOp, "v", v, "q", q, {batch, heads, tokens, head_dim});
@@ -102,11 +103,9 @@ inline PrepareInt8BlocksCall make_prepare_int8_blocks(const Tensor& q, const Ten
                                                       const Tensor& token_index, int64_t num_context,
                                                       int64_t q_cell_size, int64_t k_cell_size, int64_t tail_block_size,
                                                       const std::optional<Tensor>& context_bias) {
-  constexpr const char* kOp = "prepare_int8_blocks";
-  check_attention_tensor(kOp, "q", q);
-  check_int8_head_dim(kOp, "q", q.size(3));
-  PrepareBlocksCall blocks = prepare_blocks_of_type(kOp, ScalarType::Char, q, k, v, token_index, num_context,
-                                                    q_cell_size, k_cell_size, tail_block_size, context_bias);
+  PrepareBlocksCall blocks =
+      prepare_blocks_of_type("prepare_int8_blocks", ScalarType::Char, q, k, v, token_index, num_context, q_cell_size,
+                             k_cell_size, tail_block_size, context_bias);
   const auto scales = [&](const Tensor& rows) {
     return new_tensor(q, {q.size(0), q.size(1), rows.size(2)}, ScalarType::Float);
   };

@@ -29,11 +29,17 @@ constexpr int lanes_per_row(int64_t head_dim) {
   return lanes;
 }
 
+// Where lanes_per_row stands in 2, 4, 8, …
+constexpr int index_of_lanes(int64_t head_dim) {
+  int index = 0;
+  while (2 << index < lanes_per_row(head_dim)) ++index;
+  return index;
+}
+
 // What the two products of attention take: queries and keys, values.
 struct Precision {
   DataType scores, outputs;
   friend constexpr bool operator==(Precision a, Precision b) { return a.scores == b.scores && a.outputs == b.outputs; }
-  friend constexpr bool operator!=(Precision a, Precision b) { return !(a == b); }
 };
 inline Precision precision_of(const BlockSparseAttentionParams& p) { return {p.k_carved.dtype, p.v_carved.dtype}; }
 

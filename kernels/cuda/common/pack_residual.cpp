@@ -6,25 +6,10 @@
 namespace jenga::cuda {
 namespace {
 
-CUresult launch(const PackResidualParams& params, CUstream stream) {
-  const int lanes = lanes_per_row(params.head_dim);
-  const int64_t grid = ceil_div(params.batch * params.tokens * params.heads * lanes, kPackThreads);
-  const LaunchShape shape{grid, kPackThreads};
-  switch (lanes) {
-    case 2:
-      return jenga_pack_residual_2.launch(params.dense.dtype, shape, stream, params);
-    case 4:
-      return jenga_pack_residual_4.launch(params.dense.dtype, shape, stream, params);
-    case 8:
-      return jenga_pack_residual_8.launch(params.dense.dtype, shape, stream, params);
-    case 16:
-      return jenga_pack_residual_16.launch(params.dense.dtype, shape, stream, params);
-    case 32:
-      return jenga_pack_residual_32.launch(params.dense.dtype, shape, stream, params);
-    default:
-      return CUDA_ERROR_NOT_SUPPORTED;
-  }
-}
+// By lanes: 2, 4, 8, …
+constexpr const KernelPair<PackResidualParams>* kKernels[] = {&jenga_pack_residual_2, &jenga_pack_residual_4,
+                                                              &jenga_pack_residual_8, &jenga_pack_residual_16,
+                                                              &jenga_pack_residual_32};
 
 }  // namespace
 
@@ -34,7 +19,9 @@ CUresult pack_residual(const PackResidualParams& params, CUstream stream) {
   if (!has_aligned_rows(params.dense, params.batch, params.heads) ||
       !has_aligned_rows(params.carved, params.batch, params.heads))
     return CUDA_ERROR_MISALIGNED_ADDRESS;
-  return launch(params, stream);
+  const int64_t threads = params.batch * params.tokens * params.heads * lanes_per_row(params.head_dim);
+  const LaunchShape shape{ceil_div(threads, kPackThreads), kPackThreads};
+  return kKernels[index_of_lanes(params.head_dim)]->launch(params.dense.dtype, shape, stream, params);
 }
 
 }  // namespace jenga::cuda

@@ -8,43 +8,13 @@
 namespace jenga::cuda {
 namespace {
 
-CUresult launch(const PrepareArguments& args, int64_t grid, CUstream stream) {
-  const DataType dtype = args.params.q.dtype;
-  const LaunchShape shape{grid, kPrepareThreads};
-  switch (lanes_per_row(args.params.head_dim)) {
-    case 2:
-      return jenga_prepare_blocks_2.launch(dtype, shape, stream, args);
-    case 4:
-      return jenga_prepare_blocks_4.launch(dtype, shape, stream, args);
-    case 8:
-      return jenga_prepare_blocks_8.launch(dtype, shape, stream, args);
-    case 16:
-      return jenga_prepare_blocks_16.launch(dtype, shape, stream, args);
-    case 32:
-      return jenga_prepare_blocks_32.launch(dtype, shape, stream, args);
-    default:
-      return CUDA_ERROR_NOT_SUPPORTED;
-  }
-}
-
-// The centers of the keys, then everything.
-CUresult launch_int8(const PrepareArguments& args, int64_t grid, CUstream stream) {
-  const DataType dtype = args.params.q.dtype;
-  const LaunchShape shape{grid, kPrepareThreads}, heads{args.params.batch * args.params.heads, kSampleThreads};
-  if (CUresult error = jenga_sample_keys.launch(dtype, heads, stream, args.params)) return error;
-  switch (lanes_per_row(args.params.head_dim)) {
-    case 2:
-      return jenga_prepare_int8_blocks_2.launch(dtype, shape, stream, args);
-    case 4:
-      return jenga_prepare_int8_blocks_4.launch(dtype, shape, stream, args);
-    case 8:
-      return jenga_prepare_int8_blocks_8.launch(dtype, shape, stream, args);
-    case 16:
-      return jenga_prepare_int8_blocks_16.launch(dtype, shape, stream, args);
-    default:
-      return CUDA_ERROR_NOT_SUPPORTED;
-  }
-}
+// By lanes: 2, 4, 8, …
+constexpr const KernelPair<PrepareArguments>* kKernels[] = {&jenga_prepare_blocks_2, &jenga_prepare_blocks_4,
+                                                            &jenga_prepare_blocks_8, &jenga_prepare_blocks_16,
+                                                            &jenga_prepare_blocks_32};
+constexpr const KernelPair<PrepareArguments>* kInt8Kernels[] = {
+    &jenga_prepare_int8_blocks_2, &jenga_prepare_int8_blocks_4, &jenga_prepare_int8_blocks_8,
+    &jenga_prepare_int8_blocks_16};
 
 bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kPrepareRows && kPrepareRows % size == 0; }
 
@@ -67,7 +37,13 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
   args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kPrepareRows));
   const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
   if (grid == 0) return CUDA_SUCCESS;
-  return int8 ? launch_int8(args, grid, stream) : launch(args, grid, stream);
+  if (int8) {  // the centers of the keys first
+    const LaunchShape heads{params.batch * params.heads, kSampleThreads};
+    if (CUresult error = jenga_sample_keys.launch(params.q.dtype, heads, stream, params)) return error;
+  }
+  const int index = index_of_lanes(params.head_dim);
+  const KernelPair<PrepareArguments>& kernel = *(int8 ? kInt8Kernels[index] : kKernels[index]);
+  return kernel.launch(params.q.dtype, {grid, kPrepareThreads}, stream, args);
 }
 
 }  // namespace jenga::cuda

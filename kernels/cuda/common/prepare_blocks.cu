@@ -22,7 +22,7 @@ constexpr int kRowsPerWarp = kPrepareRows / kWarps;
 constexpr int kPieces = kPrepareRows / kPieceRows;
 static_assert(kPrepareRows == kContextAlignment, "a tile is all context or all video");
 
-enum Operand { kQuery, kKey, kValue };
+enum { kQuery, kKey, kValue };
 static_assert(kValue + 1 == kOperands);
 
 // Means of `cell_size` rows out of the sums over 8: out[cell][channel] of cells that begin in this tile.

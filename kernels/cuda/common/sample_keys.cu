@@ -30,7 +30,7 @@ __device__ __forceinline__ void sample_keys(const PrepareBlocksParams& p) {
 #pragma unroll
   for (int i = 0; i < kVectorElements; ++i) sums[group][channel + i] = sum[i];
   __syncthreads();
-  const float count = static_cast<float>((p.num_video + kSampledRows - 1) / kSampledRows);
+  const float count = static_cast<float>(ceil_div(p.num_video, kSampledRows));
   for (int c = threadIdx.x; c < head_dim; c += kThreads) {
     float total = 0.f;
     for (int i = 0; i < kThreads / kVectors; ++i) total += sums[i][c];

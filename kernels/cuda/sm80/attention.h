@@ -35,25 +35,9 @@ inline size_t attention_workspace(const BlockSparseAttentionParams& params) {
 // For kHeadDim 32, 64, 96, 128, 192 and 256.
 template <int kHeadDim>
 CUresult launch_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_attention<32>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_attention<64>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_attention<96>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_attention<128>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_attention<192>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_attention<256>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 
 // For kHeadDim 64 and 128.
 template <int kHeadDim>
 CUresult launch_int8_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_int8_attention<64>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_int8_attention<128>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 
 }  // namespace jenga::cuda::sm80

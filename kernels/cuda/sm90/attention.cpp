@@ -43,9 +43,14 @@ int32_t first_context_ticket(const TileWalk& walk, int64_t processors) {
   return static_cast<int32_t>((batch_heads - heads_after) * walk.num_q_blocks);
 }
 
+constexpr const KernelPair<AttentionArguments>& kernel_of(int head_dim) {
+  return head_dim == 64 ? jenga_sm90_attention_64 : jenga_sm90_attention_128;
+}
+
+}  // namespace
+
 template <int kHeadDim>
-CUresult launch(const KernelPair<AttentionArguments>& kernel, const BlockSparseAttentionParams& params, void* workspace,
-                CUstream stream) {
+CUresult launch_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream) {
   const int64_t tickets = num_tickets(params);
   if (tickets == 0) return CUDA_SUCCESS;
   if (tickets > INT32_MAX) return CUDA_ERROR_INVALID_VALUE;
@@ -75,18 +80,10 @@ CUresult launch(const KernelPair<AttentionArguments>& kernel, const BlockSparseA
     return error;
   if (CUresult error = fill_words(args.next_ticket, 0, 1, stream)) return error;
   const LaunchShape shape{std::min(processors, args.num_tickets), kAttentionThreads, kSharedBytes<kHeadDim>};
-  return kernel.launch(params.q.dtype, shape, stream, args);
+  return kernel_of(kHeadDim).launch(params.q.dtype, shape, stream, args);
 }
 
-}  // namespace
-
-template <>
-CUresult launch_attention<64>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream) {
-  return launch<64>(jenga_sm90_attention_64, params, workspace, stream);
-}
-template <>
-CUresult launch_attention<128>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream) {
-  return launch<128>(jenga_sm90_attention_128, params, workspace, stream);
-}
+template CUresult launch_attention<64>(const BlockSparseAttentionParams&, void*, CUstream);
+template CUresult launch_attention<128>(const BlockSparseAttentionParams&, void*, CUstream);
 
 }  // namespace jenga::cuda::sm90

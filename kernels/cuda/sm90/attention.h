@@ -28,9 +28,5 @@ inline size_t attention_workspace(const BlockSparseAttentionParams& params) {
 // For kHeadDim 64 and 128.
 template <int kHeadDim>
 CUresult launch_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_attention<64>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
-template <>
-CUresult launch_attention<128>(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 
 }  // namespace jenga::cuda::sm90

@@ -11,13 +11,13 @@
 namespace jenga::cuda::sm90 {
 namespace {
 
+using score::kStages;
 using score::kThreads;
 using score::kTile;
+using score::kTilePanelBytes;
 using score::tile_bytes;
 constexpr int kSlots = 2;               // query cells of a thread
 constexpr int kThreadKeys = kTile / 4;  // key cells of a stage that one thread holds
-constexpr int kStages = score::kStages;
-constexpr int kTilePanelBytes = score::kTilePanelBytes;
 
 // 128 rows of cells into panels: row r takes cell cell_of_row(r); zeros where there is none.
 template <class T, int kHeadDim, class CellOfRow>

@@ -1,8 +1,6 @@
 // The scoring kernels of select_blocks for sm_90a, and the sizes of their tiles.
 #pragma once
 
-#include <cstdint>
-
 #include "kernels/cuda/common/score_arguments.h"
 #include "kernels/cuda/driver/kernel.h"
 #include "kernels/cuda/sm90/panels.h"

@@ -51,6 +51,12 @@ inline uint16_t encode(DataType dtype, float value) {
   return dtype == DataType::kBFloat16 ? __bfloat16_as_ushort(__float2bfloat16(value))
                                       : __half_as_ushort(__float2half(value));
 }
+
+inline std::vector<uint16_t> encoded(DataType dtype, const std::vector<float>& values) {
+  std::vector<uint16_t> bits(values.size());
+  std::transform(values.begin(), values.end(), bits.begin(), [dtype](float value) { return encode(dtype, value); });
+  return bits;
+}
 inline float decode(DataType dtype, uint16_t bits) {
   return dtype == DataType::kBFloat16 ? __bfloat162float(__ushort_as_bfloat16(bits))
                                       : __half2float(__ushort_as_half(bits));

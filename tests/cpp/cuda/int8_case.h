@@ -6,12 +6,6 @@
 
 namespace jenga::testing {
 
-inline std::vector<uint16_t> encoded(DataType dtype, const std::vector<float>& values) {
-  std::vector<uint16_t> bits(values.size());
-  std::transform(values.begin(), values.end(), bits.begin(), [dtype](float value) { return encode(dtype, value); });
-  return bits;
-}
-
 // Rows about a center as codes and scales. A row of zeros, which is no token, stays one.
 struct Codes {
   std::vector<int8_t> codes;

@@ -8,12 +8,6 @@
 namespace jenga::testing {
 namespace {
 
-std::vector<uint16_t> encoded(DataType dtype, const std::vector<float>& values) {
-  std::vector<uint16_t> bits(values.size());
-  std::transform(values.begin(), values.end(), bits.begin(), [dtype](float value) { return encode(dtype, value); });
-  return bits;
-}
-
 CUresult launch_smallest(const BlockSparseAttentionParams& params, void* workspace) {
   if (params.head_dim <= 32) return cuda::sm80::launch_attention<32>(params, workspace, nullptr);
   if (params.head_dim <= 64) return cuda::sm80::launch_attention<64>(params, workspace, nullptr);

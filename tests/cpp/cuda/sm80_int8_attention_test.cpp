@@ -1,7 +1,5 @@
 // The sm_80 attention kernel with int8 keys, on any GPU, against the reference on the host, which rounds keys, scales
 // and queries in the same way: values, lse, every row written, bitwise repeatable.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <gtest/gtest.h>
 
 #include "kernels/cuda/sm80/attention.h"

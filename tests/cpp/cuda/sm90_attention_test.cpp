@@ -40,12 +40,6 @@ class DeviceBuffer {
   void* pointer_ = nullptr;
 };
 
-std::vector<uint16_t> encoded(DataType dtype, const std::vector<float>& values) {
-  std::vector<uint16_t> bits(values.size());
-  std::transform(values.begin(), values.end(), bits.begin(), [dtype](float value) { return encode(dtype, value); });
-  return bits;
-}
-
 Strides strides_of(const AttentionCase& shape, int64_t rows, Memory memory) {
   const int64_t channels = shape.head_dim;
   if (memory == Memory::kTokensFirst) return {rows * shape.heads * channels, channels, shape.heads * channels};
