@@ -80,8 +80,11 @@ class AttentionPatch:
         device's: they leave it, and the call is made once more.
         """
         for again in (False, True):
-            dense_reason, search = self._outside_schedule(model, call), search_of(model, call, arguments)
-            carved = CarvedCall.begin(self, self.settings, stage, call, dense_reason, search)
+            outside = self.settings.outside_schedule(
+                call.sigma, lambda part: model.model_sampling.percent_to_sigma(part)
+            )
+            search = search_of(model, call, arguments)
+            carved = CarvedCall.begin(self, self.settings, stage, call, outside, search)
             carved.own_dense = self.previous is None
             carved.own_exact = carved.own_dense and not private.attention_chosen_by_name()
             carved.occupied = private.occupied_devices(arguments.options)
@@ -103,16 +106,6 @@ class AttentionPatch:
         if options.get(private.OVERRIDE) is not self.override:
             reason = HIDDEN
         run.once((self, "unseen"), lambda: fall_back(run, self.settings, f"dense attention: {reason}"))
-
-    def _outside_schedule(self, model, call: ModelCall) -> str:
-        """Why the whole call is dense, where the settings carve a part of the noise schedule; empty where they do."""
-        settings = self.settings
-        if settings.start_percent > 0 or settings.end_percent < 1:
-            sigma = float(call.sigma)  # one host sync a model call, only where it is needed
-            to_sigma = model.model_sampling.percent_to_sigma
-            if not to_sigma(settings.end_percent) < sigma <= to_sigma(settings.start_percent):
-                return "outside start_percent .. end_percent"
-        return ""
 
     def _override(self, func, q, k, v, *args, **kwargs):
         """Replaces the host's attention function `func` for one call; same arguments and result layout."""

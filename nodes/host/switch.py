@@ -64,11 +64,14 @@ class Switch:
         return shift_sigmas(part, shift_ratio, self.flow, float(self.sampling.sigma_max))
 
     def noise(self, call: Call) -> torch.Tensor:
-        """Noise of a call that is small or comes after one. Disabled noise stays off at the start only.
+        """Noise of a call, at its size: the run's own where it starts at full size. Disabled noise stays off at the
+        start only.
 
         Audio keeps the run's own noise: to go on with other noise would take it off its path.
         """
         noise = self.entry.noise
+        if call.index == 0 and call.parts.size == self.entry.parts.size:
+            return noise
         disabled = torch.count_nonzero(noise) == 0
         if call.index == 0 and disabled:
             return noise.new_zeros(call.parts.shape)
@@ -91,8 +94,9 @@ class Switch:
         euler, noise = private.euler_sampler(), torch.zeros_like(samples)
         return self.entry.sample(call.parts, noise, samples, euler, end, call.mask, None, self.entry.seed)
 
-    def others(self, result: Result, sigma: torch.Tensor) -> list[torch.Tensor]:
-        """The parts beside the video as the sampler left them, moved to that sigma, in the model's space.
+    def others(self, result: Result, clean: torch.Tensor, sigma: torch.Tensor) -> list[torch.Tensor]:
+        """The parts beside the video as the sampler left them, moved to that sigma, in the model's space. clean: of the
+        result.
 
         Along the line to what the sampler sees as their clean ones: its own Euler step. That is right for parts with a
         noise schedule of their own too, since their model scales what it predicts to the sampler's sigma.
@@ -100,8 +104,8 @@ class Switch:
         before = result.call
         at, to = float(before.sigmas[result.stop]), float(sigma)
         _, *left = before.parts.split(self.left(result))
-        _, *clean = before.parts.split(self.model.process_latent_in(self.clean(result)))
-        return [move_sigma(other, at, target.to(other), to) for other, target in zip(left, clean, strict=True)]
+        _, *targets = before.parts.split(self.model.process_latent_in(clean))
+        return [move_sigma(other, at, target.to(other), to) for other, target in zip(left, targets, strict=True)]
 
     def left(self, result: Result) -> torch.Tensor:
         """The latent that the sampler left, in the model's space."""
@@ -151,16 +155,17 @@ class PredictClean(Switch):
 
     def start(self, call: Call, before: Result | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Latent and noise of a call, in the graph's space. before: what the call before it made."""
+        noise = self.noise(call)
         if before is None:
-            whole = call.parts.size == self.entry.parts.size
-            return self.given(call.parts.size, self.mode), self.entry.noise if whole else self.noise(call)
-        latent, noise = self._enlarged(before, call.parts.size, call.mask), self.noise(call)
+            return self.given(call.parts.size, self.mode), noise
+        clean = self.clean(before)
+        latent = self._enlarged(before, clean, call.parts.size, call.mask)
         if not self.carries:
             return latent, noise
         sigma, noise = call.sigmas[0], noise.to(before.samples)
         latent = call.parts.with_others(latent, self.entry.parts.split(self.entry.image.to(latent))[1:])
         without = call.parts.split(self.mixed(sigma, torch.zeros_like(noise), self.in_model(latent).to(noise)))[1:]
-        moved = zip(self.others(before, sigma), without, strict=True)
+        moved = zip(self.others(before, clean, sigma), without, strict=True)
         return latent, call.parts.with_others(noise, [(x - mixed) / self.gain(sigma) for x, mixed in moved])
 
     def hand_over(self, result: Result, step: int) -> torch.Tensor:
@@ -168,19 +173,20 @@ class PredictClean(Switch):
         schedule there, for the next sampler.
         """
         model, sampling = self.model, self.sampling
-        clean = self._enlarged(result, self.entry.parts.size, self.entry.mask)
-        x0 = model.process_latent_in(clean)
-        sigma = self.entry.sigmas[step : step + 1].to(clean.device)
-        noisy = sampling.noise_scaling(sigma, self.entry.noise.to(clean), x0)
+        clean = self.clean(result)
+        latent = self._enlarged(result, clean, self.entry.parts.size, self.entry.mask)
+        x0 = model.process_latent_in(latent)
+        sigma = self.entry.sigmas[step : step + 1].to(latent.device)
+        noisy = sampling.noise_scaling(sigma, self.entry.noise.to(latent), x0)
         if self.carries:
-            noisy = self.entry.parts.with_others(noisy, self.others(result, sigma))
+            noisy = self.entry.parts.with_others(noisy, self.others(result, clean, sigma))
         self.show(step, x0, noisy)
         return model.process_latent_out(sampling.inverse_noise_scaling(self.entry.sigmas[-1:].to(noisy), noisy))
 
-    def _enlarged(self, result: Result, size: tuple[int, int], mask: torch.Tensor | None) -> torch.Tensor:
-        """The clean latent of another size; what the noise mask protects comes from the latent that came in."""
-        clean = result.call.parts.resized(self.clean(result), size, self.mode)
-        return clean if mask is None else restored(clean, self.given(size, self.mode), mask)
+    def _enlarged(self, result: Result, clean: torch.Tensor, size: tuple[int, int], mask: torch.Tensor | None):
+        """The clean latent at another size; what the noise mask protects comes from the latent that came in."""
+        latent = result.call.parts.resized(clean, size, self.mode)
+        return latent if mask is None else restored(latent, self.given(size, self.mode), mask)
 
 
 class KeepTrajectory(Switch):
@@ -202,11 +208,10 @@ class KeepTrajectory(Switch):
 
     def start(self, call: Call, before: Result | None) -> tuple[torch.Tensor, torch.Tensor]:
         """As PredictClean.start."""
-        latent = self.given(call.parts.size, "dct")
+        latent, noise, sigma = self.given(call.parts.size, "dct"), self.noise(call), call.sigmas[0]
         if before is None:
-            whole = call.parts.size == self.entry.parts.size
-            return latent, self.entry.noise if whole else self.noise(call)
-        noise, sigma = self.noise(call).to(before.samples), call.sigmas[0]
+            return latent, noise
+        noise = noise.to(before.samples)
         if self._is_noise_alone(before):
             return latent, noise
         off = self._off(self._continued(before, call.parts, sigma, noise), sigma, noise, latent, call.mask)
@@ -232,7 +237,7 @@ class KeepTrajectory(Switch):
         video = before.parts.split(self.left(result))[0]
         filling = parts.split(self.mixed(sigma, noise, torch.zeros_like(noise)))[0]
         video = change_size(video, float(before.sigmas[result.stop]), filling, float(sigma))
-        return parts.joined([video, *(self.others(result, sigma) if parts.packed else [])])
+        return parts.joined([video, *(self.others(result, self.clean(result), sigma) if parts.packed else [])])
 
     def _off(self, x, sigma: torch.Tensor, noise, latent, mask: torch.Tensor | None) -> torch.Tensor:
         """How far x is from what ComfyUI would mix of noise and latent; 0 where the noise mask protects the latent."""

@@ -9,8 +9,6 @@ from jenga.runtime.layout import TokenLayout
 from .family import NOISED_ANEW, Family
 
 FIXED = ("keyframe_idxs",)  # places of guides, in pixels of the full size
-
-
 UNEVEN = "the guides have several strengths or a mask: ComfyUI weighs each of their tokens by itself"
 
 

@@ -159,11 +159,9 @@ def _fake_prepare_blocks(q, k, v, token_index, num_context, q_cell_size, k_cell_
 
 def _fake_prepare_int8_blocks(q, *arguments):
     k_carved, v_carved, q_means, k_means, k_tail, v_tail = _fake_prepare_blocks(q, *arguments)
-    codes = (x.to(torch.int8) for x in (k_carved, k_tail))
     scales = (q.new_empty(x.shape[:3], dtype=torch.float32) for x in (k_carved, k_tail))
     center = q.new_empty(*q.shape[:2], q.shape[3], dtype=torch.float32)
-    k_carved, k_tail = codes
-    return k_carved, v_carved, q_means, k_means, k_tail, v_tail, *scales, center
+    return k_carved.to(torch.int8), v_carved, q_means, k_means, k_tail.to(torch.int8), v_tail, *scales, center
 
 
 def _fake_select_blocks(q_means, k_means, adjacency, num_video, q_block_size, kv_block_size, *rule):
@@ -219,8 +217,9 @@ def _load_library(name: str) -> str:
     name += ".dll" if sys.platform == "win32" else ".so"
     path = _LIBRARIES / name
     if not path.is_file():
-        remedy = "a released wheel has it, and `pip install .` builds it where nvcc is"
-        remedy = remedy if "cuda" in name else "`pip install .` builds it"
+        remedy = "`pip install .` builds it"
+        if "cuda" in name:
+            remedy = f"a released wheel has it, and {remedy} where nvcc is"
         return f"{name} is not installed beside jenga ({_LIBRARIES} has none); {remedy}"
     try:
         torch.ops.load_library(path)

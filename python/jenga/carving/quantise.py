@@ -15,6 +15,7 @@ sixteenth of a read of K does.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from .operands import EightBitKeys, EightBitValues, PreparedBlocks
 
@@ -66,9 +67,8 @@ def quantise_blocks(
     they were rounded. Rows that are no token, masked ones among them, have scale 0 (keys) and codes 0.
     """
     context_bias = blocks.filled_context_bias()
-    is_token = torch.nn.functional.pad(context_bias > -torch.inf, (0, blocks.k_carved.shape[2] - context_bias.shape[1]))
-    is_token[:, context_bias.shape[1] :] = True
-    is_token = is_token[:, None, :, None]
+    num_video = blocks.k_carved.shape[2] - context_bias.shape[1]
+    is_token = F.pad(context_bias > -torch.inf, (0, num_video), value=True)[:, None, :, None]
 
     def centred(carved, tail):
         x = carved.to(tail.dtype)
@@ -95,11 +95,10 @@ def _channel_codes(x, scale, dtype) -> torch.Tensor:
 def dequantise_blocks(blocks: PreparedBlocks, dtype: torch.dtype) -> PreparedBlocks:
     """`blocks` with codes times scale, [B, H, ..., D] of that dtype, in the place of codes: the centers are missing."""
     if blocks.keys is not None:
-        scales = (blocks.keys.scale, blocks.keys.tail_scale)
-        k = (
-            x.to(dtype) * s[..., None].to(dtype) for x, s in zip((blocks.k_carved, blocks.k_tail), scales, strict=True)
+        scale, tail_scale = (x[..., None].to(dtype) for x in (blocks.keys.scale, blocks.keys.tail_scale))
+        blocks = blocks._replace(
+            k_carved=blocks.k_carved.to(dtype) * scale, k_tail=blocks.k_tail.to(dtype) * tail_scale
         )
-        blocks = blocks._replace(**dict(zip(("k_carved", "k_tail"), k, strict=True)))
     if blocks.values is not None:
         scale = blocks.values.scale[:, :, None].to(dtype)
         blocks = blocks._replace(v_carved=blocks.v_carved.to(dtype) * scale, v_tail=blocks.v_tail.to(dtype) * scale)

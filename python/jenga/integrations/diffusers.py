@@ -14,7 +14,7 @@ from ..report.report import Report
 from ..runtime.call import ModelCall
 from ..runtime.carved_call import CarvedCall
 from ..runtime.session import refuse
-from ..runtime.settings import CarvingSettings
+from ..runtime.settings import OUTSIDE_SCHEDULE, CarvingSettings
 from . import diffusers_private as private
 from .diffusers_attention import Backend, Current, Processors
 from .diffusers_families import FAMILIES, Family, family_of
@@ -180,7 +180,7 @@ class TransformerPatch:
     def _outside_schedule(self, run: DenoisingRun) -> str:
         """The part of the schedule is counted in steps: the library's noise levels are shifted by then."""
         inside = self._settings.start_percent <= run.step / run.steps < self._settings.end_percent
-        return "" if inside else "outside start_percent .. end_percent"
+        return "" if inside else OUTSIDE_SCHEDULE
 
     def _end(self, module, args, output) -> None:
         """After every call of the transformer, an interrupted one included."""

@@ -139,14 +139,8 @@ class InnerAttention:
         layout, sigmas = video_layout(module, video, arguments), options.get("sigmas")
         sigma = timestep.flatten()[0] if sigmas is None else sigmas.flatten()[0]
         call = ModelCall(run.number_passes(names), run.evaluation, layout, sigma, _steps(options))
-        return CarvedCall.begin(self, self._settings, self._stage, call, self._outside_schedule(sigma))
-
-    def _outside_schedule(self, sigma: torch.Tensor) -> str:
-        """Why a model call is dense, where the settings carve a part of the noise schedule; empty where they do."""
-        start, end = self._settings.start_percent, self._settings.end_percent
-        if (start > 0 or end < 1) and not self._to_sigma(end) < float(sigma) <= self._to_sigma(start):
-            return "outside start_percent .. end_percent"
-        return ""
+        outside = self._settings.outside_schedule(sigma, self._to_sigma)
+        return CarvedCall.begin(self, self._settings, self._stage, call, outside)
 
 
 def video_layout(module, video: torch.Tensor, arguments: dict) -> TokenLayout | None:

@@ -152,13 +152,14 @@ class Anchors:
 
     def drop(self) -> None:
         """Forget every state: the next step of every conditioning is its first."""
-        if self._store is not None:
-            self._store.clear()
-        self._steps.clear()
-        self._masks.clear()
-        self._placed.clear()
-        self._late_starts.clear()
-        self._evaluations, self._evaluation = 0, None
+        with self._lock:
+            if self._store is not None:
+                self._store.clear()
+            self._steps.clear()
+            self._masks.clear()
+            self._placed.clear()
+            self._late_starts.clear()
+            self._evaluations, self._evaluation = 0, None
 
     def leave_device(self) -> bool:
         """Forget every state and keep none on the device from now on; whether it held any there."""

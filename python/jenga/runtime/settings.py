@@ -1,9 +1,14 @@
 """What a user chose for carving one model."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from ..carving.config import AnchorConfig, JengaConfig
+
+OUTSIDE_SCHEDULE = "outside start_percent .. end_percent"
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,16 @@ class CarvingSettings:
     end_percent: float = 1.0
     min_tokens: int = 4096
     devices: tuple[str, ...] = ()
+
+    def outside_schedule(self, sigma: torch.Tensor, to_sigma: Callable[[float], float]) -> str:
+        """Why a model call at that noise level is dense, where a part of the schedule is carved; empty where it is not.
+
+        to_sigma: the noise level at a part of the schedule. Waits for sigma's device where a part is carved.
+        """
+        start, end = self.start_percent, self.end_percent
+        if (start > 0 or end < 1) and not to_sigma(end) < float(sigma) <= to_sigma(start):
+            return OUTSIDE_SCHEDULE
+        return ""
 
 
 def parse_blocks(text: str) -> frozenset[int]:

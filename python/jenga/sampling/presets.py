@@ -117,15 +117,15 @@ STAGES: dict[str, dict[str, tuple[StageRule, ...]]] = {
 
 def reuses_steps(name: str) -> bool:
     """Whether a preset repeats the model's last output on some steps."""
-    return row(name).reuses_steps
+    return _row(name).reuses_steps
 
 
 def keeps_trajectory(name: str) -> bool:
     """Whether a preset lets the noisy latent itself go on at a change of size."""
-    return row(name).keeps_trajectory
+    return _row(name).keeps_trajectory
 
 
-def row(name: str) -> PresetRow:
+def _row(name: str) -> PresetRow:
     return next(row for row in ROWS if row.name == name)
 
 

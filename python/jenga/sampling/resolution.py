@@ -36,7 +36,7 @@ def _dct_matrix(size: int) -> torch.Tensor:
     return matrix
 
 
-def dct_map(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
+def _dct_map(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
     """[target, source] with the dtype and device of `like`: DCT, keep or zero-pad frequencies, inverse DCT.
 
     Orthonormal rows or columns. Made in float64 on the CPU: MPS and XPU have no float64.
@@ -46,8 +46,9 @@ def dct_map(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
     return exact.to(like.dtype).to(like.device)
 
 
-def _apply_dct_maps(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    rows, columns = dct_map(x.shape[-2], h, x), dct_map(x.shape[-1], w, x)
+def dct_resize(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """[..., h, w] with the frequencies that both sizes have, of an orthonormal DCT: the others are cut or zero."""
+    rows, columns = _dct_map(x.shape[-2], h, x), _dct_map(x.shape[-1], w, x)
     return rows @ x @ columns.T
 
 
@@ -58,7 +59,7 @@ def dct_truncate(noise: torch.Tensor, h: int, w: int) -> torch.Tensor:
     """
     if h > noise.shape[-2] or w > noise.shape[-1]:
         raise ValueError(f"dct_truncate: size must be at most {tuple(noise.shape[-2:])}, got {(h, w)}")
-    return noise.clone() if (h, w) == tuple(noise.shape[-2:]) else _apply_dct_maps(noise, h, w)
+    return noise.clone() if (h, w) == tuple(noise.shape[-2:]) else dct_resize(noise, h, w)
 
 
 def resize(x: torch.Tensor, h: int, w: int, mode: str) -> torch.Tensor:
@@ -69,7 +70,7 @@ def resize(x: torch.Tensor, h: int, w: int, mode: str) -> torch.Tensor:
     if (h, w) == tuple(x.shape[-2:]):
         return x
     if mode == "dct":
-        return _apply_dct_maps(x, h, w) * math.sqrt(h * w / (x.shape[-2] * x.shape[-1]))
+        return dct_resize(x, h, w) * math.sqrt(h * w / (x.shape[-2] * x.shape[-1]))
     frames = x if x.ndim == 4 else x.movedim(2, 1).flatten(0, 1)
     antialias = {"antialias": True} if mode in ("bicubic", "bilinear") else {}
     frames = F.interpolate(frames, size=(h, w), mode=mode, **antialias)

@@ -27,7 +27,7 @@ import math
 
 import torch
 
-from .resolution import dct_map, shift_sigmas
+from .resolution import dct_resize, shift_sigmas
 
 
 def linear_scale(size: tuple[int, int], full_size: tuple[int, int]) -> float:
@@ -46,9 +46,9 @@ def change_size(x: torch.Tensor, sigma: float, noise: torch.Tensor, new_sigma: f
     sigma, new_sigma: of both sizes, by `sigmas_at` from one schedule; sigma is above 0. noise: at the level that
     new_sigma means (σ n), with the dtype and device of x. Frequencies that x has come from x, the others from noise.
     """
-    rows, columns = (dct_map(x.shape[axis], noise.shape[axis], x) for axis in (-2, -1))
-    known = rows @ (rows.T @ noise @ columns) @ columns.T
-    return (rows @ x @ columns.T) * (new_sigma / sigma) + (noise - known)
+    small, large = x.shape[-2:], noise.shape[-2:]
+    known = dct_resize(dct_resize(noise, *small), *large)
+    return dct_resize(x, *large) * (new_sigma / sigma) + (noise - known)
 
 
 def move_sigma(x: torch.Tensor, sigma: float, clean: torch.Tensor, new_sigma: float) -> torch.Tensor:
