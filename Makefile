@@ -30,6 +30,10 @@ $(VENV)/.dependencies: requirements-dev.txt scripts/check_tools.py
 	touch $@
 
 # One build folder for the wheel and the tests, so that no kernel is compiled twice; one wheel, tested as it ships.
+# Whatever is there was built with other options than these.
+ifneq ($(TESTS)$(ALL_ARCHS)$(CUDA12),)
+.PHONY: $(VENV)/.jenga
+endif
 $(VENV)/.jenga: $(VENV)/.dependencies $(SOURCES)
 	@$(PYTHON) scripts/check_tools.py $(if $(TESTS),--tests)
 	rm -rf dist build/wheel
@@ -52,7 +56,6 @@ demo: setup
 	$(PY) -m demo.run --preset $(PRESET) --seed $(SEED) --steps $(STEPS) $(if $(FRAMES),--frames $(FRAMES)) $(if $(PROMPT),--prompt "$(PROMPT)") $(if $(COMFYUI),--comfyui "$(COMFYUI)")
 
 test:
-	rm -f $(VENV)/.jenga
 	$(MAKE) setup TESTS=1
 	$(VENV)/bin/ctest --test-dir $(BUILD) --output-on-failure
 	$(PY) -m demo.comfyui --oldest
@@ -82,7 +85,6 @@ pack: $(VENV)/.dependencies
 release: $(VENV)/.dependencies
 	@$(PY) -m scripts.release version
 	$(if $(URL),$(PY) -m scripts.release requirements "$(URL)")
-	rm -f $(VENV)/.jenga
 	$(MAKE) wheel ALL_ARCHS=1
 	$(MAKE) wheel-windows
 	$(MAKE) pack

@@ -11,7 +11,6 @@ benchmarks/search_space.py instead, for benchmarks/frontier.py.
 
 import argparse
 import json
-import platform
 import re
 import zlib
 from collections.abc import Iterator
@@ -27,10 +26,9 @@ from benchmarks.clip_set import ClipSet, Examiner
 from benchmarks.common import Unavailable
 from benchmarks.host import preset_runs
 from benchmarks.host.demo_host import DTYPES, SIZES, DemoHost
-from benchmarks.host.library import ROOT, version
+from benchmarks.host.library import ROOT
 from benchmarks.host.preset_runs import Variant
 from demo import probe, scenes
-from demo.machine import processor
 from demo.prompts import SLOTS
 
 NO_SEARCH = f"^(?!{search_space.PREFIX})"
@@ -94,8 +92,7 @@ class Bench:
     def reference(self) -> torch.Tensor:
         """Features of other ones, REFERENCES of every prompt: row = prompt + number of prompts · n."""
         seeds = range(REAL_SEED + 1, REAL_SEED + 1 + clip_runs.REFERENCES)
-        every = (scenes.FRAMES - 1) // (probe.FRAMES - 1)  # the frames that the probe looks at
-        clips = (clip for seed in seeds for clip in self._rendered(seed, every))
+        clips = (clip for seed in seeds for clip in self._rendered(seed, probe.EVERY))
         return torch.cat([self._probe(probe.prepare(clip))[1].cpu() for clip in clips])
 
     def _rendered(self, seed: int, every: int = 1) -> Iterator[torch.Tensor]:
@@ -110,10 +107,8 @@ def introduction(host: DemoHost, arguments: argparse.Namespace) -> str:
     """What ran where, and the command."""
     options = [f"--device {arguments.device}", f"--size '{arguments.size}'", f"--prompts {arguments.prompts}"]
     options += [f"--steps {arguments.steps}"] + ([f"--only '{arguments.only}'"] if arguments.only != NO_SEARCH else [])
-    machine = torch.cuda.get_device_name() if host.device.type == "cuda" else processor()
     return (
-        f"{machine}, torch {torch.__version__}, Python {platform.python_version()}, ComfyUI {version()}, {host.dtype}, "
-        f"{host.tokens:,} tokens, {arguments.steps} steps, {arguments.prompts} prompts, {date.today().isoformat()}:\n\n"
+        f"{host.described()}, {arguments.steps} steps, {arguments.prompts} prompts, {date.today().isoformat()}:\n\n"
         f"    python -m benchmarks.clip_quality {' '.join(options)}"
     )
 

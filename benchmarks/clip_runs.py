@@ -8,18 +8,15 @@ import torch
 from benchmarks import sol_attn
 from benchmarks.cost_model import StageWork
 from benchmarks.host import preset_runs, run_work
-from benchmarks.host.preset_runs import Variant
+from benchmarks.host.library import pack_module
+from benchmarks.host.preset_runs import ANCHORED, EASY_CACHE, SOL_SHARES, Variant
 from benchmarks.host.sampling import SamplingHost
 from benchmarks.search_space import SPACE
 from demo import scenes
 from demo.prompts import SLOTS
 from jenga.report.report import Report
 from jenga.runtime.qualities import QUALITIES, anchors_for
-from jenga.sampling.presets import PRESETS, reuses_steps
 
-FEW_STEPS = 8  # few-step is for at most so many
-ANCHORED = "balanced"  # the quality whose anchors are added to a preset
-REUSE_THRESHOLD = 0.15  # the nodes' default
 BROKEN_SHARE, BROKEN_CALLS = 0.05, 4
 DENSE, OTHER_SEEDS = "dense", "dense, other seeds"
 REAL, RECONSTRUCTED = "real clips", "real clips through the VAE"
@@ -80,18 +77,18 @@ def runs(host: SamplingHost, steps: int) -> dict[str, Callable[[], Variant]]:
         f"broken: {BROKEN_SHARE:.0%} kept, no compensation": lambda: preset_runs.uncompensated(host, BROKEN_SHARE),
         f"broken: {BROKEN_CALLS} of {steps} calls": lambda: preset_runs.few_calls(host, BROKEN_CALLS),
     }
-    for name in PRESETS:
-        if reuses_steps(name) or steps <= FEW_STEPS:
-            made[name] = lambda name=name: preset_runs.jenga(host, name)
-            if anchors_for(QUALITIES[ANCHORED].anchors, steps):
-                made[f"{name} + anchors"] = lambda name=name: preset_runs.with_anchors(host, name, ANCHORED)
+    for name in preset_runs.presets_for(steps):
+        made[name] = lambda name=name: preset_runs.jenga(host, name)
+        if anchors_for(QUALITIES[ANCHORED].anchors, steps):
+            made[f"{name} + anchors"] = lambda name=name: preset_runs.with_anchors(host, name, ANCHORED)
     for name in QUALITIES:
         made[f"quality {name}"] = lambda name=name: preset_runs.quality(host, name)
-    made["adaptive reuse"] = lambda: preset_runs.reuse_alone(host, "adaptive", REUSE_THRESHOLD)
-    made["EasyCache"] = lambda: preset_runs.easy_cache(host)
-    for share in (0.1, 0.2):
+    threshold = pack_module("nodes.host.step_reuse").THRESHOLD
+    made["adaptive reuse"] = lambda: preset_runs.reuse_alone(host, "adaptive", threshold)
+    made[EASY_CACHE] = lambda: preset_runs.easy_cache(host)
+    for share in SOL_SHARES:
         made[f"{SOL} {share:.0%}"] = lambda share=share: preset_runs.sol(host, share, _Unnoted())
-    made[f"{SOL} 20% + EasyCache"] = lambda: preset_runs.sol(host, 0.2, _Unnoted(), cached=True)
+    made[f"{SOL} 20% + {EASY_CACHE}"] = lambda: preset_runs.sol(host, 0.2, _Unnoted(), cached=True)
     for setting in SPACE:
         made[setting.name] = lambda setting=setting: preset_runs.by_hand(host, setting.attention, setting.sampler)
     return made

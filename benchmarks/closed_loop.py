@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from skimage.metrics import peak_signal_noise_ratio
 
 from benchmarks import sol_attn
 from benchmarks.bench_ablation import SHARES, VARIANTS
 from benchmarks.common import Unavailable, print_head, print_row, relative_error
 from benchmarks.demo_model import DemoModel, add_options
+from benchmarks.frame_quality import latent_psnr
 from jenga import AnchorConfig, CarvedAttention, JengaConfig
 from jenga.runtime.anchors import ANCHOR, Anchors
 from jenga.runtime.call import AttentionInput
@@ -136,9 +136,7 @@ def measure(model: DemoModel, row: Row, dense: list[torch.Tensor], steps: int) -
         start = time.perf_counter()
         latent = model.sample(prompt, steps, method.before_step).cpu()
         seconds = time.perf_counter() - start
-        spread = float(expected.max() - expected.min())
-        psnr = peak_signal_noise_ratio(expected.numpy(), latent.numpy(), data_range=spread)
-        figures.append((method.cost(), relative_error(latent, expected), psnr, seconds))
+        figures.append((method.cost(), relative_error(latent, expected), latent_psnr(latent, expected), seconds))
         method.close()
     return tuple(sum(column) / len(column) for column in zip(*figures, strict=True))
 

@@ -13,6 +13,14 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((-10 * error.log10()).mean())
 
 
+def latent_psnr(latent: torch.Tensor, expected: torch.Tensor) -> float:
+    """dB of a final latent against the expected one, over that one's range; both on the CPU."""
+    from skimage.metrics import peak_signal_noise_ratio
+
+    spread = float(expected.max() - expected.min())
+    return peak_signal_noise_ratio(expected.numpy(), latent.numpy(), data_range=spread)
+
+
 def ssim(a: torch.Tensor, b: torch.Tensor) -> float:
     """Mean over frames of two clips [F, H, W, 3] in 0..1, sides of at least WINDOW. fp64, frame by frame: memory."""
     return float(torch.stack([_frame_ssim(x, y) for x, y in zip(a, b, strict=True)]).mean())

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.bootstrap import Estimate
 from benchmarks.cost_model import DENSE, StageWork, StepCost, fit, tables
 from benchmarks.markdown import Document
 
@@ -26,19 +27,18 @@ FOUND, PSNR, FRECHET = "words found", "PSNR dB", "Fréchet to dense"
 @dataclass(frozen=True)
 class Point:
     """A run: seconds on the large model, PSNR against dense (infinite for dense itself), the Fréchet distance to dense
-    with other seeds and its interval, the share of words found.
+    with other seeds, the share of words found.
     """
 
     name: str
     seconds: float
     psnr: float
-    frechet: float
-    interval: tuple[float, float]
+    frechet: Estimate
     found: float
 
     def dominates(self, other: "Point") -> bool:
         """As fast and as good in everything, and better in something."""
-        mine, theirs = ((p.seconds, -p.psnr, p.frechet) for p in (self, other))
+        mine, theirs = ((p.seconds, -p.psnr, p.frechet.value) for p in (self, other))
         return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
 
 
@@ -49,10 +49,8 @@ def points(rows: dict[str, dict], cost: StepCost) -> list[Point]:
         work, quality = [StageWork(**stage) for stage in row["work"]], row["quality"]
         if work:
             psnr = quality[PSNR]["value"] if PSNR in quality else math.inf
-            distance = quality[FRECHET]
-            interval = distance["low"], distance["high"]
-            words = quality[FOUND]["value"]
-            found.append(Point(name, cost.seconds(work), psnr, distance["value"], interval, words))
+            distance, words = Estimate(**quality[FRECHET]), quality[FOUND]["value"]
+            found.append(Point(name, cost.seconds(work), psnr, distance, words))
     return found
 
 
@@ -74,8 +72,8 @@ def write(folder: Path, given: list[Point], title: str) -> None:
     for point in sorted(given, key=lambda point: point.seconds):
         name = f"**{point.name}**" if point in best else point.name
         psnr = f"{point.psnr:.1f}" if math.isfinite(point.psnr) else NONE
-        distance = f"{point.frechet:.2f} [{point.interval[0]:.2f}, {point.interval[1]:.2f}]"
-        cells = f"{point.seconds:.1f}", f"{dense / point.seconds:.1f}", psnr, distance, f"{point.found * 100:.1f}"
+        distance, words = point.frechet.text(2), f"{point.found * 100:.1f}"
+        cells = f"{point.seconds:.1f}", f"{dense / point.seconds:.1f}", psnr, distance, words
         table.add(name, *cells)
 
 
@@ -86,15 +84,16 @@ def draw(path: Path, given: list[Point], title: str) -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     figure.suptitle(title)
     best = sorted(pareto(given), key=lambda point: point.seconds)
-    for axes, name, height in zip(figure.subplots(1, 2), (PSNR, FRECHET), ("psnr", "frechet"), strict=True):
-        shown = [point for point in given if math.isfinite(getattr(point, height))]
-        axes.plot([p.seconds for p in best], [getattr(p, height) for p in best], color="0.8", zorder=0)
-        for point in shown:
-            value = getattr(point, height)
-            axes.plot(point.seconds, value, "o" if point in best else "x", color="C0" if point in best else "0.5")
-            axes.annotate(point.name, (point.seconds, value), (4, 3), textcoords="offset points", fontsize=7)
-            if height == "frechet":
-                axes.plot([point.seconds] * 2, point.interval, color="0.7", linewidth=1, zorder=0)
+    heights = {PSNR: lambda point: point.psnr, FRECHET: lambda point: point.frechet.value}
+    for axes, (name, height) in zip(figure.subplots(1, 2), heights.items(), strict=True):
+        axes.plot([point.seconds for point in best], [height(point) for point in best], color="0.8", zorder=0)
+        for point in (point for point in given if math.isfinite(height(point))):
+            at = point.seconds, height(point)
+            axes.plot(*at, "o" if point in best else "x", color="C0" if point in best else "0.5")
+            axes.annotate(point.name, at, (4, 3), textcoords="offset points", fontsize=7)
+            if name == FRECHET:
+                interval = point.frechet.low, point.frechet.high
+                axes.plot([point.seconds] * 2, interval, color="0.7", linewidth=1, zorder=0)
         axes.set(xscale="log", xlabel="seconds of the run", ylabel=name)
     figure.savefig(path, dpi=150)
 

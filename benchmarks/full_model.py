@@ -23,11 +23,9 @@ import argparse
 import gc
 import shlex
 import sys
-from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import torch
 
@@ -36,22 +34,10 @@ from benchmarks.common import print_head, print_row
 from benchmarks.cost_model import tables
 from benchmarks.host import library, preset_runs, video_models
 from benchmarks.host.meter import Times
-from benchmarks.host.preset_runs import Variant
 from benchmarks.host.whole_model import WholeModel
 from jenga.carving import ops
 
 KEPT = (0.1, 0.2)
-
-
-def measure(host: WholeModel, make: Callable[[WholeModel], Variant], repeats: int) -> tuple[Times, Variant]:
-    """The median evaluation by seconds, and the run that it is of."""
-    make(host.first_blocks_only()).sample(0, 1)
-    variant, found = make(host), []
-    for _ in range(repeats):
-        variant.sample(0, 1)
-        found.append(host.times)
-    middle = median(times.predictions for times in found)
-    return min(found, key=lambda times: abs(times.predictions - middle)), variant
 
 
 def print_measured(name: str, times: Times, stock: Times, kept: float) -> None:
@@ -65,15 +51,16 @@ def evaluations(host: WholeModel, arguments: argparse.Namespace) -> None:
     """One model's table of single evaluations."""
     notes = []
     print_head(*("run", "s", "× stock", "attention s", "rest s", "linear s", "patch s", "kept share", "peak GiB"))
-    stock, _ = measure(host, preset_runs.dense, arguments.repeats)
+    repeats = arguments.repeats
+    stock, _ = whole_runs.measure(host, preset_runs.dense, repeats=repeats)
     print_measured(whole_runs.DENSE, stock, stock, 1.0)
     if reason := whole_runs.no_cudnn(host):
         notes.append(f"{whole_runs.CUDNN}: {reason}")
     else:
-        print_measured(whole_runs.CUDNN, measure(host, preset_runs.cudnn, arguments.repeats)[0], stock, 1.0)
+        print_measured(whole_runs.CUDNN, whole_runs.measure(host, preset_runs.cudnn, repeats=repeats)[0], stock, 1.0)
     for kept in arguments.kept or KEPT:
         name = f"Jenga Attention, {kept:.0%}"
-        times, variant = measure(host, partial(preset_runs.kept, share=kept), arguments.repeats)
+        times, variant = whole_runs.measure(host, partial(preset_runs.kept, share=kept), repeats=repeats)
         summary = variant.report().summary()
         print_measured(name, times, stock, summary["kept_share"])
         calls = ", ".join(f"{backend} ({count}×)" for backend, count in summary["backends"].items())

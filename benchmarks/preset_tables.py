@@ -7,16 +7,12 @@ from benchmarks import sol_attn
 from benchmarks.common import Unavailable
 from benchmarks.host import preset_runs
 from benchmarks.host.library import pack_module
-from benchmarks.host.preset_runs import Variant
+from benchmarks.host.preset_runs import ANCHORED, EASY_CACHE, SOL_SHARES, Variant
 from benchmarks.preset_bench import NONE, QUALITY, TIMED_PROMPTS, Bench, Measured
 from jenga.runtime.qualities import QUALITIES, anchors_for
-from jenga.sampling.presets import PRESETS, preset, reuses_steps
+from jenga.sampling.presets import preset
 
-FEW_STEPS = 8  # few-step is for at most so many
-ANCHORED = "balanced"  # the quality whose anchors are added to a preset
 THRESHOLDS = (0.05, 0.1, 0.15, 0.3)  # of adaptive reuse; the node's default is among them
-SOL_SHARES = (0.1, 0.2)
-EASY_CACHE = "EasyCache"
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,8 @@ class PresetTables:
         )
 
     def rows(self) -> list[Row]:
-        names = [name for name in PRESETS if reuses_steps(name) or self.bench.steps <= FEW_STEPS]
         listed = [("dense", lambda: self._dense("dense", self.bench.dense)), ("noise floor", self._floor)]
-        listed += [(name, lambda name=name: self._preset(name)) for name in names]
+        listed += [(name, lambda name=name: self._preset(name)) for name in preset_runs.presets_for(self.bench.steps)]
         listed.append(("dense again", self._dense_again))
         return [Row(f"presets: {name}", write) for name, write in listed]
 

@@ -6,7 +6,6 @@ Two machines can share it, each with its own --steps and --output; `python -m be
 """
 
 import argparse
-import platform
 import re
 from datetime import date
 from pathlib import Path
@@ -20,7 +19,6 @@ from benchmarks.markdown import Document
 from benchmarks.preset_bench import Bench
 from benchmarks.preset_tables import TABLES
 from demo.contact_sheet import PROMPTS
-from demo.machine import processor
 
 ALL_STEPS = (50, 20, 6)
 
@@ -31,11 +29,9 @@ def introduction(host: DemoHost, arguments: argparse.Namespace) -> str:
     options += [f"--steps {steps}" for steps in arguments.steps]
     options += [f"--dtype {arguments.dtype}"] if arguments.dtype != "auto" else []
     options += [f"--only '{arguments.only}'"] if arguments.only else []
-    machine = torch.cuda.get_device_name() if host.device.type == "cuda" else processor()
     return (
         "# Presets on the demo model\n\n"
-        f"{machine}, torch {torch.__version__}, Python {platform.python_version()}, {_comfyui()}, {host.dtype}, "
-        f"{host.tokens:,} tokens, {arguments.prompts} of the {len(PROMPTS)} prompts of the contact sheet, seed of a "
+        f"{host.described()}, {arguments.prompts} of the {len(PROMPTS)} prompts of the contact sheet, seed of a "
         f"prompt its number, euler, scheduler simple, CFG 1; {date.today().isoformat()}:\n\n"
         f"    python -m benchmarks.presets {' '.join(options)}\n\n"
         "Seconds are the median over prompts of the sampling call alone, without loading and decoding, after a "
@@ -43,14 +39,6 @@ def introduction(host: DemoHost, arguments: argparse.Namespace) -> str:
         "decoded frames against the dense run of the same noise; ∞ where a frame is equal to the last bit. ST-LPIPS is "
         "the shift-tolerant LPIPS of Ghildyal and Liu (ECCV 2022), AlexNet features: lower is nearer, 0 is equal."
     )
-
-
-def _comfyui() -> str:
-    try:
-        from comfyui_version import __version__
-    except ImportError:
-        return "ComfyUI"
-    return f"ComfyUI {__version__}"
 
 
 def main() -> None:

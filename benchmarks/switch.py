@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import torch
-from skimage.metrics import peak_signal_noise_ratio
 
 from benchmarks.common import print_head, print_row
+from benchmarks.frame_quality import latent_psnr
 from benchmarks.host.demo_host import SIZES, DemoHost
 from demo.contact_sheet import PROMPTS
 from jenga.sampling.presets import whole_schedule_boundary
@@ -52,9 +52,7 @@ class Runs:
             shift_ratios="1.0",
             upsample=way,
         )
-        expected = self.dense[prompt]
-        spread = float(expected.max() - expected.min())
-        return peak_signal_noise_ratio(expected.numpy(), self._clip(latent).numpy(), data_range=spread)
+        return latent_psnr(self._clip(latent), self.dense[prompt])
 
     def power_beyond(self, prompt: int) -> float:
         """Mean square of a clip's content, for every frequency that the small size lacks."""

@@ -16,23 +16,23 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from statistics import median
 
 from benchmarks import clip_runs
 from benchmarks.common import Unavailable, print_head, print_row
 from benchmarks.cost_model import DENSE, StageWork, fit
 from benchmarks.host import preset_runs, run_work
 from benchmarks.host.meter import Times
-from benchmarks.host.preset_runs import Variant
+from benchmarks.host.preset_runs import EASY_CACHE, Variant
 from benchmarks.host.whole_model import WholeModel
 
 CUDNN = "dense, cuDNN"
-RIVAL = "sol_attn 20% + EasyCache"
+RIVAL = f"sol_attn 20% + {EASY_CACHE}"
 USUAL = ("flash", "turbo", "quality balanced", RIVAL)
 USUAL_OF_FEW = ("few-step", "quality high")
 HEAD = ("run", "s", "× stock", "× cuDNN", "computed", "reused", "attention s", "anchors s", "linear s", "rest s")
 HEAD += ("patch s", "patch share", "between s", "kept share", "peak GiB", "cost model s")
 NONE = "–"
-CACHED = "EasyCache"
 Rows = dict[str, dict[str, float]]
 
 
@@ -52,12 +52,17 @@ def peak(times: Times) -> str:
     return NONE if times.peak is None else f"{times.peak / 2**30:.1f}"
 
 
-def measure(host: WholeModel, make: Callable[[WholeModel], Variant], steps: int) -> tuple[Times, Variant]:
-    """A run, after the same one with one block of each kind."""
+def measure(
+    host: WholeModel, make: Callable[[WholeModel], Variant], steps: int = 1, repeats: int = 1
+) -> tuple[Times, Variant]:
+    """The median run by seconds, after the same one with one block of each kind; and the last."""
     make(host.first_blocks_only()).sample(0, steps)
-    variant = make(host)
-    variant.sample(0, steps)
-    return host.times, variant
+    variant, found = make(host), []
+    for _ in range(repeats):
+        variant.sample(0, steps)
+        found.append(host.times)
+    middle = median(times.predictions for times in found)
+    return min(found, key=lambda times: abs(times.predictions - middle)), variant
 
 
 def named(name: str, steps: int, host: WholeModel) -> Variant:
@@ -106,7 +111,7 @@ class Table:
 
     def add_cached(self, name: str, calls: float) -> None:
         """A run with EasyCache that computes so many steps, from a few of the run without it."""
-        base = clip_runs.DENSE if name == CACHED else name.removesuffix(f" + {CACHED}")
+        base = clip_runs.DENSE if name == EASY_CACHE else name.removesuffix(f" + {EASY_CACHE}")
         try:
             times, _ = measure(self.host, partial(named, base, self.steps), self.measured)
         except Unavailable as reason:
@@ -127,14 +132,14 @@ class Table:
 
 def write(host: WholeModel, steps: int, arguments: argparse.Namespace, costs: Rows | None) -> None:
     """The table of one model and number of steps. Raises SystemExit for a name that is none."""
-    names = arguments.run or list(USUAL if steps > clip_runs.FEW_STEPS else USUAL_OF_FEW)
+    names = arguments.run or list(USUAL if steps > preset_runs.FEW_STEPS else USUAL_OF_FEW)
     known = clip_runs.runs(host, steps)
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"full_model: --run must be one of {', '.join(known)}, got {', '.join(unknown)}")
     table = Table(host, steps, arguments.dense_steps, costs)
     table.add_dense()
     for name in names:
-        if name.endswith(CACHED) and arguments.easycache_calls:
+        if name.endswith(EASY_CACHE) and arguments.easycache_calls:
             table.add_cached(name, arguments.easycache_calls)
         else:
             table.add(name)

@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from demo import scenes
 from demo.prompts import SLOTS, WORDS
 
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "jenga_demo_probe.safetensors"
 FRAMES, HEIGHT, WIDTH = 17, 40, 64
+EVERY = (scenes.FRAMES - 1) // (FRAMES - 1)  # of a whole clip, the frames that the probe sees
 FEATURES = 64
 CHANNELS = (24, 32, 64, 96)  # after the stem and after each widening
 

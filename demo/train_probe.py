@@ -15,12 +15,11 @@ import torch.nn.functional as F
 
 from demo import scenes
 from demo.clip_stream import ClipPool, load_vae
-from demo.probe import FRAMES, HEIGHT, WIDTH, Probe, load, prepare, save
+from demo.probe import EVERY, HEIGHT, WIDTH, Probe, load, prepare, save
 from demo.prompts import SLOTS
 from demo.train_vae import SIZES
 
 RENDERED = ((HEIGHT, WIDTH), (80, 128))  # in turn; twice the probe's size looks as any larger one does
-EVERY = (scenes.FRAMES - 1) // (FRAMES - 1)  # of a whole clip, the frames that the probe sees
 RECONSTRUCTED = ((80, 128), SIZES[-1])  # the smaller is softer; sizes of the VAE's clips
 AT_ONCE = 16  # clips that are rendered in one go
 FIRST = 256  # clips before training starts

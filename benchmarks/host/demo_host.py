@@ -1,12 +1,13 @@
 """The demo model inside ComfyUI's own classes: loaders, stock sampler, VAE, and the Jenga nodes."""
 
+import platform
 import time
 from collections.abc import Callable, Sequence
 
 import torch
 
-from benchmarks.host.library import ROOT, pack_module, run_node, start
-from benchmarks.host.sampling import SamplingHost
+from benchmarks.host.library import ROOT, pack_module, run_node, start, version
+from benchmarks.host.sampling import MIN_TOKENS, SamplingHost
 from demo import machine
 from demo.contact_sheet import PROMPTS
 
@@ -15,7 +16,6 @@ SIZES = {"full": (40, 64), "three quarters": (30, 48), "half": (20, 32)}  # late
 DTYPES = {**machine.DTYPES, "default": None}  # default: ComfyUI's choice
 FRAMES, CHANNELS = 13, 16
 FULL_TOKENS = 8320
-MIN_TOKENS = 4096  # the nodes' default, for the full size
 
 
 def _channels_last(vae: torch.nn.Module) -> None:
@@ -72,6 +72,12 @@ class DemoHost(SamplingHost):
         """What the model computes in: bfloat16, float32, …"""
         cast = self.model.get_model_object("manual_cast_dtype")
         return str(cast or self.model.model.get_dtype()).removeprefix("torch.")
+
+    def described(self) -> str:
+        """What runs, and where, for the head of a table."""
+        where = torch.cuda.get_device_name() if self.device.type == "cuda" else machine.processor()
+        versions = f"torch {torch.__version__}, Python {platform.python_version()}, ComfyUI {version()}"
+        return f"{where}, {versions}, {self.dtype}, {self.tokens:,} tokens"
 
     def conditions(self, prompt: int) -> tuple[list, list]:
         return self.conditionings[prompt % len(self.conditionings)], self.empty

@@ -81,16 +81,6 @@ def version() -> str:
     return __version__
 
 
-def jenga_attention(patcher, **widgets):
-    """What *Jenga Attention* hands on for this MODEL."""
-    return run_node(pack_module("nodes.attention").JengaAttention, model=patcher, **widgets)[0]
-
-
-def last_report(patcher) -> dict:
-    """Jenga's own figures of this MODEL's last run."""
-    return pack_module("nodes.host.runs").report_of(patcher)[0].summary()
-
-
 def unload() -> None:
     """Makes ComfyUI forget the models it has loaded."""
     import comfy.model_management

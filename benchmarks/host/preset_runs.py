@@ -9,15 +9,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import sol_attn
 from benchmarks.common import Unavailable
+from benchmarks.host import run_work
 from benchmarks.host.library import pack_module, run_node
 from benchmarks.host.meter import cudnn_attention, with_override
 from benchmarks.host.sampling import SamplingHost
 from jenga.report.report import Report
-from jenga.runtime.anchors import ANCHOR
-from jenga.sampling.presets import STAGES, StageRule
+from jenga.sampling.presets import PRESETS, STAGES, StageRule, reuses_steps
 from jenga.sampling.reuse import StepReuse
 from jenga.sampling.reuse_rules import StaticRule
 
+FEW_STEPS = 8  # few-step is for at most so many
+ANCHORED = "balanced"  # the quality whose anchors are added to a preset
+SOL_SHARES = (0.1, 0.2)
+EASY_CACHE = "EasyCache"
 # Not what ComfyUI takes by itself: FLASH on a GPU, and on a CPU torch's own choice, its flash form.
 OTHER_ATTENTION = {"cuda": SDPBackend.CUDNN_ATTENTION, "cpu": SDPBackend.MATH}
 
@@ -32,6 +36,11 @@ class Variant:
     def report(self) -> Report | None:
         """Of the last run."""
         return None if self.model is None else _runs().report_of(self.model)[0]
+
+
+def presets_for(steps: int) -> list[str]:
+    """The presets that are for so many steps."""
+    return [name for name in PRESETS if reuses_steps(name) or steps <= FEW_STEPS]
 
 
 def _runs() -> ModuleType:
@@ -192,11 +201,8 @@ def few_calls(host: SamplingHost, calls: int) -> Variant:
 
 def attention_cost(report: Report) -> float:
     """Attention work relative to dense: kept share and tail columns of a carved call, one more for an anchor."""
-    calls = [call for evaluation in report.evaluations for call in evaluation.calls]
-    carved = [call.kept_share for call in calls if call.kind not in (ANCHOR, "dense")]
-    mean = sum(carved) / len(carved) if carved else 1.0
-    costs = {"dense": lambda call: 1.0, ANCHOR: lambda call: 1.0 + _with_tail(mean)}
-    return sum(costs.get(call.kind, lambda call: _with_tail(call.kept_share))(call) for call in calls) / len(calls)
+    work = run_work.stage_work(1.0, report.evaluations)
+    return work.dense + work.anchors + (1 - work.dense) * _with_tail(work.kept)
 
 
 def _with_tail(kept: float) -> float:

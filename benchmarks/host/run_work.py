@@ -14,10 +14,11 @@ def work_of(report: Report) -> list[StageWork]:
     by_scale: dict[float, list[Evaluation]] = {scale: [] for scale in sorted(set(scales))}
     for evaluation in report.evaluations:
         by_scale[scales[evaluation.stage_index]].append(evaluation)
-    return [_stage(scale, evaluations) for scale, evaluations in by_scale.items()]
+    return [stage_work(scale, evaluations) for scale, evaluations in by_scale.items()]
 
 
-def _stage(scale: float, evaluations: list[Evaluation]) -> StageWork:
+def stage_work(scale: float, evaluations: list[Evaluation]) -> StageWork:
+    """Of evaluations that are taken for ones at that scale."""
     computed = sum(evaluation.computed for evaluation in evaluations)
     calls = [call for evaluation in evaluations for call in evaluation.calls]
     if not calls:  # no Jenga Attention on the model

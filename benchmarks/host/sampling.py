@@ -4,6 +4,8 @@ import torch
 
 from benchmarks.host.library import pack_module, run_node
 
+MIN_TOKENS = 4096  # the nodes' default, for a model at full size
+
 
 class Noise:
     """What RandomNoise hands to a sampler node."""

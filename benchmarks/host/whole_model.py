@@ -6,10 +6,8 @@ import torch
 
 from benchmarks.host import video_models
 from benchmarks.host.meter import Meter, Times
-from benchmarks.host.sampling import SamplingHost
+from benchmarks.host.sampling import MIN_TOKENS, SamplingHost
 from benchmarks.host.video_models import VideoModel
-
-MIN_TOKENS = 4096  # the nodes' default
 
 
 class WholeModel(SamplingHost):
