@@ -1,16 +1,36 @@
 """Real ComfyUI in this process: its executor, its stock loaders and the tiny checkpoints."""
 
 import asyncio
+import importlib
 import os
 import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PACK = "jenga-main"  # this repository's folder in custom_nodes, called as GitHub calls a download
 COMFYUI = Path(os.environ.get("JENGA_COMFYUI", ROOT / ".cache" / "ComfyUI"))
+
+
+def pack_module(name: str) -> ModuleType:
+    """A module of the pack that runs, such as "nodes.host.switch": tests of loading load others under other names."""
+    import nodes
+
+    root = nodes.NODE_CLASS_MAPPINGS["Jenga"].__module__.removesuffix(".nodes.jenga")
+    return importlib.import_module(f"{root}.{name}")
+
+
+def require_model(supported: str | None) -> None:
+    """Skips a test of a model that an older ComfyUI lacks. supported: its class in comfy.supported_models, or None."""
+    import comfy.supported_models
+
+    if supported is not None and not hasattr(comfy.supported_models, supported):
+        pytest.skip(f"this ComfyUI has no {supported}")
 
 
 class PromptFailed(Exception):

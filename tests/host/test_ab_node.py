@@ -9,10 +9,9 @@ from comfy_host import PromptFailed
 from skimage.metrics import peak_signal_noise_ratio
 from test_faults import kept_objects
 
-from workflows import carved, dial, node, report, samples, staged, stock_sampler, workflow
+from workflows import COMPILE, carved, dial, node, report, samples, staged, stock_sampler, workflow
 
 OTHER = ("JengaTestOverride", {"tag": "other"})
-COMPILE = ("TorchCompileModel", {"backend": "cudagraphs"})  # on a CPU: traced, then run without inductor
 
 
 def ab_prompt(*patches, repeats=1, noise_floor=False, **settings) -> dict:

@@ -213,7 +213,5 @@ def test_precision_in_the_reference_is_named_by_the_report(host):
 
 
 def test_a_precision_that_this_machine_has_not_ends_the_run_with_the_remedy(host):
-    if torch.cuda.is_available():
-        pytest.skip("a rule for machines without a GPU")
     with pytest.raises(PromptFailed, match="take precision auto or 16-bit, or backend reference"):
         host.run(workflow([carved(precision="int8")]))

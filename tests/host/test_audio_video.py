@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jenga.sampling.resolution import dct_truncate, resize, stage_seed
-from workflows import carved, node, report, staged, stock_sampler, workflow
+from workflows import COMPILE, carved, node, report, sizes, staged, stock_sampler, workflow
 from workflows import dial as any_dial
 
 VIDEO = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
@@ -47,10 +47,6 @@ def latents(outputs) -> tuple[torch.Tensor, torch.Tensor]:
 
 def same(first, second) -> bool:
     return all(torch.equal(a, b) for a, b in zip(latents(first), latents(second), strict=True))
-
-
-def sizes(outputs) -> list[int]:
-    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
 
 
 def noise_of(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -297,9 +293,6 @@ def test_ltx2_without_audio_has_stages_too(host):
     outputs = host.run(stock_sampler(prompt))
     assert sizes(outputs) == [9, 12]
     assert outputs["capture"]["samples"][0].shape == VIDEO_SHAPE
-
-
-COMPILE = ("TorchCompileModel", {"backend": "cudagraphs"})
 
 
 def test_a_compiled_model_is_carved(host, cell):

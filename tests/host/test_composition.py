@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workflows import carved, dial, node, report, samples, stock_sampler, windows, workflow
+from workflows import COMPILE, carved, dial, node, report, samples, stock_sampler, windows, workflow
 
 CACHE = {"reuse_threshold": 0.3, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
 ANCHORED = {"density": 0.15, "quality": "custom", "anchor_distance": "3", "residual_bits": "16"}
@@ -14,7 +14,7 @@ NODES = {
     "LazyCache": ("LazyCache", CACHE),
     "context windows": windows("standard_static", length=9, overlap=4),
     "NAG": ("NAGuidance", {"nag_scale": 5.0, "nag_alpha": 0.5, "nag_tau": 1.5}),
-    "compile": ("TorchCompileModel", {"backend": "cudagraphs"}),  # on a CPU: traced, then run without inductor
+    "compile": COMPILE,  # on a CPU: traced, then run without inductor
     "quantised linears": ("JengaTestQuantised", {}),
     "low memory": ("JengaTestLowMemory", {}),
     "another override": ("JengaTestOverride", {"tag": "other"}),

@@ -1,10 +1,8 @@
 """Heads over several devices in real ComfyUI: here each of them is the CPU under a name of its own."""
 
-import sys
-
 import pytest
 import torch
-from comfy_host import PromptFailed
+from comfy_host import PromptFailed, pack_module
 
 from workflows import carved, node, report, samples, workflow
 
@@ -15,11 +13,6 @@ DEVICES = "cpu, cpu:1, cpu:2"
 def patched(**changes) -> tuple[str, dict]:
     options = {"quality": "custom", "anchor_distance": "3", "residual_bits": "4", "anchor_memory": 0.0}
     return carved(**{"density": 0.15, **options, **changes})
-
-
-def loaded(name: str):
-    """A file of nodes/host as ComfyUI has loaded it."""
-    return next(module for key, module in sys.modules.items() if key.endswith(f".nodes.host.{name}"))
 
 
 LTX = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
@@ -77,7 +70,7 @@ def test_devices_that_are_not_there(host):
 
 def test_gpus_of_other_conditionings_are_left_to_them(host):
     """What ComfyUI's own split writes into the options of every model call."""
-    occupied = loaded("private").occupied_devices
+    occupied = pack_module("nodes.host.private").occupied_devices
     assert occupied({}) == ""
     assert occupied({"multigpu_thread_device": "cuda:1"}) == "the GPUs compute other conditionings meanwhile"
 
@@ -95,7 +88,7 @@ def test_the_host_s_function_gets_some_heads_of_a_grouped_call(host, skip_reshap
     if not skip_reshape:
         given.pop("skip_reshape")
         tensors = tuple(x.transpose(1, 2).flatten(2) for x in (q, k, v))
-    call = loaded("override").AttentionCall.read(*tensors, (), given)
+    call = pack_module("nodes.host.override").AttentionCall.read(*tensors, (), given)
     assert call.k.shape == q.shape
     whole = attention_pytorch(q, call.k, call.v, 6, mask=mask[:, None], skip_reshape=True, skip_output_reshape=True)
     for start, stop in ((0, 3), (3, 4), (4, 6)):

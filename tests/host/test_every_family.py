@@ -1,15 +1,14 @@
 """Every class of every family: where its video tokens are, and that all of its blocks kept are the unpatched model."""
 
-import sys
-
 import pytest
 import torch
+from comfy_host import pack_module, require_model
 from test_families import CASES as CASES_AT_LARGE
 from test_families import Case, prompt_of, sizes
 from tiny_models import MODELS
 
 from scripts.model_rows import COMFYUI as COMFYUI_ROWS
-from workflows import carved, dial, node, report, samples
+from workflows import COMPILE, carved, dial, node, report, samples
 
 
 def latent(channels=16, height=24, width=24, **settings):
@@ -18,7 +17,6 @@ def latent(channels=16, height=24, width=24, **settings):
 
 HUNYUAN15 = latent(32, 12, 12)
 LTX = node("EmptyLTXVLatentVideo", width=384, height=384, length=17, batch_size=1)
-H3 = node("EmptyMiniMaxH3LatentAV", width=256, height=256, length=22)
 
 # Beside those of test_families.
 CASES = {
@@ -63,12 +61,9 @@ EVERY = {**MORE, **CASES, **STRANGE}
 @pytest.fixture(autouse=True)
 def _this_comfyui_has_it(request, host_session):
     """Models that a ComfyUI does not have are skipped."""
-    import comfy.supported_models
-
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     supported, _ = MODELS.get(EVERY[params["name"]].checkpoint, (None, None)) if "name" in params else (None, None)
-    if supported is not None and not hasattr(comfy.supported_models, supported):
-        pytest.skip(f"this ComfyUI has no {supported}")
+    require_model(supported)
     if params.get("name") == "ltxv-strength":
         import comfy.ldm.lightricks.model
 
@@ -116,7 +111,7 @@ COMPILED = ("wan21-t2v", "hunyuan-t2v", "ltxv", "cogvideox", "kandinsky5", "cosm
 def test_it_is_carved_in_a_compiled_model(host, cell, name):
     """Traced as for any backend, then run as it is: this is not about inductor."""
     case, cfg = EVERY[name], guidance(EVERY[name])
-    patches = ("TorchCompileModel", {"backend": "cudagraphs"}), carved(density=0.3)
+    patches = COMPILE, carved(density=0.3)
     expected = samples(host.run(prompt_of(case, patches[1], steps=2, cfg=cfg)))
     outputs = host.run(prompt_of(case, *patches, steps=2, cfg=cfg))
     assert report(outputs)["fallbacks"] == {} and "dense" not in report(outputs)["backends"]
@@ -180,7 +175,7 @@ def test_every_row_and_every_class_of_the_table_has_its_case(host):
         else:
             patcher = comfy.sd.load_diffusion_model(str(folder / f"{name}.safetensors"))
         classes.add(type(patcher.model.diffusion_model).__name__)
-    families = next(module for name, module in sys.modules.items() if name.endswith(".nodes.host.families"))
+    families = pack_module("nodes.host.families")
     assert {one for family in families.FAMILIES for one in family.classes} <= classes
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from workflows import GRID, carved, dial, node, report, samples, stock_sampler, workflow
+from workflows import GRID, carved, dial, node, report, samples, sizes, stock_sampler, workflow
 
 EMPTY = node("EmptyHunyuanLatentVideo", **GRID)
 
@@ -62,10 +62,6 @@ def prompt_of(case: Case, *patches, steps=4, cfg=3.0) -> dict:
         prompt[f"{name} text"] = prompt[name]
         prompt[name] = node("JengaTestImageCondition", conditioning=[f"{name} text", 0], kinds=case.kinds)
     return stock_sampler(prompt)
-
-
-def sizes(outputs) -> list[int]:
-    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
 
 
 @pytest.mark.parametrize("name", CASES)

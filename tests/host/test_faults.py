@@ -9,18 +9,13 @@ import pytest
 import torch
 from comfy_host import PromptFailed
 
-from workflows import GRID, carved, dial, node, report, samples, staged, stock_sampler, workflow
+from workflows import COMPILE, GRID, carved, dial, node, report, samples, sizes, staged, stock_sampler, workflow
 
 OTHER = ("JengaTestOverride", {"tag": "other"})
-COMPILE = ("TorchCompileModel", {"backend": "cudagraphs"})  # on a CPU: traced, then run without inductor
 
 
 def run(host, *patches, **settings):
     return host.run(stock_sampler(workflow(patches, **settings)))
-
-
-def sizes(outputs) -> list[int]:
-    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
 
 
 def test_an_image_model_of_a_known_class_passes_through(host):

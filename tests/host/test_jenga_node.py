@@ -4,14 +4,10 @@ import pytest
 import torch
 from comfy_host import PromptFailed
 
-from workflows import carved, dial, node, report, samples, staged, stock_sampler, workflow
+from workflows import carved, dial, node, report, samples, sizes, staged, stock_sampler, workflow
 
 SAMPLERS = ("KSampler", "SamplerCustom")
 NO_REUSE = {"step_reuse": "off"}
-
-
-def sizes(outputs) -> list[int]:
-    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
 
 
 def steps(outputs) -> list[int]:

@@ -1,13 +1,11 @@
 """MiniMax H3 in real ComfyUI: audio on a noise schedule of its own, which a change of size does not touch."""
 
-import sys
-
 import pytest
 import torch
+from comfy_host import pack_module, require_model
 
-from workflows import carved, dial, node, report, staged, stock_sampler, workflow
+from workflows import COMPILE, carved, dial, node, report, sizes, staged, stock_sampler, workflow
 
-COMPILE = ("TorchCompileModel", {"backend": "cudagraphs"})
 CASES = {"minimax-h3": "", "minimax-h3-keyframe": "h3 keyframe", "minimax-h3-reference": "h3 reference"}
 VIDEO_SHAPE, AUDIO_SHAPE = (1, 24, 7, 16, 16), (1, 32, 2, 37)
 FULL = {"min_tokens": 10**6, "step_reuse": "off"}
@@ -15,10 +13,7 @@ FULL = {"min_tokens": 10**6, "step_reuse": "off"}
 
 @pytest.fixture(autouse=True)
 def _this_comfyui_has_it(host_session):
-    import comfy.supported_models
-
-    if not hasattr(comfy.supported_models, "MiniMaxH3"):
-        pytest.skip("this ComfyUI has no MiniMaxH3")
+    require_model("MiniMaxH3")
 
 
 def minimax(*patches, kinds="", stock="", keep=None, **settings) -> dict:
@@ -42,10 +37,6 @@ def minimax(*patches, kinds="", stock="", keep=None, **settings) -> dict:
 
 def latents(outputs) -> tuple[torch.Tensor, torch.Tensor]:
     return outputs["capture"]["samples"][0], outputs["heard"]["values"][0]["samples"]
-
-
-def sizes(outputs) -> list[int]:
-    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
 
 
 def audio(x: torch.Tensor) -> torch.Tensor:
@@ -168,8 +159,7 @@ def test_the_audio_is_nearer_to_full_size_than_one_noised_anew(host, monkeypatch
         return float((latents(host.run(minimax(steps=8, **staged(scales="0.75, 1.0"), **settings)))[1] - full).norm())
 
     carried = error()
-    switch = next(module for name, module in sys.modules.items() if name.endswith(".nodes.host.switch"))
-    monkeypatch.setattr(switch, "carries_parts", lambda model: False)
+    monkeypatch.setattr(pack_module("nodes.host.switch"), "carries_parts", lambda model: False)
     host.forget()
     assert carried < 0.5 * error()
 

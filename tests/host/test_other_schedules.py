@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workflows import carved, dial, node, report, samples, staged, stock_sampler, workflow
+from workflows import carved, dial, node, report, samples, sizes, staged, stock_sampler, workflow
 
 FULL = {"min_tokens": 10**6, "step_reuse": "off"}
 
@@ -12,10 +12,6 @@ def run(host, *patches, steps=6, **settings):
     prompt = stock_sampler(workflow(patches, steps=steps, **settings))
     prompt["steps"] = node("JengaTestCaptureSteps", latent=["sampler", 0])
     return host.run(prompt)
-
-
-def sizes(outputs) -> list[int]:
-    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
 
 
 @pytest.mark.parametrize("preset", ["turbo", "3-stage"])

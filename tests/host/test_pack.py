@@ -1,17 +1,13 @@
 """The table of nodes: all are registered, and one that cannot be imported is left out alone (test_private.py)."""
 
-import importlib
-
 import pytest
+from comfy_host import pack_module
 
 
 @pytest.fixture
 def pack(host):
     """The module `nodes.pack` of the pack that ComfyUI has loaded."""
-    import nodes
-
-    root = nodes.NODE_CLASS_MAPPINGS["Jenga"].__module__.removesuffix(".nodes.jenga")
-    return importlib.import_module(f"{root}.nodes.pack")
+    return pack_module("nodes.pack")
 
 
 def test_every_node_of_the_table_is_registered(pack):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from comfy_host import PromptFailed
+from comfy_host import PromptFailed, pack_module
 from test_ab_node import ab_prompt
 
 from workflows import carved, dial, staged, stock_sampler, workflow
@@ -58,14 +58,12 @@ NAMES = [*FAILS, *FAILS_ELSEWHERE, *DOES_WITHOUT]
 @pytest.fixture
 def root(host) -> str:
     """The module that ComfyUI made of this repository."""
-    import nodes
-
-    return nodes.NODE_CLASS_MAPPINGS["Jenga"].__module__.removesuffix(".nodes.jenga")
+    return pack_module("nodes").__name__.removesuffix(".nodes")
 
 
 @pytest.fixture
-def private(root):
-    return importlib.import_module(f"{root}.nodes.host.private")
+def private(host):
+    return pack_module("nodes.host.private")
 
 
 @pytest.fixture

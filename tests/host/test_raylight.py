@@ -6,7 +6,7 @@ ranks, and the call of the processor with the arguments of a ring attention func
 
 import pytest
 import torch
-from comfy_host import PromptFailed
+from comfy_host import PromptFailed, require_model
 
 from jenga import AnchorConfig, JengaConfig
 from jenga.integrations import raylight
@@ -59,6 +59,8 @@ class StandIn:
 @pytest.fixture
 def rank(monkeypatch, host):
     """rank(stand-in, settings, steps): what a rank's sampler gave, and the report of its run."""
+
+    require_model("MiniMaxH3")
 
     def run(stand_in: StandIn, settings, steps: int = 4):
         import comfy.ldm.minimax.model

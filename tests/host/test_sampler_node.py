@@ -4,13 +4,9 @@ import pytest
 import torch
 from comfy_host import PromptFailed
 
-from workflows import carved, node, report, samples, staged, workflow
+from workflows import carved, node, report, samples, sizes, staged, workflow
 
 ONE_STAGE = {"scales": "1.0", "switch_points": "", "shift_ratios": "1.0"}
-
-
-def sizes(outputs) -> list[int]:
-    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
 
 
 def steps(outputs) -> list[int]:

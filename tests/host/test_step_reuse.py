@@ -1,11 +1,10 @@
 """Adaptive step reuse in real ComfyUI: which rule a model gets, and the steps that the published one computes."""
 
-import sys
 from types import ModuleType
 
 import pytest
 import torch
-from comfy_host import Host
+from comfy_host import Host, pack_module
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -22,11 +21,8 @@ POLYNOMIALS = {
 
 @pytest.fixture
 def wan(host) -> ModuleType:
-    """nodes/host/families/wan.py of the pack that runs: tests of loading load it under other names too."""
-    import nodes
-
-    pack = nodes.NODE_CLASS_MAPPINGS["JengaProgressiveSampler"].__module__.rpartition(".nodes.")[0]
-    return sys.modules[f"{pack}.nodes.host.families.wan"]
+    """nodes/host/families/wan.py of the pack that runs."""
+    return pack_module("nodes.host.families.wan")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import copy
 
 from tiny_models import MODELS
 
+COMPILE = ("TorchCompileModel", {"backend": "cudagraphs"})  # on a CPU: traced, then run without inductor
+
 GRID = {"width": 192, "height": 192, "length": 9, "batch_size": 1}  # latent 3 x 24 x 24: 432 tokens, 7 key blocks
 CARVING = {
     "density": 0.3,
@@ -101,6 +103,11 @@ def staged(**changes) -> dict:
 
 def samples(outputs: dict):
     return outputs["capture"]["samples"][0]
+
+
+def sizes(outputs: dict) -> list[int]:
+    """Latent columns of every stage."""
+    return [stage["latent_shape"][-1] for stage in report(outputs)["stages"]]
 
 
 def report(outputs: dict) -> dict:

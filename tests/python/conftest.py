@@ -30,6 +30,18 @@ if "JENGA_LIB_DIR" in os.environ:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@pytest.fixture
+def cuda() -> str:
+    """The device of tests that only a GPU with our library can run."""
+    from jenga.carving import ops
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    if not ops.native_status().cuda:
+        pytest.skip(ops.native_status().reason)
+    return "cuda"
+
+
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request):
     from jenga.carving import ops

@@ -20,6 +20,11 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+def relative_error(found: Tensor, exact: Tensor) -> float:
+    """Relative L2 error."""
+    return float((found.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-30))
+
+
 def cell_means(x: Tensor, cell_size: int) -> Tensor:
     """[B, H, N, D] -> [B, H, ceil(N / cell_size), D], exact divisor at the end; torch's own pooling below float64."""
     if x.dtype == torch.float64:

@@ -10,12 +10,8 @@ CASE = cases.Case("graph", before=20, masked=3, residual="int4", head_dim=128)
 
 
 @pytest.fixture
-def inputs():
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
-    if not ops.native_status().cuda:
-        pytest.skip(ops.native_status().reason)
-    return cases.make_inputs(CASE, torch.bfloat16, "cuda")
+def inputs(cuda):
+    return cases.make_inputs(CASE, torch.bfloat16, cuda)
 
 
 def test_a_step_is_captured_in_a_graph(inputs):

@@ -5,6 +5,7 @@ says so.
 import cases
 import pytest
 import torch
+from oracles import relative_error
 
 from jenga import CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import ops, reference, self_test
@@ -14,19 +15,6 @@ INT8 = PRECISIONS["int8"]
 MULTIPLE, LARGEST = 16, 128  # head dims
 DTYPES = (torch.bfloat16, torch.float16)
 CASES = [case for case in cases.CASES if case.q_block_size == 128]
-
-
-@pytest.fixture
-def cuda():
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
-    if not ops.native_status().cuda:
-        pytest.skip(ops.native_status().reason)
-    return "cuda"
-
-
-def relative_error(found, exact) -> float:
-    return float((found.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-30))
 
 
 def prepare(module, case, inputs):

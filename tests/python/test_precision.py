@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from oracles import relative_error
 
 from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import constraints, ops, reference, self_test
@@ -20,10 +21,6 @@ GRID = TokenGrid(3, 12, 12)
 def draw(dtype=torch.float32, head_dim: int = 32):
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(1, 2, GRID.num_tokens, head_dim, generator=generator).to(dtype) for _ in range(3)]
-
-
-def relative_error(found, exact) -> float:
-    return float((found.double() - exact.double()).norm() / exact.double().norm())
 
 
 @pytest.mark.parametrize("backend", ["auto", "native", "flex"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import relative_error
 
 from jenga.carving import curves, reference
 from jenga.carving.quantise import PRECISIONS, SIXTEEN_BIT, Precision, quantise_rows, rounded_weights
@@ -40,10 +41,6 @@ def attend(case, inputs, precision, lists=None):
     blocks = prepare(case, inputs, precision)
     lists = lists_of(case, inputs) if lists is None else lists
     return reference.block_sparse_attention(inputs.q, blocks, lists, inputs.softmax_scale, inputs.residual)
-
-
-def relative_error(found, exact) -> float:
-    return float((found.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-30))
 
 
 def harden(inputs, constant: float = 0.0, outlier: float = 1.0):
