@@ -93,6 +93,9 @@ DIFFUSERS = Table(
         "kandinsky5": "Kandinsky 5",
         "cosmos": "Cosmos",
         "mochi": "Mochi",
+        "easyanimate": "EasyAnimate",
+        "easyanimate_control": "EasyAnimate with a control video, inpainting",
+        "minimax_h3": "MiniMax H3",
     },
     {
         ("", "conditions"): "none beside the text",

@@ -7,12 +7,14 @@ from diffusers import (
     CogVideoXTransformer3DModel,
     CosmosTransformer3DModel,
     DiffusionPipeline,
+    EasyAnimateTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideo15Transformer3DModel,
     HunyuanVideoTransformer3DModel,
     Kandinsky5Transformer3DModel,
     LTX2VideoTransformer3DModel,
     LTXVideoTransformer3DModel,
+    MiniMaxH3Transformer3DModel,
     MochiTransformer3DModel,
     SkyReelsV2Transformer3DModel,
     WanAnimateTransformer3DModel,
@@ -344,6 +346,81 @@ def cosmos():
     return model, lambda seed: {"encoder_hidden_states": text(16, seed), "padding_mask": padding}, 4
 
 
+EASYANIMATE = dict(
+    num_attention_heads=HEADS,
+    attention_head_dim=HEAD_DIM,
+    out_channels=4,
+    patch_size=2,
+    num_layers=2,
+    time_embed_dim=8,
+    text_embed_dim=16,
+)
+
+
+def easyanimate():
+    """The second block has the same weights for text and video."""
+    model = EasyAnimateTransformer3DModel(in_channels=4, mmdit_layers=1, **EASYANIMATE)
+    return model, lambda seed: {"encoder_hidden_states": text(16, seed)}, 4
+
+
+def easyanimate_control():
+    """Latents of a control video and of the one to be painted in lie in the channels behind; two text encoders."""
+    model = EasyAnimateTransformer3DModel(in_channels=12, text_embed_dim_t5=8, **EASYANIMATE)
+    inpaint, control = (draw(1, 4, FRAMES, ROWS, COLUMNS, seed=seed) for seed in (5, 6))
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed),
+            "encoder_hidden_states_t5": text(8, seed, 3),
+            "inpaint_latents": inpaint,
+            "control_latents": control,
+        }
+
+    return model, arguments, 4
+
+
+H3_CHANNELS, H3_AUDIO_CHANNELS = 24, 32
+H3_AUDIO = 9  # latents of audio in each of two channels
+
+
+def minimax_h3():
+    """Text, a condition of another size, two channels of audio, and the video, in one sequence."""
+    model = MiniMaxH3Transformer3DModel(
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
+        hidden_size=HEADS * HEAD_DIM,
+        num_layers=2,
+        num_refiner_layers=1,
+        ffn_dim=32,
+        in_channels=H3_CHANNELS,
+        audio_in_channels=H3_AUDIO_CHANNELS,
+        text_dim=16,
+        freq_dim=16,
+        time_embed_hidden_dim=16,
+        time_embed_dim=8,
+        rope_freq_dim=2,
+    )
+    times = torch.arange(H3_AUDIO)
+    places = (
+        torch.cartesian_prod(torch.arange(TEXT), torch.tensor([0]), torch.tensor([0])),
+        torch.cartesian_prod(torch.tensor([TEXT]), torch.arange(2), torch.arange(3)),
+        torch.stack([times.repeat(2) + TEXT, torch.zeros(2 * H3_AUDIO), times.repeat_interleave(2)], 1),
+        torch.cartesian_prod(TEXT + 5 * torch.arange(FRAMES), torch.arange(ROWS // 2), torch.arange(COLUMNS // 2)),
+    )
+    kinds = torch.tensor([1, 0, 2, 0]).repeat_interleave(torch.tensor([len(part) for part in places]))
+    condition = draw(1, len(places[1]), 4 * H3_CHANNELS, seed=5)
+    lasting = {
+        "audio_hidden_states": draw(1, 2 * H3_AUDIO, H3_AUDIO_CHANNELS, seed=8),
+        "timestep_indices": torch.zeros_like(kinds),
+        "token_tags": kinds,
+        "position_ids": torch.cat(places).double(),
+        "video_indices": (kinds == 0).nonzero().flatten(),
+        "text_indices": (kinds == 1).nonzero().flatten(),
+        "audio_indices": (kinds == 2).nonzero().flatten(),
+    }
+    return model, lambda seed: {**lasting, "encoder_hidden_states": text(16, seed), BESIDE: condition}, 4 * H3_CHANNELS
+
+
 FAMILIES = (
     wan,
     wan_image,
@@ -359,8 +436,11 @@ FAMILIES = (
     kandinsky5,
     cosmos,
     mochi,
+    easyanimate,
+    easyanimate_control,
+    minimax_h3,
 )
-PATCHED = (ltx, ltx2)  # their latents are sequences of patches
+PATCHED = (ltx, ltx2, minimax_h3)  # their latents are sequences of patches
 
 
 class Loop(DiffusionPipeline):
@@ -382,12 +462,12 @@ class Loop(DiffusionPipeline):
                     both = [arguments(seed) for seed in (0, 1)]
                     batch = {name: _join(name, [one[name] for one in both]) for name in both[0]}
                     with _context(model, "cond_uncond"):
-                        cond, uncond = _call(model, torch.cat([latents] * 2), timestep.expand(2), batch).chunk(2)
+                        cond, uncond = call(model, torch.cat([latents] * 2), timestep.expand(2), batch).chunk(2)
                 else:
                     predicted = []
                     for seed, name in enumerate(("cond", "uncond")):
                         with _context(model, name):
-                            predicted.append(_call(model, latents, timestep.expand(1), arguments(seed)))
+                            predicted.append(call(model, latents, timestep.expand(1), arguments(seed)))
                     cond, uncond = predicted
                 noise = uncond + guidance * (cond - uncond)
                 latents = self.scheduler.step(noise, timestep, latents, return_dict=False)[0]
@@ -400,17 +480,25 @@ def _context(model, name):
     return model.cache_context(name) if hasattr(model, "cache_context") else nullcontext()
 
 
+ONE_FOR_ALL = ("text_rope_pos", "padding_mask", "token_tags", "position_ids")
+
+
 def _join(name: str, values: list):
-    batched = isinstance(values[0], torch.Tensor) and name not in ("text_rope_pos", "padding_mask")
-    return torch.cat(values) if batched else values[0]
+    one = not isinstance(values[0], torch.Tensor) or name in ONE_FOR_ALL or name.endswith("_indices")
+    return values[0] if one else torch.cat(values)
 
 
-def _call(model, latents, timestep, arguments):
+def call(model, latents, timestep, arguments):
+    """What the model predicts of the noisy latents alone. timestep: [B]"""
     if "face_pixel_values" in arguments:  # the reference's latents and a mask lie beside the noisy ones
         latents = torch.cat([latents, latents.new_zeros(*latents.shape[:1], 8, *latents.shape[2:])], 1)
-    if BESIDE in arguments:
-        beside = arguments[BESIDE]
-        arguments = {name: value for name, value in arguments.items() if name != BESIDE}
+    beside = arguments.get(BESIDE)
+    arguments = {name: value for name, value in arguments.items() if name != BESIDE}
+    if isinstance(model, MiniMaxH3Transformer3DModel):  # what lies beside is in front; a batch has one noise level
+        given = torch.cat([beside, latents], 1)
+        out = model(hidden_states=given, timestep=timestep[:1], return_dict=False, **arguments)[0]
+        return out[:, beside.shape[1] :]
+    if beside is not None:
         latents = torch.cat([latents, beside], 2 if isinstance(model, CogVideoXTransformer3DModel) else 1)
     out = model(hidden_states=latents, timestep=timestep, return_dict=False, **arguments)
     return out if isinstance(out, torch.Tensor) else out[0]  # Kandinsky's is a tensor

@@ -14,13 +14,17 @@ from diffusers import (
     DiTTransformer2DModel,
     FirstBlockCacheConfig,
     FlowMatchHeunDiscreteScheduler,
+    ModularPipeline,
+    ModularPipelineBlocks,
     PyramidAttentionBroadcastConfig,
 )
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from diffusers_models import ANCHORS, EXACT, error, settings
 
-from jenga import AnchorConfig, JengaConfig
+from jenga import AnchorConfig, JengaConfig, TokenGrid
+from jenga.integrations import diffusers_families as families
 from jenga.integrations.diffusers import apply
+from jenga.integrations.diffusers_families import grid_of_places
 from jenga.runtime.qualities import QUALITIES
 from jenga.runtime.settings import CarvingSettings
 
@@ -185,6 +189,54 @@ def test_a_call_that_does_not_say_its_grid_stays_dense_and_says_why():
         pipeline(latents, conditioned)
 
 
+def test_tokens_that_are_no_grid_stay_dense_and_say_why():
+    pipeline, latents, arguments = models.make(models.minimax_h3)
+
+    def shuffled(seed):
+        given = arguments(seed)
+        places = given["position_ids"].clone()
+        places[[-1, -2]] = places[[-2, -1]]
+        return {**given, "position_ids": places}
+
+    dense = pipeline(latents, shuffled)
+    with apply(pipeline, settings(0.2)) as carving:
+        assert torch.equal(pipeline(latents, shuffled), dense)
+    reason = "this call does not say how many frames, rows and columns it has"
+    assert carving.report.fallbacks == {f"dense attention: {reason}": 8}
+
+
+def test_where_tokens_lie_is_read_once_a_run_for_each_tensor_that_says_it(monkeypatch):
+    pipeline, latents, arguments = models.make(models.minimax_h3)
+    read = []
+    monkeypatch.setattr(families, "grid_of_places", lambda places: read.append(places) or grid_of_places(places))
+    with apply(pipeline, settings(0.2)) as carving:
+        pipeline(latents, arguments)
+        assert len(read) == 1
+        with torch.no_grad():
+            models.call(pipeline.transformer, latents, torch.tensor([500.0]), arguments(0))
+        assert len(read) == 1  # outside a run nobody asks
+        pipeline(latents, arguments)
+        assert len(read) == 2 and not carving.report.fallbacks
+
+
+@pytest.mark.parametrize(
+    ("change", "grid"),
+    [
+        (lambda places: places, (2, 3, 4)),
+        (lambda places: places[:12], (1, 3, 4)),
+        (lambda places: places[::4], (2, 3, 1)),
+        (lambda places: places[:4], (1, 1, 4)),
+        (lambda places: places * torch.tensor([1.0, -1.0, 1.0]), None),  # upside down
+        (lambda places: places[:-1], None),
+        (lambda places: torch.cat([places[:12], places[:12]]), None),  # one frame twice
+        (lambda places: places[:0], None),
+    ],
+)
+def test_the_grid_of_places(change, grid):
+    places = torch.cartesian_prod(torch.tensor([7.0, 9.0]), torch.arange(3) / 2, torch.arange(4) / 4)
+    assert grid_of_places(change(places)) == (None if grid is None else TokenGrid(*grid))
+
+
 def test_reference_frames_after_the_video_are_context():
     pipeline, latents, arguments = models.make(models.ltx)
     latents = torch.cat([latents, models.draw(1, 20, 4, seed=9)], 1)
@@ -210,6 +262,10 @@ def test_what_apply_refuses():
     image = models.Loop(DiTTransformer2DModel(2, 8, 4, num_layers=1, sample_size=8), pipeline.scheduler)
     with pytest.raises(ValueError, match="pipeline must have one of Wan.*, got DiTTransformer2DModel"):
         apply(image)
+    blocks = ModularPipeline(ModularPipelineBlocks())
+    blocks.transformer = pipeline.transformer
+    with pytest.raises(ValueError, match="must open a progress bar around its steps, got ModularPipeline without one"):
+        apply(blocks)
 
 
 def test_the_document_s_examples_import_what_there_is():

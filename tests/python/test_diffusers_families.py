@@ -8,18 +8,25 @@ pytest.importorskip("diffusers", "0.42", reason="diffusers 0.42 or newer is not 
 import diffusers
 import diffusers_models as models
 from diffusers import (
+    AutoencoderKLMagvit,
     CogVideoXDDIMScheduler,
     CogVideoXPipeline,
     DiffusionPipeline,
+    EasyAnimatePipeline,
     HunyuanVideoPipeline,
     LTXPipeline,
+    MiniMaxH3Scheduler,
     MochiPipeline,
     SkyReelsV2Pipeline,
     WanPipeline,
 )
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+from diffusers.modular_pipelines import SequentialPipelineBlocks
+from diffusers.modular_pipelines.minimax_h3 import before_denoise as minimax_h3
+from diffusers.modular_pipelines.minimax_h3.denoise import MiniMaxH3DenoiseStep
 from diffusers_models import ANCHORS, EXACT, error, settings
 
+from jenga import TokenGrid
 from jenga.integrations.diffusers import apply
 
 
@@ -118,6 +125,8 @@ CONDITIONS = {  # the cell, and the arguments that are changed
     models.wan_vace: ("control_hidden_states", ("control_hidden_states",)),
     models.wan_animate: ("pose_hidden_states, face_pixel_values", ("pose_hidden_states", "face_pixel_values")),
     models.cogvideox15: ("image: latents", (models.BESIDE,)),
+    models.easyanimate_control: ("inpaint_latents, control_latents", ("inpaint_latents", "control_latents")),
+    models.minimax_h3: ("conditions, audio", (models.BESIDE, "audio_hidden_states")),
 }
 
 
@@ -216,6 +225,21 @@ def _cogvideox(pipe, arguments):
     return pipeline, {"num_frames": 9, **_embeds(arguments)}
 
 
+def _easyanimate(pipe, arguments):
+    vae = AutoencoderKLMagvit(
+        latent_channels=4,
+        block_out_channels=(4,),
+        down_block_types=("SpatialDownBlock3D",),
+        up_block_types=("SpatialUpBlock3D",),
+        layers_per_block=1,
+        norm_num_groups=1,
+    )
+    pipeline = EasyAnimatePipeline(vae, None, None, pipe.transformer, pipe.scheduler)
+    mask = torch.ones(1, models.TEXT)
+    masks = {"prompt_attention_mask": mask, "negative_prompt_attention_mask": mask}
+    return pipeline, {"num_frames": 9, **_embeds(arguments), **masks}
+
+
 def _masked(arguments) -> dict:
     return {
         "prompt_embeds": arguments(0)["encoder_hidden_states"],
@@ -232,7 +256,45 @@ PIPELINES = {
     models.ltx: _ltx,
     models.mochi: _mochi,
     models.cogvideox: _cogvideox,
+    models.easyanimate: _easyanimate,
 }
+
+
+def _minimax_h3_steps() -> SequentialPipelineBlocks:
+    """The library's own blocks, but for its encoders and decoders."""
+    blocks = {
+        "layout": minimax_h3.MiniMaxH3PrepareLayoutStep(),
+        "latents": minimax_h3.MiniMaxH3PrepareLatentsStep(),
+        "timesteps": minimax_h3.MiniMaxH3SetTimestepsStep(),
+        "denoise": MiniMaxH3DenoiseStep(),
+    }
+    return SequentialPipelineBlocks.from_blocks_dict(blocks)
+
+
+def test_the_modular_pipeline_of_minimax_h3(inputs, cell):
+    loop, _, arguments = models.make(models.minimax_h3)
+    pipeline = _minimax_h3_steps().init_pipeline()
+    schedulers = {"scheduler": MiniMaxH3Scheduler(12.0), "audio_scheduler": MiniMaxH3Scheduler(3.0)}
+    pipeline.update_components(transformer=loop.transformer, **schedulers)
+    pipeline.set_progress_bar_config(disable=True)
+    words = arguments(0)["encoder_hidden_states"]
+    given = {"prompt_embeds": words, "text_token_tags": torch.ones(words.shape[1], dtype=torch.long)}
+
+    def run():
+        generator = torch.Generator().manual_seed(3)
+        return pipeline(**given, height=128, width=160, num_inference_steps=5, generator=generator, output="latents")
+
+    dense = run()
+    for density, low, high in ((1.0, 0.0, EXACT), (0.2, 1e-5, 0.3)):
+        with apply(pipeline, settings(density, ANCHORS["anchored"])) as carving:
+            assert low <= error(run(), dense) < high
+            with pytest.raises(ValueError, match="must not have Jenga on it"):
+                apply(pipeline)
+        summary = carving.report.summary()
+        assert len(summary["evaluations"]) == 4 and not summary["fallbacks"] and summary["anchors"]
+        assert inputs[-1].layout.grid == TokenGrid(37, 4, 5)
+    assert torch.equal(run(), dense)
+    cell(models.minimax_h3, "its pipeline", type(pipeline).__name__)
 
 
 @pytest.mark.parametrize("family", PIPELINES, ids=lambda family: family.__name__)

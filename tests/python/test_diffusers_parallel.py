@@ -83,7 +83,9 @@ def test_joint_sequences_come_into_raster_order_and_back(video, context, ranks):
 
 def test_a_plan_for_a_transformer_that_has_none():
     plan = ranks_script.context_parallel_plan
-    with pytest.raises(ValueError, match="must be of Wan, LTX or HunyuanVideo, got MochiTransformer3DModel"):
+    with pytest.raises(
+        ValueError, match="must be of Wan, LTX, HunyuanVideo or MiniMax H3, got MochiTransformer3DModel"
+    ):
         plan(ranks_script.models.mochi()[0])
     wan = ranks_script.models.wan()[0]
     assert plan(wan) is wan._cp_plan

@@ -39,10 +39,7 @@ class Carving:
 
     def __init__(self, pipeline, settings: CarvingSettings):
         transformers = _transformers(pipeline)
-        if hasattr(vars(pipeline).get("progress_bar"), "jenga"):
-            raise ValueError("apply: pipeline must not have Jenga on it, got one that has; call its remove() first")
         self._runs = Runs(pipeline, self._is_compiled, self._around)
-        pipeline.progress_bar.jenga = self
         self._patches: list[TransformerPatch] = []
         try:
             for one in transformers:
@@ -154,7 +151,8 @@ class TransformerPatch:
     def _begin(self, module, args, kwargs) -> None:
         """Before every call of the transformer."""
         arguments = self._forward.bind_partial(module, *args, **kwargs).arguments
-        layout, run = self._family.layout(module, arguments), self._runs.current
+        run = self._runs.current
+        layout = self._layout(run, module, arguments)
         num_tokens = (0, 0) if layout is None else (layout.grid.num_tokens, self._family.context(arguments))
         calls = ()
         hidden_states = arguments["hidden_states"]
@@ -168,6 +166,15 @@ class TransformerPatch:
             else:
                 self._refuse(run, "this call does not say how many frames, rows and columns it has")
         self._current.begin(calls, num_tokens)
+
+    def _layout(self, run: DenoisingRun | None, module, arguments):
+        """Where the video lies in this call; None where it does not say, or where nobody needs what is slow to read."""
+        if not self._family.read_from:
+            return self._family.layout(module, arguments)
+        if run is None:
+            return None
+        read = arguments[self._family.read_from]  # by the tensor itself: the key keeps it, so no other takes its place
+        return run.stage.run.once(("layout", self, read), lambda: self._family.layout(module, arguments))
 
     def _carved_calls(self, run: DenoisingRun, layout, batch: int, timestep) -> tuple[CarvedCall, ...]:
         samples = range(batch) if self._family.each_sample else (None,)

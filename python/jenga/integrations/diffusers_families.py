@@ -6,6 +6,8 @@ By class name, so that nothing of diffusers is imported here. Shapes are those o
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
+
 from ..carving.config import TokenGrid
 from ..runtime.call import Block
 from ..runtime.layout import TokenLayout, latent_grid
@@ -22,6 +24,8 @@ class Family:
     each_sample: they call it for one sample of the batch after the other, with that sample's text alone.
     square_mask: they make a mask [B, 1, S, S] out of one of the text tokens [B, text], which is the same for all keys.
     head_masks: masks of its cross-attention are repeated for all heads, which is wrong where ranks have some of them.
+    read_from: the argument whose values, and not its shape, say how tokens lie: to read them waits for its device, so
+    that it is done once a run for each such tensor. Empty where shapes say it.
     """
 
     stacks: tuple[tuple[str, str, str], ...]
@@ -31,10 +35,11 @@ class Family:
     each_sample: bool = False
     square_mask: bool = False
     head_masks: bool = False
+    read_from: str = ""
 
     def context(self, arguments: Mapping) -> int:
         """Tokens beside the video in the sequence, where it holds the text too."""
-        return arguments["encoder_hidden_states"].shape[1] if self.joint else 0
+        return _num_text(arguments) if self.joint else 0
 
     def layers(self, transformer) -> Iterator[tuple[object, Block]]:
         """Every attention module over the video, and its block."""
@@ -61,12 +66,21 @@ def _video_text(transformer, arguments: Mapping) -> TokenLayout:
     return TokenLayout(grid, text=(grid.num_tokens, None))
 
 
+def _num_text(arguments: Mapping) -> int:
+    """Text tokens, of one encoder or of two that follow each other."""
+    texts = (arguments.get(name) for name in ("encoder_hidden_states", "encoder_hidden_states_t5"))
+    return sum(text.shape[1] for text in texts if text is not None)
+
+
 def _text_video(transformer, arguments: Mapping) -> TokenLayout:
-    """hidden_states [B, T, C, H, W]; the sequence is [text, video]."""
-    batch, frames, channels, height, width = arguments["hidden_states"].shape
-    grid = latent_grid(_patch(transformer.config), (frames, height, width))
-    num_text = arguments["encoder_hidden_states"].shape[1]
+    """hidden_states [B, C, T, H, W]; the sequence is [text, video]."""
+    grid, num_text = latent_grid(_patch(transformer.config), arguments["hidden_states"].shape), _num_text(arguments)
     return TokenLayout(grid, None, (0, num_text), num_text)
+
+
+def _text_frames(transformer, arguments: Mapping) -> TokenLayout:
+    """hidden_states [B, T, C, H, W]; the sequence is [text, video]."""
+    return _text_video(transformer, {**arguments, "hidden_states": arguments["hidden_states"].transpose(1, 2)})
 
 
 def _channels_last(transformer, arguments: Mapping) -> TokenLayout:
@@ -81,6 +95,34 @@ def _patched(transformer, arguments: Mapping) -> TokenLayout | None:
         return None
     grid = TokenGrid(*(size // side for size, side in zip(sizes, _patch(transformer.config), strict=True)))
     return TokenLayout(grid)
+
+
+def _packed(transformer, arguments: Mapping) -> TokenLayout | None:
+    """position_ids [S, 3] are the (t, h, w) of all tokens. The video is what follows the last of text and audio;
+    conditions, of any size, lie in front of it. None where that is no grid.
+    """
+    text, audio = arguments["text_indices"], arguments["audio_indices"]
+    start = int(torch.cat([text, audio]).max()) + 1
+    grid = grid_of_places(arguments["position_ids"][start:].cpu())
+    if grid is None:
+        return None
+    return TokenLayout(grid, start, (0, len(text)) if int(text.max()) + 1 == len(text) else None)
+
+
+def grid_of_places(places: torch.Tensor) -> TokenGrid | None:
+    """The grid of tokens at (t, h, w) [S, 3], frame after frame and row after row; None where they are in no grid."""
+    if not len(places):
+        return None
+    frames = len(places[:, 0].unique_consecutive())
+    rows = max(1, len(places[:, :2].unique_consecutive(dim=0)) // frames)
+    columns = len(places) // (frames * rows)
+    if len(places) != frames * rows * columns:
+        return None
+    sides = places.reshape(frames, rows, columns, 3)
+    axes = sides[:, 0, 0, 0], sides[0, :, 0, 1], sides[0, 0, :, 2]
+    ascending = all(bool((axis.diff() > 0).all()) for axis in axes)
+    in_order = torch.equal(sides, torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))
+    return TokenGrid(frames, rows, columns) if ascending and in_order else None
 
 
 WAN = Family((("blocks", "attn1", ""),), _video)
@@ -101,6 +143,9 @@ FAMILIES: Mapping[str, Family] = {
     "LTXVideoTransformer3DModel": LTX,
     "LTX2VideoTransformer3DModel": LTX,
     "CogVideoXTransformer3DModel": Family(
+        (("transformer_blocks", "attn1", ""),), _text_frames, joint=True, dispatched=False
+    ),
+    "EasyAnimateTransformer3DModel": Family(
         (("transformer_blocks", "attn1", ""),), _text_video, joint=True, dispatched=False
     ),
     # Its sparse models put other tokens next to each other: they come with a mask, and stay dense for it.
@@ -109,6 +154,8 @@ FAMILIES: Mapping[str, Family] = {
     "MochiTransformer3DModel": Family(
         (("transformer_blocks", "attn1", ""),), _video_text, joint=True, dispatched=False, each_sample=True
     ),
+    # Not joint: where ranks share its sequence they share all of it, and it comes back in order.
+    "MiniMaxH3Transformer3DModel": Family((("transformer_blocks", "attn", ""),), _packed, read_from="position_ids"),
 }
 
 

@@ -21,17 +21,18 @@ COLLECTIVES = "torch.distributed"  # an error that came through a module of this
 def context_parallel_plan(transformer) -> dict:
     """The cp_plan argument of the library's enable_parallelism: how a forward's tensors are split over the ranks.
 
-    Wan and LTX have the library's own. That of HunyuanVideo is ours: video and text are split each, and come back into
-    their order between the exchanges, which only a transformer with Jenga on it does. Raises ValueError for any other:
-    the library's plan for LTX-2 leaves a part of its rotary embedding whole, and the others have none.
+    Wan, LTX and MiniMax H3 have the library's own. That of HunyuanVideo is ours: video and text are split each, and
+    come back into their order between the exchanges, which only a transformer with Jenga on it does. Raises ValueError
+    for any other: the library's plan for LTX-2 leaves a part of its rotary embedding whole, and the others have none.
     """
     from diffusers.hooks.context_parallel import ContextParallelInput, ContextParallelOutput
 
     name = type(transformer).__name__
-    if name in ("WanTransformer3DModel", "LTXVideoTransformer3DModel"):
+    if name in ("WanTransformer3DModel", "LTXVideoTransformer3DModel", "MiniMaxH3Transformer3DModel"):
         return transformer._cp_plan
     if name != "HunyuanVideoTransformer3DModel":
-        raise ValueError(f"context_parallel_plan: transformer must be of Wan, LTX or HunyuanVideo, got {name}")
+        known = "Wan, LTX, HunyuanVideo or MiniMax H3"
+        raise ValueError(f"context_parallel_plan: transformer must be of {known}, got {name}")
     if transformer.config.image_condition_type == "token_replace":
         raise ValueError(
             "context_parallel_plan: transformer must treat all tokens alike, got image_condition_type 'token_replace', "

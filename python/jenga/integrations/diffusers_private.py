@@ -6,6 +6,7 @@
 | the backend of a processor | processor._attention_backend | nothing is carved; the run says so |
 | the GPUs that share a sequence | processor._parallel_config | nothing is carved; the run says so |
 | the exchange between them | attention_dispatch._templated_context_parallel_attention | the model call raises |
+| the loops of a modular pipeline | pipeline._blocks | apply raises what Python says |
 | steps that a cache skips | transformer.is_cache_enabled, _cache_config | skipped calls count as computed |
 """
 
@@ -76,6 +77,18 @@ def exchanged(q, k, v, mask, scale: float | None, parallel_config, inner: Callab
     return library._templated_context_parallel_attention(
         q, k, v, mask, scale=scale, forward_op=forward_op, backward_op=None, _parallel_config=parallel_config
     )
+
+
+def loops_of(pipeline) -> list:
+    """What opens a progress bar around denoising steps: a pipeline, or blocks of a modular one."""
+    if hasattr(pipeline, "progress_bar"):
+        return [pipeline]
+    found, left = [], [pipeline._blocks]
+    while left:
+        block = left.pop()
+        found += [block] if hasattr(block, "progress_bar") else []
+        left += block.sub_blocks.values()
+    return found
 
 
 def step_cache_of(transformer) -> str:

@@ -1,7 +1,8 @@
 """Runs of a diffusers pipeline: one denoising loop, with its evaluations and its report.
 
 Every pipeline opens its progress bar around the loop, with the number of steps, and ends an evaluation with
-`scheduler.step`. Both are public; they are wrapped on the objects, and the wrappers are taken off again.
+`scheduler.step`; in a modular one the bar is that of a block. They are wrapped on the objects, and the wrappers are
+taken off again.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import torch
 
 from ..report.report import Report
 from ..runtime.run import Run, StageState
+from . import diffusers_private as private
 
 
 class Wrapped:
@@ -67,16 +69,28 @@ class DenoisingRun:
 
 
 class Runs:
-    """The runs of one pipeline, one at a time. on_end(run) is called after each that was not interrupted."""
+    """The runs of one pipeline, one at a time.
+
+    compiled() says whether the pipeline's transformers are; around(run) is a context manager for the whole of a run.
+    Raises ValueError for a pipeline that has its runs watched already, or that opens no progress bar.
+    """
 
     def __init__(self, pipeline, compiled: Callable[[], bool], around: Callable):
+        loops = private.loops_of(pipeline)
+        if not loops:
+            raise ValueError(
+                f"apply: pipeline must open a progress bar around its steps, got {type(pipeline).__name__} without one"
+            )
+        if any(hasattr(vars(loop).get("progress_bar"), "jenga") for loop in loops):
+            raise ValueError("apply: pipeline must not have Jenga on it, got one that has; call its remove() first")
         self.current: DenoisingRun | None = None
         self.last: Report | None = None
         self._pipeline, self._compiled, self._around = pipeline, compiled, around
-        self._bar = Wrapped(pipeline, "progress_bar", self._wrap_progress_bar)
+        self._bars = [Wrapped(loop, "progress_bar", self._wrap_progress_bar) for loop in loops]
 
     def undo(self) -> None:
-        self._bar.undo()
+        for bar in self._bars:
+            bar.undo()
 
     @contextmanager
     def run(self, steps: int) -> Iterator[DenoisingRun]:
@@ -99,6 +113,7 @@ class Runs:
             bar = progress_bar(iterable, total)
             return bar if total is None else self._running(bar, total)
 
+        wrapper.jenga = True
         return wrapper
 
     @contextmanager
