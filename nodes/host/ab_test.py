@@ -7,7 +7,7 @@ import torch
 
 from jenga.report.ab import DENSE, JENGA, NOISE_FLOOR, ABResult
 
-from . import private, runs, status
+from . import private, private_options, runs, status
 from .unpatch import unpatched
 
 WARM_UP_STEPS = {DENSE: 1, JENGA: 3}  # with three steps every preset runs every size it has
@@ -128,12 +128,13 @@ class ABTest:
 
     def _attention_name(self) -> str:
         name = private.attention_in_use().__name__
-        override = self.dense.model_options["transformer_options"].get(private.OVERRIDE)
+        override = self.dense.model_options["transformer_options"].get(private_options.OVERRIDE)
         return name if override is None else f"{name} under another node's override"
 
 
 def with_attention(model, function):
     """A clone of a MODEL with that attention function of ComfyUI, in the place of any override."""
     clone = model.clone()
-    clone.model_options["transformer_options"][private.OVERRIDE] = lambda _, *args, **kwargs: function(*args, **kwargs)
+    options = clone.model_options["transformer_options"]
+    options[private_options.OVERRIDE] = lambda _, *args, **kwargs: function(*args, **kwargs)
     return clone

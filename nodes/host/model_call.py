@@ -11,7 +11,7 @@ from jenga.runtime.find_layout import Search
 from jenga.runtime.layout import TokenLayout
 from jenga.runtime.run import Run, StageState
 
-from . import private
+from . import private_options
 from .families import layout_of, patch_of
 
 STAGE_KEY = "jenga_stage"  # transformer_options: the StageState of the run, written by its owner
@@ -48,13 +48,13 @@ def model_call(model, run: Run, arguments: Arguments) -> ModelCall:
     known = options.get(CALL_KEY)
     if known is not None:
         return known
-    sigma = private.sigma_of(options)
+    sigma = private_options.sigma_of(options)
     call = ModelCall(
-        run.number_passes(private.conditionings_of(model, options)),
+        run.number_passes(private_options.conditionings_of(model, options)),
         run.evaluation,
         _layout(model, arguments.values),
         arguments.values["t"].flatten()[0] if sigma is None else sigma,
-        private.steps_of(options),
+        private_options.steps_of(options),
     )
     options[CALL_KEY] = call
     return call
@@ -65,7 +65,7 @@ def search_of(model, call: ModelCall, arguments: Arguments) -> Search | None:
     _, latent = video_of(arguments.values)
     if call.layout is not None or latent.ndim != 5:
         return None
-    patch = patch_of(private.module_of(model))
+    patch = patch_of(private_options.module_of(model))
     return Search(latent, () if patch is None else (patch,))
 
 
@@ -76,7 +76,7 @@ def stage_of(options: dict) -> StageState | None:
 
 def _layout(model, values: dict) -> TokenLayout | None:
     shape, _ = video_of(values)
-    return layout_of(private.module_of(model), shape, values)
+    return layout_of(private_options.module_of(model), shape, values)
 
 
 def video_of(values: dict) -> tuple[tuple[int, ...], torch.Tensor]:

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from . import private
+from . import private, private_options
 
 DEPTH = 10
 LONGEST = 1000  # so many items of a container are looked at
@@ -70,7 +70,7 @@ def _walk(model_options: dict, sampler: object = None) -> Iterator[tuple[str, ob
     """Everything that a patch in the options or the sampler holds, with the name of the one."""
     options = model_options.get("transformer_options", {})
     roots = [value for key, value in model_options.items() if key != "transformer_options" and OWN not in key]
-    roots += [options[key] for key in private.HOLDERS if key in options]
+    roots += [options[key] for key in private_options.HOLDERS if key in options]
     seen: set[int] = set()
     for patch in (*_patches(roots), *([] if sampler is None else [sampler])):
         yield from ((_name(patch), thing) for thing in _held(patch, DEPTH, seen))

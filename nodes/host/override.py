@@ -15,7 +15,7 @@ from jenga.runtime.run import Run, StageState
 from jenga.runtime.session import attend, fall_back
 from jenga.runtime.settings import CarvingSettings
 
-from . import private
+from . import private, private_options
 from .model_call import Arguments, model_call, search_of, stage_of, video_of
 
 CARVED_KEY = "jenga"  # transformer_options of one model call: its CarvedCall; and the key of our wrappers
@@ -54,8 +54,8 @@ class AttentionPatch:
                     "Jenga Attention: strict must not meet a fallback, got a model call outside a sampler run"
                 )
             return executor(*args, **kwargs)
-        if self.previous is not None and arguments.options.get(private.OVERRIDE) is self.previous:
-            arguments.options[private.OVERRIDE] = self.override  # some put themselves back at every step
+        if self.previous is not None and arguments.options.get(private_options.OVERRIDE) is self.previous:
+            arguments.options[private_options.OVERRIDE] = self.override  # some put themselves back at every step
         call = model_call(model, stage.run, arguments)
         # The first call of a size shows whether the model's attention comes by here. Of a size and not of a batch: as
         # the memory is, a batch may be seen first on a step that is not computed.
@@ -87,7 +87,7 @@ class AttentionPatch:
             carved = CarvedCall.begin(self, self.settings, stage, call, outside, search)
             carved.own_dense = self.previous is None
             carved.own_exact = carved.own_dense and not private.attention_chosen_by_name()
-            carved.occupied = private.occupied_devices(arguments.options)
+            carved.occupied = private_options.occupied_devices(arguments.options)
             arguments.options[CARVED_KEY] = carved
             try:
                 return carved, arguments.call(executor)
@@ -103,7 +103,7 @@ class AttentionPatch:
 
     def _say_unseen(self, run: Run, options: dict, reason: str) -> None:
         """Once a run. reason: where no other override has taken our place."""
-        if options.get(private.OVERRIDE) is not self.override:
+        if options.get(private_options.OVERRIDE) is not self.override:
             reason = HIDDEN
         run.once((self, "unseen"), lambda: fall_back(run, self.settings, f"dense attention: {reason}"))
 
@@ -132,10 +132,10 @@ class AttentionPatch:
         def of_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
             return func(q, k, v, **call.arguments_of_heads(q.shape[1], mask))
 
-        block = private.block_of(options)
+        block = private_options.block_of(options)
         with private.lasting_memory():  # anchors, lists and tables are kept for later steps
             if carved.search is not None:
-                carved.find_layout(call.v, private.patches_of(options, carved.search.latent.shape))
+                carved.find_layout(call.v, private_options.patches_of(options, carved.search.latent.shape))
             shares = None if call.is_padded else of_heads
             out = attend(carved, block, call.q, call.k, call.v, call.mask, call.scale, dense, exact, shares)
         return self._dense(func, q, k, v, *args, **kwargs) if out is None else call.output(out)

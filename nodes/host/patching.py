@@ -2,7 +2,7 @@
 
 from jenga.runtime.settings import CarvingSettings
 
-from . import private, runs, status
+from . import private, private_options, runs, status
 from .families import dense_reason, model_name
 from .override import CARVED_KEY, AttentionPatch
 from .unpatch import without_carving
@@ -26,8 +26,8 @@ def patch_model(model, settings: CarvingSettings, node_id: str | None):
         slot.notes.append(reason)
         status.warn(node_id, reason)
     else:
-        patch = AttentionPatch(settings, options.get(private.OVERRIDE))
-        options[private.OVERRIDE] = patch.override
+        patch = AttentionPatch(settings, options.get(private_options.OVERRIDE))
+        options[private_options.OVERRIDE] = patch.override
         private.wrap(patched, private.APPLY_MODEL, CARVED_KEY, patch.apply_model)
     wrapper = runs.outer_sample(slot, lambda report: status.say(node_id, report.line()))
     private.wrap(patched, private.OUTER_SAMPLE, CARVED_KEY, wrapper)

@@ -11,7 +11,7 @@ from jenga.report.report import Report
 from jenga.runtime.run import Run, StageState
 from jenga.sampling.reuse import StepReuse
 
-from . import private
+from . import private, private_options
 from .model_call import STAGE_KEY, Arguments, model_call, stage_of
 from .override import AttentionPatch
 
@@ -80,7 +80,7 @@ def install(
     """Make `stage` the owner of the run that this guider starts, and measure every evaluation and model call."""
     run, model_options, patcher = stage.run, guider.model_options, guider.model_patcher
     options = model_options.setdefault("transformer_options", {})
-    cache = private.step_cache_of(options)
+    cache = private_options.step_cache_of(options)
     if cache:
         run.listener.note(f"{cache} is on this model: model calls that it skips count as computed here")
 

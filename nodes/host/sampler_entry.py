@@ -2,7 +2,7 @@
 
 import torch
 
-from . import private
+from . import private, private_options
 from .conditions import Conditions
 from .latents import LatentParts
 from .runs import RUN_KEY
@@ -46,7 +46,7 @@ class SamplerEntry:
 
         def sampler_sample(executor, guider, part, extra_args, *args, **kwargs):
             options = extra_args["model_options"]["transformer_options"]
-            options |= {private.SCHEDULE: sigmas.to(part), private.PASS_SCHEDULE: part}
+            options |= {private_options.SCHEDULE: sigmas.to(part), private_options.PASS_SCHEDULE: part}
             return executor(guider, part, extra_args, *args, **kwargs)
 
         private.wrap_options(self.guider.model_options, private.SAMPLER_SAMPLE, RUN_KEY, sampler_sample)

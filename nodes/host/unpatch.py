@@ -1,6 +1,6 @@
 """The way back: a MODEL without what the Jenga nodes put on it."""
 
-from . import private, runs
+from . import private, private_options, runs
 from .override import CARVED_KEY
 
 
@@ -19,11 +19,11 @@ def without_carving(model):
     for kind in (private.OUTER_SAMPLE, private.APPLY_MODEL):
         private.unwrap(clone, kind, CARVED_KEY)
     options = clone.model_options["transformer_options"]
-    patch = getattr(options.get(private.OVERRIDE), "jenga_patch", None)
+    patch = getattr(options.get(private_options.OVERRIDE), "jenga_patch", None)
     if patch is not None:
-        del options[private.OVERRIDE]
+        del options[private_options.OVERRIDE]
         if patch.previous is not None:
-            options[private.OVERRIDE] = patch.previous
+            options[private_options.OVERRIDE] = patch.previous
     return clone
 
 

@@ -161,25 +161,32 @@ HOST_WORDS = re.compile(
 )
 HOST_WORDS_RULE = "python/jenga speaks no host's words outside integrations"
 
-# What ComfyUI keeps in its options and objects without promising it.
-PRIVATE_WORDS = re.compile(
-    r"\"comfy\.|optimized_attention_override|cond_or_uncond|\buuids\b|sample_sigmas|\"context_window|patches_replace"
-    r"|block_index|total_blocks|grid_sizes|\"easycache|_orig_mod|current_patcher|current_hooks|WrappersMP"
-    r"|wrappers?_with_key|\.get_wrappers|\.wrappers\b|PromptServer"
+# What ComfyUI has without promising it, and the one file of the nodes that may use it: names in its modules, and what
+# it keeps in its options and objects.
+PRIVATE_NAMES = re.compile(
+    r"\"comfy\.|WrappersMP|wrappers?_with_key|\.get_wrappers|\.wrappers\b|PromptServer|\"latent_preview|\"comfy_execution"
 )
-PRIVATE_WORDS_RULE = "what is not public API of ComfyUI is used in nodes/host/private.py alone"
+PRIVATE_OPTIONS = re.compile(
+    r"optimized_attention_override|cond_or_uncond|\buuids\b|sample_sigmas|\"context_window|patches_replace"
+    r"|block_index|total_blocks|grid_sizes|\"easycache|_orig_mod|current_patcher|current_hooks|multigpu_thread_device"
+)
+PRIVATE_FILES = {PRIVATE_NAMES: "nodes/host/private.py", PRIVATE_OPTIONS: "nodes/host/private_options.py"}
+PRIVATE_WORDS_RULE = "what is not public API of ComfyUI is used in nodes/host/private.py or private_options.py alone"
+
+
+def forbidden(path: str) -> Iterator[tuple[re.Pattern, str]]:
+    """Patterns of words that a file may not use, and the rule."""
+    if within(path, "python/jenga") and room_of(path) != "integrations":
+        yield HOST_WORDS, HOST_WORDS_RULE
+    if within(path, "nodes"):
+        yield from ((pattern, PRIVATE_WORDS_RULE) for pattern, file in PRIVATE_FILES.items() if path != file)
 
 
 def words(path: str, text: str) -> Iterator[tuple[int, str, str]]:
     """Words that a file may not use: lines, words, and the rule."""
-    if within(path, "python/jenga") and room_of(path) != "integrations":
-        pattern, rule = HOST_WORDS, HOST_WORDS_RULE
-    elif within(path, "nodes") and path != "nodes/host/private.py":
-        pattern, rule = PRIVATE_WORDS, PRIVATE_WORDS_RULE
-    else:
-        return
-    for match in pattern.finditer(text):
-        yield text.count("\n", 0, match.start()) + 1, match[0], rule
+    for pattern, rule in forbidden(path):
+        for match in pattern.finditer(text):
+            yield text.count("\n", 0, match.start()) + 1, match[0], rule
 
 
 def includes(text: str) -> Iterator[tuple[int, str]]:
@@ -242,7 +249,8 @@ SELF_TEST = {
     "nodes/b.py": ("from ..demo import prompts\n", "what ships"),
     "nodes/c.py": ("from comfy_api.latest import io\n", "nodes import a numbered version"),
     "nodes/d.py": ("def f():\n    from server import PromptServer\n", "nodes import a numbered version"),
-    "nodes/host/private.py": ("import comfy.sample\nOVERRIDE = 'sample_sigmas'\n", "nodes import a numbered version"),
+    "nodes/host/private.py": ('import comfy.sample\nMODULE = "comfy.sample"\n', "nodes import a numbered version"),
+    "nodes/host/private_options.py": ("KEY = 'sample_sigmas'\nfrom server import PromptServer\n", PRIVATE_WORDS_RULE),
     "nodes/host/a.py": ("sigmas = options['sample_sigmas']\n", PRIVATE_WORDS_RULE),
     "nodes/host/b.py": ('attention = look_up("comfy.ldm.modules.attention")\n', PRIVATE_WORDS_RULE),
     "demo/b.py": ("from comfy_api.latest import io\n", "the demo imports"),

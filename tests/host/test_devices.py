@@ -70,7 +70,7 @@ def test_devices_that_are_not_there(host):
 
 def test_gpus_of_other_conditionings_are_left_to_them(host):
     """What ComfyUI's own split writes into the options of every model call."""
-    occupied = pack_module("nodes.host.private").occupied_devices
+    occupied = pack_module("nodes.host.private_options").occupied_devices
     assert occupied({}) == ""
     assert occupied({"multigpu_thread_device": "cuda:1"}) == "the GPUs compute other conditionings meanwhile"
 
