@@ -39,7 +39,8 @@ HEAD_COMFYUI = """
 - **stages**: the first steps ran on a smaller latent. **conditions that follow**: arguments of the model that had the
   size of the stage.
 - **compile**: behind ComfyUI's *TorchCompileModel* the run is carved and within 1 % of the run that is not compiled.
-- **{older}**: the same checks there. "place": the sequence is the one on the left, found in the same way.
+- **{older}**: the same checks there. "place": the sequence is the one on the left, found in the same way. "cannot":
+  what that ComfyUI does not do without Jenga either.
 
 A video model of no table is looked at when it runs. Its tokens are compared with the patches of its latent: where the
 likeness of neighbours is the same in both, the video begins. This sees the patch, the order of the tokens and where
@@ -77,7 +78,9 @@ def older_cell(cells: dict, newest: dict, row: str) -> str:
     found += [passed[column] for column in ("all blocks kept", "with anchors") if column in passed]
     found += ["stages"] if "stages" in passed else []
     same = passed.get("sequence") and passed["sequence"] == newest.get(row, {}).get("sequence")
-    return ", ".join([*found, *(["place"] if same else [])]) or "–"
+    found += ["place"] if same else []
+    text = ", ".join(found) or "–"
+    return f"{text}; cannot: {passed['cannot']}" if "cannot" in passed else text
 
 
 def joined(runs: list[dict]) -> dict[str, dict]:

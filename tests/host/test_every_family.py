@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from comfy_host import pack_module, require_model
+from comfy_host import PromptFailed, pack_module, require_model
 from test_families import CASES as CASES_AT_LARGE
 from test_families import Case, prompt_of, sizes
 from tiny_models import MODELS
@@ -71,14 +71,47 @@ def _this_comfyui_has_it(request, host_session):
             pytest.skip("this ComfyUI weighs guides in one mask of all tokens: dense, and says so")
 
 
-def guidance(case: Case) -> float:
-    """ComfyUI's own reference of HunyuanVideo takes no batch of two."""
-    return 1.0 if case.kinds == "reference" else 3.0
+TAKES_ONE = {  # what ComfyUI says to two, and why
+    "hunyuan-reference": ("single memory location", "it writes the reference's places into rows that share them"),
+    "hunyuan-i2v-replace": ("tensor a .* must match", "it modulates the replaced frame as that of one sample"),
+}
+
+
+def replaced_frame_takes_two() -> bool:
+    """Whether HunyuanVideo's replaced frame is modulated sample by sample: older ComfyUIs have it for one alone."""
+    from comfy.ldm.flux.layers import apply_mod
+
+    try:
+        apply_mod(torch.ones(2, 3, 4), torch.ones(2, 2, 4), None, [(0, 1, 0), (1, None, 1)])
+    except RuntimeError:
+        return False
+    return True
+
+
+def takes_two(name: str) -> bool:
+    """Whether ComfyUI's own model takes two conditionings in one batch."""
+    return name != "hunyuan-reference" and (name != "hunyuan-i2v-replace" or replaced_frame_takes_two())
+
+
+def guidance(name: str) -> float:
+    return 3.0 if takes_two(name) else 1.0
+
+
+@pytest.mark.parametrize("name", TAKES_ONE)
+def test_what_takes_no_batch_of_two_takes_none_without_jenga(host, cell, name):
+    prompt = prompt_of(EVERY[name], steps=2, cfg=3.0)
+    if takes_two(name):
+        assert torch.isfinite(samples(host.run(prompt))).all()
+        return
+    words, why = TAKES_ONE[name]
+    with pytest.raises(PromptFailed, match=words):
+        host.run(prompt)
+    cell(name, "cannot", f"two conditionings in one batch ({why})")
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_full_density_equals_the_unpatched_model(host, cell, name):
-    case, cfg = EVERY[name], guidance(EVERY[name])
+    case, cfg = EVERY[name], guidance(name)
     stock = samples(host.run(prompt_of(case, steps=3, cfg=cfg)))
     assert torch.isfinite(stock).all()
     for anchors in ("off", "2"):
@@ -95,7 +128,7 @@ def test_full_density_equals_the_unpatched_model(host, cell, name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_it_is_carved(host, cell, name):
-    case, cfg = EVERY[name], guidance(EVERY[name])
+    case, cfg = EVERY[name], guidance(name)
     outputs = host.run(prompt_of(case, carved(density=0.3), steps=2, cfg=cfg))
     share = report(outputs)["kept_share"]
     assert report(outputs)["fallbacks"] == {} and "dense" not in report(outputs)["backends"]
@@ -110,7 +143,7 @@ COMPILED = ("wan21-t2v", "hunyuan-t2v", "ltxv", "cogvideox", "kandinsky5", "cosm
 @pytest.mark.parametrize("name", COMPILED)
 def test_it_is_carved_in_a_compiled_model(host, cell, name):
     """Traced as for any backend, then run as it is: this is not about inductor."""
-    case, cfg = EVERY[name], guidance(EVERY[name])
+    case, cfg = EVERY[name], guidance(name)
     patches = COMPILE, carved(density=0.3)
     expected = samples(host.run(prompt_of(case, patches[1], steps=2, cfg=cfg)))
     outputs = host.run(prompt_of(case, *patches, steps=2, cfg=cfg))

@@ -42,14 +42,16 @@ def test_runs_are_joined_and_an_older_host_is_a_column(write):
     older = {
         rows[0]: {"carved": "44%", "all blocks kept": "1e-05", "stages": "yes", "sequence": "yes"},
         rows[1]: {"carved": "44%", "sequence": "another"},
+        rows[2]: {"stages": "yes", "cannot": "previews"},
     }
     assert write(first, {OLDER: older}, second, {LIBRARY: full(DIFFUSERS)}) == 0
     text = write_models.DOCUMENT.read_text(encoding="utf-8")
     table = [line for line in text.split("## diffusers")[0].splitlines() if line.startswith("|")]
     assert table[0].endswith(f"| {OLDER} |") and len(table) == 2 + len(rows)
-    assert [line.rsplit("|", 2)[1].strip() for line in table[2:5]] == [
+    assert [line.rsplit("|", 2)[1].strip() for line in table[2:6]] == [
         "carved 44%, 1e-05, stages, place",
         "carved 44%",
+        "stages; cannot: previews",
         "–",
     ]
     assert sum(line.startswith("|") for line in text.splitlines()) == len(table) + 2 + len(DIFFUSERS.rows)
