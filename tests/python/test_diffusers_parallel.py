@@ -10,8 +10,6 @@ pytest.importorskip("diffusers", "0.42", reason="diffusers 0.42 or newer is not 
 import diffusers_ranks as ranks_script
 from ranks import finish, start
 
-from jenga.integrations.diffusers_parallel import joint_order
-
 SCRIPT = ranks_script.__file__
 REFUSED = {
     "ring": "context parallel: ring_degree must be 1 with carving, got {}; a ring",
@@ -69,16 +67,6 @@ def test_a_rank_that_ends_ends_the_run_with_a_clear_error(number, tmp_path):
         words = f"RuntimeError: context parallel: all {number} ranks must stay until the run is over, got an error"
         assert text.startswith(words) and f"on rank {rank}: " in text
         assert text.endswith("Another rank has most likely ended: its own error says why, look there first")
-
-
-@pytest.mark.parametrize(("video", "context", "ranks"), [(8, 4, 2), (7, 3, 2), (9, 2, 4), (6, 3, 1)])
-def test_joint_sequences_come_into_raster_order_and_back(video, context, ranks):
-    tokens = torch.arange(video + context).reshape(1, -1, 1, 1)
-    parts = [part.tensor_split(ranks, 1) for part in tokens.split([video, context], 1)]
-    exchanged = torch.cat([piece for pair in zip(*parts, strict=True) for piece in pair], 1)
-    order = joint_order(video, context, ranks)
-    assert torch.equal(order.raster(exchanged), tokens) and torch.equal(order.back(tokens), exchanged)
-    assert joint_order(video, 0, ranks) is None
 
 
 def test_a_plan_for_a_transformer_that_has_none():

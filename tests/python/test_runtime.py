@@ -13,6 +13,7 @@ from jenga.report.report import Report
 from jenga.runtime.call import Block, ModelCall
 from jenga.runtime.carved_call import CarvedCall
 from jenga.runtime.layout import Placement, TokenLayout
+from jenga.runtime.residual_store import Budget
 from jenga.runtime.run import BlockNumbers, Run, StageState
 from jenga.runtime.session import NOT_RECURRING, attend
 from jenga.runtime.settings import CarvingSettings
@@ -99,6 +100,32 @@ def test_a_run_without_a_listener_computes_the_same():
         for model in (told, silent):
             model.run.begin_evaluation()
         assert torch.equal(told.call(seed=step)[0], silent.call(seed=step)[0])
+
+
+@pytest.mark.parametrize("floats", [False, True])
+def test_a_mask_that_is_expanded_over_heads_and_queries_is_one_of_keys(floats):
+    """So are masks of padding that an engine makes for all heads; one that is written out is not looked through."""
+    keys = torch.arange(GRID.num_tokens)[None, None, None] < GRID.num_tokens - 5
+    if floats:
+        keys = torch.zeros(keys.shape).masked_fill(~keys, -torch.inf)
+    model = Model(layout=TokenLayout(TokenGrid(3, 8, 15)))  # and 24 tokens of context
+    (expected,) = model.call(mask=keys)
+    (found,) = model.call(mask=keys.expand(1, 2, GRID.num_tokens, -1))
+    assert torch.equal(found, expected) and not model.run.listener.fallbacks and model.dense_calls == 0
+    model.call(mask=keys.repeat(1, 2, 1, 1))
+    assert list(model.run.listener.fallbacks) == ["dense attention: an attention mask that is not one of padded keys"]
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch):
+    """Each has its part of what anchors may take of it, and the devices of a process share that."""
+    asked = []
+    monkeypatch.setattr("jenga.runtime.anchors.budget_for", lambda *given: asked.append(given) or Budget(1 << 20))
+    settings = CarvingSettings(SETTINGS.config, (AnchorConfig(2),), min_tokens=0)
+    model = Model(settings)
+    model.run.sharers = 4
+    model.run.begin_evaluation()
+    model.call()
+    assert asked == [(torch.device("cpu"), None, 4)]
 
 
 def test_conditionings_that_do_not_recur_are_said():

@@ -18,8 +18,9 @@ from ..runtime.settings import OUTSIDE_SCHEDULE, CarvingSettings
 from . import diffusers_private as private
 from .diffusers_attention import Backend, Current, Processors
 from .diffusers_families import FAMILIES, Family, family_of
-from .diffusers_parallel import check_same_latents, refuse_measuring_cache, refuse_ring, shared_run
+from .diffusers_parallel import RING_REMEDY, refuse_measuring_cache
 from .diffusers_runs import DenoisingRun, Runs, Wrapped
+from .ranks import check_same_latents, refuse_ring, shared_run
 from .settings import chosen
 from .xfuser import AttentionFunction, is_xfuser
 
@@ -88,10 +89,10 @@ class Carving:
         for patch in self._patches:
             patch.number_layers(run)
         parallel = next((config for patch in self._patches if (config := patch.parallel_config())), None)
-        refuse_ring(private.degrees(parallel)[1])
+        refuse_ring(private.degrees(parallel)[1], RING_REMEDY)
         for patch in self._patches if parallel else ():
             patch.refuse_measuring_cache()
-        with nullcontext() if parallel is None else shared_run(private.group_of(parallel), run.report):
+        with nullcontext() if parallel is None else shared_run(private.group_of(parallel), run.stage.run):
             yield
 
 

@@ -18,7 +18,8 @@ from ..runtime.carved_call import CarvedCall
 from ..runtime.session import attend
 from . import diffusers_private as private
 from .diffusers_families import Family
-from .diffusers_parallel import heads_of_rank, joint_order, refuse_ring
+from .diffusers_parallel import RING_REMEDY
+from .ranks import heads_of_rank, joint_order, refuse_ring
 
 _numbers = itertools.count()
 
@@ -122,12 +123,12 @@ class Backend:
         if _parallel_config is None:
             return self._whole(query, key, value, attn_mask, scale)
         ranks, ring = private.degrees(_parallel_config)
-        refuse_ring(ring)
+        refuse_ring(ring, RING_REMEDY)
         order = joint_order(*self._current.num_tokens, ranks) if self._current.block else None
-        heads = query.shape[2]
+        heads, rank = query.shape[2], torch.distributed.get_rank(private.group_of(_parallel_config))
 
         def inner(q, k, v, mask):
-            mask = heads_of_rank(mask, heads, q.shape[2], _parallel_config)
+            mask = heads_of_rank(mask, heads, q.shape[2], rank, ranks)
             if order is None:
                 return self._whole(q, k, v, mask, scale)
             return order.back(self._whole(*(order.raster(x) for x in (q, k, v)), mask, scale))

@@ -26,7 +26,7 @@ from ..runtime.layout import TokenLayout, latent_grid
 from ..runtime.run import Run, StageState
 from ..runtime.session import attend, refuse
 from ..runtime.settings import CarvingSettings
-from .diffusers_parallel import shared_run
+from .ranks import shared_run
 from .settings import chosen
 
 PROCESSOR = "raylight_inner_attention"
@@ -105,7 +105,7 @@ class InnerAttention:
         try:
             with (
                 self.report.stage(1.0, tuple(shapes[0]), max(0, len(sigmas) - 1)),
-                nullcontext() if group is None else shared_run(group, self.report),
+                nullcontext() if group is None else shared_run(group, run),
             ):
                 return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 
 from ..runtime.call import Block
-from .diffusers_parallel import refuse_ring
+from .ranks import refuse_ring
 
 
 def is_xfuser(processor) -> bool:
@@ -29,7 +29,7 @@ class AttentionFunction:
         from xfuser.core.distributed import get_ring_parallel_world_size
         from xfuser.core.distributed.attention_backend import ATTENTION_FUNCTION_REGISTRY, register_attention_function
 
-        refuse_ring(get_ring_parallel_world_size())
+        refuse_ring(get_ring_parallel_world_size(), "Use xfuser's ulysses_degree alone")
         self._current, self._registry = current, ATTENTION_FUNCTION_REGISTRY
         self._previous = self._state().attention_backend
         register_attention_function(self)(torch.compiler.disable(self._attention))

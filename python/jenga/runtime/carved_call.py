@@ -155,6 +155,9 @@ def _anchors(settings: CarvingSettings, steps: float, run: Run) -> AnchorConfig 
 
 def _padding_mask(mask: torch.Tensor, batch: int, tokens: int) -> torch.Tensor | None:
     """bool [B, S] of a mask that allows or forbids whole keys, for all heads and queries alike; None for another."""
+    for axis in range(mask.dim() - 1):
+        if mask.stride(axis) == 0:  # expanded: the same all along this axis, without a look at the values
+            mask = mask.narrow(axis, 0, 1)
     if mask.shape[-1] != tokens or mask.numel() not in (tokens, batch * tokens):
         return None
     rows = mask.reshape(-1, tokens)

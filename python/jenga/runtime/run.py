@@ -38,12 +38,14 @@ class Run:
     """State of one execution of a sampler. Whoever starts it closes it. Several devices may work in it, each in a
     thread of its own: what they share is locked, what they keep is apart.
 
-    compiled: the host runs the model through torch.compile.
+    compiled: the host runs the model through torch.compile. sharers: processes of this machine that run it too, and
+    share the memory of the machine; who knows of them sets it before the first attention call.
     """
 
     def __init__(self, listener: Listener | None = None, compiled: bool = False):
         self.listener = listener or Listener()
         self.compiled = compiled
+        self.sharers = 1
         self.evaluation = -1
         self.sigma: torch.Tensor | None = None  # of the last prediction; to read it waits for its device
         self.attended = False  # whether any self-attention over the video was seen
@@ -111,13 +113,13 @@ class Run:
         home: torch.device | None = None,
         sharers: int = 1,
     ) -> Anchors:
-        """One Anchors per patched model (owner), configuration and device. home: as for `carved`. sharers: devices that
-        share the host's memory.
+        """One Anchors per patched model (owner), configuration and device. home: as for `carved`. sharers: devices of
+        this process that share the host's memory.
         """
         with self._lock:
             key = (owner, config, device, home or device)
             if key not in self._anchors:
-                self._anchors[key] = Anchors(config, device, sharers=sharers)
+                self._anchors[key] = Anchors(config, device, sharers=sharers * self.sharers)
             return self._anchors[key]
 
     def drop_anchors(self, device: torch.device | None = None) -> None:
