@@ -7,7 +7,7 @@ from jenga.runtime.qualities import ANCHORED_QUALITIES, QUALITIES
 from jenga.runtime.settings import CarvingSettings, parse_blocks
 
 from .host import inputs, private, runs, status, widgets
-from .host.families import has_stages, words
+from .host.families import no_stages_reason, words
 from .host.override import AttentionPatch
 from .host.patching import patch_model
 from .host.stage_settings import StageSettings
@@ -83,7 +83,12 @@ class Jenga(io.ComfyNode):
             carving = CarvingSettings(config, dial.anchors if dial else (), dense_blocks=blocks, min_tokens=min_tokens)
             patched = patch_model(model, carving, node_id)
             patched.set_attachments(OWN_CARVING, AttentionPatch.of(patched))
-        if has_stages(model):
+        reason = no_stages_reason(model)
+        patched.set_attachments(runs.NOTES, ())
+        if reason:
+            remarks.append(f"preset {preset} is not used: {reason}")
+            patched.set_attachments(runs.NOTES, tuple(remarks))
+        else:
             settings = StageSettings(preset, None, step_reuse, reuse_threshold, notes=tuple(remarks))
             add_stages(patched, settings, node_id)
         if remarks:

@@ -16,13 +16,14 @@ from .model_call import STAGE_KEY, Arguments, model_call, stage_of
 from .override import AttentionPatch
 
 ATTACHMENT = "jenga"
+NOTES = "jenga_notes"  # attachment of a MODEL: what is true of its runs and not of those of the MODEL that it came from
 RUN_KEY = "jenga_run"
 
 
 class ReportSlot:
     """Where a MODEL and its clones keep the reports of their runs, each its own. It travels with them as an attachment.
 
-    notes: what is true of every run of these MODELs.
+    notes: what is true of every run of these MODELs; what is true of one alone is its attachment NOTES.
     """
 
     def __init__(self):
@@ -32,7 +33,7 @@ class ReportSlot:
 
     def begin(self, report: Report, patcher) -> None:
         self._newest = self._own[patcher] = report
-        for note in self.notes:
+        for note in (*self.notes, *patcher.attachments.get(NOTES, ())):
             report.note(note)
 
     def report_of(self, patcher) -> tuple[Report, str]:

@@ -99,6 +99,30 @@ def test_the_last_of_two_dials_counts(host):
     assert report(outputs)["backends"] == report(alone)["backends"]
 
 
+WITHOUT_STAGES = {
+    "stranger": (12, "nobody knows what of the conditions of Stranger follows the size of its latent"),
+    "wan_causal": (16, "CausalWanModel has no stages and no step reuse: it makes its frames in turn"),
+}
+
+
+@pytest.mark.parametrize("checkpoint", WITHOUT_STAGES)
+@pytest.mark.parametrize("before", [(), (carved(),)], ids=["alone", "behind Jenga Attention"])
+def test_a_preset_that_is_not_used_is_said(host, checkpoint, before):
+    channels, reason = WITHOUT_STAGES[checkpoint]
+    latent = node("JengaTestLatent", height=24, width=24, keep_first=False, channels=channels)
+    settings = {"checkpoint": checkpoint, "latent": latent, "steps": 4}
+    for preset in ("flash", "turbo"):  # of a node that was changed nothing is left
+        outputs = run(host, *before, dial(preset, reuse_threshold=0.3), **settings)
+        words = [note for note in report(outputs)["notes"] if "is not used" in note]
+        assert words == [f"preset {preset} is not used: {reason}"]
+        assert sum("reuse_threshold does nothing" in note for note in report(outputs)["notes"]) == 1
+        assert sizes(outputs) == [24] and report(outputs)["model_calls_computed"] == 4
+        node_id = f"p{len(before)}"
+        assert any(one == node_id and words[0] in text for one, text in host.status)
+    if before:
+        assert not any("is not used" in note for note in report(run(host, *before, **settings))["notes"])
+
+
 KEPT = "carved as the Jenga Attention node before this one says"
 REPLACED = "carves in the place of the Jenga node before this one"
 

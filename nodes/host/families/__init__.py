@@ -47,10 +47,12 @@ def dense_reason(model) -> str:
     return "" if dimensions == 3 else "its latent is no video"
 
 
-def has_stages(model) -> bool:
-    """Whether the Jenga node runs stages and step reuse on a MODEL."""
+def no_stages_reason(model) -> str:
+    """Why the Jenga node runs neither stages nor step reuse on a MODEL; empty where it does."""
     family = host_family(model.model.diffusion_model)
-    return family is not None and family.stages
+    if family is None:
+        return f"nobody knows what of the conditions of {model_name(model)} follows the size of its latent"
+    return f"{model_name(model)} has no stages and no step reuse: {family.no_stages}" if family.no_stages else ""
 
 
 def condition_rules(model) -> tuple[Mapping[str, str], tuple[str, ...]]:

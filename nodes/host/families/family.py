@@ -53,12 +53,12 @@ class Family:
 
     title, models: in words, for people: its name, and which models of it are meant. classes: ComfyUI's classes of its
     diffusion models. tokens(diffusion model, grid, arguments of the model call by name): how they lie in a
-    self-attention call; None leaves attention dense, and dense_reason says why. stages: whether the Jenga node runs
-    stages and step reuse. schedule(diffusion model): the key of jenga.STAGES for it. reuse: published coefficients.
-    other_parts: of a latent of several parts, what those beside the video do between two stages: NOISED_ANEW where they
-    share the sampler's noise level, CARRIED where they have one of their own and go on as they were sampled; None where
-    that is not known. sides(diffusion model): latent rows and columns that a size must be a
-    multiple of, where that is more than a patch.
+    self-attention call; None leaves attention dense, and dense_reason says why. no_stages: why the Jenga node runs
+    neither stages nor step reuse; empty where it does. schedule(diffusion model): the key of jenga.STAGES for it.
+    reuse: published coefficients. other_parts: of a latent of several parts, what those beside the video do between two
+    stages: NOISED_ANEW where they share the sampler's noise level, CARRIED where they have one of their own and go on
+    as they were sampled; None where that is not known. sides(diffusion model): latent rows and columns that a size must
+    be a multiple of, where that is more than a patch.
 
     The rest are conditions that ComfyUI does not resize with the latent. resized: a stage gets them at its own size;
     the value is the interpolation. resized_here: with models of this family alone, since others take what has that name
@@ -70,7 +70,7 @@ class Family:
     classes: tuple[str, ...]
     tokens: Callable[[object, TokenGrid, Mapping[str, object]], TokenLayout] | None = None
     dense_reason: str = ""
-    stages: bool = True
+    no_stages: str = ""
     schedule: Callable[[object], str] = any_schedule
     reuse: PublishedReuse | None = None
     other_parts: str | None = None

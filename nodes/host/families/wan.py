@@ -114,5 +114,5 @@ CAUSAL = Family(
     models="frames in turn, as in self-forcing",
     classes=("CausalWanModel",),
     dense_reason="it attends what it kept of earlier frames, with fewer queries than keys",
-    stages=False,
+    no_stages="it makes its frames in turn",
 )

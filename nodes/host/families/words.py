@@ -16,8 +16,8 @@ def table() -> str:
             family.title,
             family.models,
             "carved" if family.tokens else "dense",
-            "yes" if family.stages else "no",
-            _reuse(family) if family.stages else "–",
+            "no" if family.no_stages else "yes",
+            "–" if family.no_stages else _reuse(family),
         )
         for family in FAMILIES
     ]
