@@ -11,7 +11,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from comfy_host import COMFYUI, PACK, Host, import_comfyui  # noqa: E402
+from comfy_host import COMFYUI, PACK, Host, import_comfyui, version  # noqa: E402
 
 from demo.server import Server  # noqa: E402
 
@@ -83,6 +83,5 @@ def host(host_session) -> Host:
 @pytest.fixture
 def cell(found):
     """cell(model, column, text): what an assertion has just held for. A check that fails leaves its cell empty."""
-    version = (COMFYUI / "comfyui_version.py").read_text().split('"')[1]
-    models = found.setdefault(f"ComfyUI {version}", {})
+    models = found.setdefault(f"ComfyUI {version()}", {})
     return lambda name, column, text: models.setdefault(name, {}).__setitem__(column, text)

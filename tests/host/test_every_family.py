@@ -4,7 +4,7 @@ import pytest
 import torch
 from comfy_host import PromptFailed, pack_module, require_model
 from test_families import CASES as CASES_AT_LARGE
-from test_families import Case, prompt_of, sizes
+from test_families import TAKES_ONE, Case, guidance, prompt_of, sizes, takes_two
 from tiny_models import MODELS
 
 from scripts.model_rows import COMFYUI as COMFYUI_ROWS
@@ -69,32 +69,6 @@ def _this_comfyui_has_it(request, host_session):
 
         if not hasattr(comfy.ldm.lightricks.model, "GuideAttentionMask"):
             pytest.skip("this ComfyUI weighs guides in one mask of all tokens: dense, and says so")
-
-
-TAKES_ONE = {  # what ComfyUI says to two, and why
-    "hunyuan-reference": ("single memory location", "it writes the reference's places into rows that share them"),
-    "hunyuan-i2v-replace": ("tensor a .* must match", "it modulates the replaced frame as that of one sample"),
-}
-
-
-def replaced_frame_takes_two() -> bool:
-    """Whether HunyuanVideo's replaced frame is modulated sample by sample: older ComfyUIs have it for one alone."""
-    from comfy.ldm.flux.layers import apply_mod
-
-    try:
-        apply_mod(torch.ones(2, 3, 4), torch.ones(2, 2, 4), None, [(0, 1, 0), (1, None, 1)])
-    except RuntimeError:
-        return False
-    return True
-
-
-def takes_two(name: str) -> bool:
-    """Whether ComfyUI's own model takes two conditionings in one batch."""
-    return name != "hunyuan-reference" and (name != "hunyuan-i2v-replace" or replaced_frame_takes_two())
-
-
-def guidance(name: str) -> float:
-    return 3.0 if takes_two(name) else 1.0
 
 
 @pytest.mark.parametrize("name", TAKES_ONE)

@@ -7,8 +7,10 @@ from urllib.parse import quote
 
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
-from comfy_host import PACK, ROOT
+from comfy_host import PACK, ROOT, version
 from PIL import Image
+
+from demo.comfyui import NEWEST
 
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 # Inputs whose choices are the files in ComfyUI's `models`, which a test machine does not have.
@@ -55,6 +57,8 @@ def test_every_workflow_has_a_builder_and_a_thumbnail():
 def test_the_file_is_what_its_builder_writes(object_info, name):
     from scripts.make_workflows import BUILDERS
 
+    if version() != NEWEST:
+        pytest.skip(f"the files are written with ComfyUI {NEWEST}")
     (module,) = (module for module in BUILDERS if module.__name__.endswith(f".{name}"))
     written = (ROOT / "workflows" / f"{name}.json").read_text()
     assert module.build(object_info).dumps() == written, "run `python -m scripts.make_workflows`"

@@ -234,9 +234,13 @@ class Threads(Patch):
 
     def change(self, patched):
         def calc_cond_batch(executor, model, conds, x, timestep, model_options):
+            @torch.no_grad()  # as in the threads of ComfyUI's own split
+            def computed(one):
+                return executor(model, one, x, timestep, model_options)
+
             with ThreadPoolExecutor(len(conds)) as pool:
                 alone = [[cond if i == j else None for j in range(len(conds))] for i, cond in enumerate(conds)]
-                outs = list(pool.map(lambda one: executor(model, one, x, timestep, model_options), alone))
+                outs = list(pool.map(computed, alone))
             return [out[index] for index, out in enumerate(outs)]
 
         patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "jenga_tests", calc_cond_batch)
