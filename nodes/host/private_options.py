@@ -7,12 +7,12 @@ These are keys and attributes; names that have to be looked up in ComfyUI's modu
 | the attention override | transformer_options["optimized_attention_override"] | nothing is carved; a run says so |
 | a model call's arguments | BaseModel.apply_model's parameter names | they are taken in the order of 0.30 |
 | conditionings of a batch | transformer_options "uuids", "cond_or_uncond" | parts are told apart by their place |
-| the context window | transformer_options["context_window"].index_list | windows of one size share what is kept |
+| the context window | transformer_options["context_window"].index_list | those that move may share what is kept |
 | a guidance pass | transformer_options "patches_replace", "patches" | passes are told apart by their number |
 | weight hooks | model.current_patcher.current_hooks | runs with hooks on a schedule reuse across strengths |
 | steps of a sampler call | transformer_options["sample_sigmas"] | anchors take every run for a long one |
-| the noise level | transformer_options["sigmas"] | start_percent and end_percent carve everything |
-| the block that runs | transformer_options "block_type", "block_index", "total_blocks" | calls are counted |
+| the noise level | transformer_options["sigmas"] | it is what the model call is given |
+| the block that runs | transformer_options "block_type", "block_index", "total_blocks" | attention is counted |
 | the grid of Wan's tokens | transformer_options["grid_sizes"] | other patches are tried for an unknown model |
 | EasyCache | transformer_options["easycache"] | skipped calls count as computed, unsaid |
 | the diffusion model behind torch.compile | OptimizedModule._orig_mod | a compiled model is not known |
