@@ -2,6 +2,7 @@
 
 Runs have the names of benchmarks.clip_quality, which measures the quality of the same graphs on the demo model: a
 preset of the *Jenga* node, "turbo + anchors", "quality balanced" of *Jenga Attention*, "sol_attn 20% + EasyCache", …
+"quality balanced, streamed" keeps what anchors found in host memory, all of it, as a card of 24 GB has to.
 
 s: wall seconds of the sampling call, without loading and decoding, CFG 1. A dense run does the same at every step: few
 of them are measured, and count for all. attention, linear, rest, patch and between s add up to s; anchors s is a part
@@ -25,6 +26,7 @@ from benchmarks.host import preset_runs, run_work
 from benchmarks.host.meter import Times
 from benchmarks.host.preset_runs import EASY_CACHE, Variant
 from benchmarks.host.whole_model import WholeModel
+from jenga.runtime.qualities import QUALITIES
 
 CUDNN = "dense, cuDNN"
 RIVAL = f"sol_attn 20% + {EASY_CACHE}"
@@ -32,6 +34,7 @@ USUAL = ("flash", "turbo", "quality balanced", RIVAL)
 USUAL_OF_FEW = ("few-step", "quality high")
 HEAD = ("run", "s", "× stock", "× cuDNN", "computed", "reused", "attention s", "anchors s", "linear s", "rest s")
 HEAD += ("patch s", "patch share", "between s", "kept share", "peak GiB", "cost model s")
+STREAMED, LEAST_GB = ", streamed", 0.001  # anchor_memory of the node that leaves no room on the device
 NONE = "–"
 Rows = dict[str, dict[str, float]]
 
@@ -65,9 +68,19 @@ def measure(
     return min(found, key=lambda times: abs(times.predictions - middle)), variant
 
 
+def runs(host: WholeModel, steps: int) -> dict[str, Callable[[], Variant]]:
+    """Every run by name; making one raises Unavailable where it cannot run here."""
+    made = clip_runs.runs(host, steps)
+    for name, chosen in QUALITIES.items():
+        if chosen.anchors:
+            streamed = partial(preset_runs.quality, host, name, anchor_memory=LEAST_GB)
+            made[f"quality {name}{STREAMED}"] = streamed
+    return made
+
+
 def named(name: str, steps: int, host: WholeModel) -> Variant:
     """The run of that name. Raises Unavailable where it cannot run here."""
-    return clip_runs.runs(host, steps)[name]()
+    return runs(host, steps)[name]()
 
 
 class Table:
@@ -133,7 +146,7 @@ class Table:
 def write(host: WholeModel, steps: int, arguments: argparse.Namespace, costs: Rows | None) -> None:
     """The table of one model and number of steps. Raises SystemExit for a name that is none."""
     names = arguments.run or list(USUAL if steps > preset_runs.FEW_STEPS else USUAL_OF_FEW)
-    known = clip_runs.runs(host, steps)
+    known = runs(host, steps)
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"full_model: --run must be one of {', '.join(known)}, got {', '.join(unknown)}")
     table = Table(host, steps, arguments.dense_steps, costs)

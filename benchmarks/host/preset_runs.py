@@ -139,9 +139,9 @@ def with_anchors(host: SamplingHost, preset: str, quality: str) -> Variant:
     return _stock(host, _jenga_attention(host, _jenga(host, preset), quality=quality))
 
 
-def quality(host: SamplingHost, name: str) -> Variant:
-    """Jenga Attention alone, at one of its qualities."""
-    return _stock(host, _jenga_attention(host, host.model, quality=name))
+def quality(host: SamplingHost, name: str, **inputs) -> Variant:
+    """Jenga Attention alone, at one of its qualities; inputs: others of the node."""
+    return _stock(host, _jenga_attention(host, host.model, quality=name, **inputs))
 
 
 def kept(host: SamplingHost, share: float) -> Variant:

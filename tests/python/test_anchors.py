@@ -8,23 +8,17 @@ import threading
 import psutil
 import pytest
 import torch
+from anchored_layers import CPU, GRID, PLENTY, Run, draw, sdpa
 
-from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid
+from jenga import AnchorConfig, CarvedAttention, JengaConfig
 from jenga.carving import ops, reference
 from jenga.carving.attention import DENSE
 from jenga.carving.operands import BlockLists, Residual
 from jenga.carving.residuals import AnchorState, num_bytes, pack_lists, unpack_lists
 from jenga.runtime import host_arena
 from jenga.runtime.anchors import ANCHOR, MAX_LATE_STARTS, Anchors, is_anchor, relative_cost
-from jenga.runtime.call import AttentionInput
 from jenga.runtime.host_arena import HostArena
-from jenga.runtime.layout import TokenLayout
 from jenga.runtime.residual_store import Budget, ResidualStore, budget_for
-from jenga.runtime.session import attend_anchored
-
-GRID = TokenGrid(5, 9, 13)  # 585 tokens: 10 key blocks, 5 query blocks, the last of each ragged
-CPU = torch.device("cpu")
-PLENTY = Budget(1 << 30)
 
 
 @pytest.fixture(params=["reference", "native"])
@@ -32,44 +26,6 @@ def backend(request) -> str:
     if request.param == "native" and not ops.native_status().cpu:
         pytest.skip(ops.native_status().reason)
     return request.param
-
-
-def draw(batch=1, heads=2, head_dim=64, dtype=torch.float32, seed=0, tokens=GRID.num_tokens):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, heads, tokens, head_dim, generator=generator).to(dtype) for _ in range(3)]
-
-
-def sdpa(q, k, v):
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
-
-
-class Run:
-    """Layers of one model: q, k, v in, results out; counts the dense calls."""
-
-    def __init__(self, config=None, budget=PLENTY, backend="reference", density=0.2, device=CPU):
-        self.anchored = Anchors(config or AnchorConfig(distance=4), device, budget)
-        self.carved = CarvedAttention(JengaConfig(density=density, backend=backend, strict=True))
-        self.alone = CarvedAttention(JengaConfig(density=2 * density, backend=backend, strict=True))
-        self.dense_calls = 0
-        self.evaluation = 0
-
-    def step(self, qkv, layers=1, keys=("cond",), shape="one", mask=None, again=False):
-        """One model call, of the next evaluation unless `again`; every layer gets the same tensors."""
-        self.evaluation += not again
-        step = self.anchored.begin(keys, self.evaluation, shape, mask)
-        inputs = AttentionInput(*qkv, TokenLayout(GRID), 0, None, mask, None)
-        return [self._layer(step, layer, inputs) for layer in range(layers)]
-
-    def _layer(self, step, layer, inputs):
-        def dense():
-            self.dense_calls += 1
-            return sdpa(inputs.q, inputs.k, inputs.v)
-
-        configs = self.carved.config, self.alone.config
-        return attend_anchored(self.anchored, step, layer, inputs, *configs, self._carved_for, dense)
-
-    def _carved_for(self, config, device):
-        return self.carved if config == self.carved.config else self.alone
 
 
 def backends_of(results) -> list[str]:
@@ -147,7 +103,7 @@ def test_bits_cost_what_they_say():
     for bits in (4, 8, 16):
         run = Run(AnchorConfig(4, bits), backend="reference")
         run.step(draw(head_dim=128))
-        state = run.anchored._store.get((0, ("cond", "one")))
+        state = run.anchored._store.get(((0, ("cond", "one")),))
         held = sum(x.numel() * x.element_size() for x in state.tensors)
         assert held == num_bytes(585, 2, 128, 5, 10, bits) == run.anchored._store.used().device
 
@@ -295,7 +251,7 @@ def test_nothing_is_kept_after_close():
     run.step(draw())
     store = run.anchored._store
     run.anchored.close()
-    assert store.used() == Budget(0, 0) and not store._tiers[0]._states and run.anchored.describe() == ""
+    assert store.used() == Budget(0, 0) and not store._device._states and run.anchored.describe() == ""
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -348,28 +304,33 @@ def test_a_place_that_is_given_back_can_be_had_again():
     assert store.used() == Budget(50, 0) and store.reserve(["c"], 50) and not store.reserve(["a"], 1)
 
 
-def test_a_prefetched_state_is_that_of_the_last_put():
-    store = ResidualStore(CPU, Budget(0, 1000))
-    store.reserve(["a"], 50)
-    for value in (1, 2):
-        codes = torch.full((1, 3, 2, 4), value, dtype=torch.int8)
-        store.put(
-            "a", AnchorState(Residual(codes, torch.ones(1, 3, 2)), torch.zeros(1, 2, 1, 1, dtype=torch.uint8), 7, 3)
-        )
-        store.prefetch(["a", "unknown"])
-    assert (store.get("a").residual.codes == 2).all() and (store.get("a").residual.codes == 2).all()
-
-
 def test_what_leaves_a_full_device_lies_in_host_memory_after():
-    """And without any it carves alone; nothing is freed a second time."""
-    for host, names in ((1 << 20, [ANCHOR, "reference"]), (0, ["reference", "reference"])):
+    """What an anchor found is moved, not lost: no layer is dense before its turn. Without host memory it is lost, and
+    the layer carves alone; nothing is freed a second time.
+    """
+    kept = Run(AnchorConfig(0, 16), PLENTY)
+    expected = [kept.step(draw(seed=step))[0].out for step in range(4)]
+    for host in (1 << 20, 0):
         run = Run(AnchorConfig(0, 16), Budget(1 << 20, host))
         assert not run.anchored.leave_device()
-        assert [run.step(draw(seed=step))[0].backend for step in range(2)] == [ANCHOR, "reference"]
+        found = [run.step(draw(seed=step))[0].out for step in range(2)]
         assert run.anchored.leave_device() and not run.anchored.leave_device()
-        assert [run.step(draw(seed=step))[0].backend for step in range(2)] == names
+        if not host:
+            expected[2:] = [run.alone(*draw(seed=step), GRID).out for step in (2, 3)]
+        found += [run.step(draw(seed=step))[0].out for step in (2, 3)]
+        assert all(map(torch.equal, found, expected)) and run.dense_calls == 1
         used = run.anchored._store.used()
         assert used.device == 0 and bool(used.host) == bool(host)
+
+
+def test_a_model_call_that_is_made_once_more_is_no_further_step():
+    run = Run(AnchorConfig(4))
+    qkv = draw()
+    run.step(qkv)
+    for _ in range(3):
+        run.step(qkv)
+        assert run.anchored.begin(("cond",), run.evaluation, "one").step == run.evaluation - 1
+    assert run.step(qkv)[0].backend == ANCHOR
 
 
 class Locks:
@@ -417,9 +378,28 @@ def test_host_memory_of_a_run_that_is_dropped_is_unlocked_too():
     assert locks.sizes == []
 
 
-def test_a_system_that_locks_no_more_is_a_full_budget():
-    arena = Locks(most=1000).arena(1 << 20)
-    assert arena.take(1, 2000) is None and arena.limit == arena.used == 0
+def test_a_system_that_locks_no_more_gives_plain_memory_and_is_not_asked_again(monkeypatch):
+    monkeypatch.setattr(host_arena, "SLAB_BYTES", 1000)
+    locks = Locks(most=1500)
+    arena = locks.arena(5000)
+    assert len(arena.take(1, 1000)) == 1 and arena.unlocked == 0
+    assert len(arena.take(1, 1000)) == 1 and arena.unlocked == 1000
+    locks.most = 1 << 20
+    assert len(arena.take(1, 1000)) == 1 and (arena.used, arena.unlocked) == (3000, 2000)
+    assert locks.sizes == [1000]
+    arena.close()
+    assert locks.sizes == [] and (arena.used, arena.unlocked) == (0, 0)
+
+
+def test_memory_that_is_not_page_locked_is_said(monkeypatch):
+    locks = Locks(most=0)
+    monkeypatch.setattr(HostArena, "for_device", lambda device, limit: locks.arena(limit))
+    run, on_device = (Run(AnchorConfig(4), budget) for budget in (Budget(0, 1 << 30), PLENTY))
+    for seed in range(3):
+        results = [one.step(draw(seed=seed), layers=3) for one in (run, on_device)]
+        assert all(torch.equal(a.out, b.out) for a, b in zip(*results, strict=True))
+    assert "; the system page-locks no more, so 256 MiB come and go slowly" in run.anchored.describe()
+    assert "page-locks" not in on_device.anchored.describe()
 
 
 def test_states_in_host_memory_take_no_more_than_their_places(backend):
@@ -438,34 +418,10 @@ def test_a_place_that_another_thread_dropped_keeps_nothing():
     store.reserve(["a"], 50)
     store.drop(["a"])
     codes = torch.zeros(1, 1, 1, 4, dtype=torch.int8)
-    store.put("a", AnchorState(Residual(codes, torch.ones(1, 1, 1)), torch.zeros(1, 1, 1, 1, dtype=torch.uint8), 7, 3))
-    assert store.get("a") is None and store.used() == Budget(0, 0)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_on_a_gpu_host_memory_is_page_locked_and_given_back():
-    device = torch.device("cuda", torch.cuda.current_device())
-    arena = HostArena.for_device(device, 1 << 20)
-    place = arena.take(1, 4096)[0]
-    assert place.is_pinned()
-    arena.close()
-    assert not place.is_pinned()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("backend", ["native", "flex"])
-@pytest.mark.parametrize("bits", [4, 8, 16])
-def test_on_a_gpu_host_memory_changes_nothing(backend, bits):
-    """Pinned memory, the side stream and its prefetch against states that stay on the device: the same bits."""
-    size = num_bytes(585, 2, 128, 5, 10, bits)
-    budgets = (Budget(size, 4 * size), PLENTY)
-    device = torch.device("cuda", torch.cuda.current_device())
-    runs = [Run(AnchorConfig(3, bits), budget, backend, device=device) for budget in budgets]
-    for step in range(7):
-        qkv = [x.to(device) for x in draw(head_dim=128, dtype=torch.bfloat16, seed=step)]
-        results = zip(*(run.step(qkv, layers=5) for run in runs), strict=True)
-        assert all(torch.equal(here.out, there.out) for here, there in results)
-    assert runs[0].anchored._store.used() == Budget(size, 4 * size)
+    store.put(
+        ("a",), AnchorState(Residual(codes, torch.ones(1, 1, 1)), torch.zeros(1, 1, 1, 1, dtype=torch.uint8), 7, 3)
+    )
+    assert not store.has(("a",)) and store.used() == Budget(0, 0)
 
 
 # --- what it refuses --------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def test_what_is_kept_between_steps_lies_on_the_device_of_its_heads():
     states = {key[2]: anchors for key, anchors in model.run._anchors.items()}
     assert set(states) == {CPU, SECOND} and all(key[3] == CPU for key in model.run._anchors)
     heads = {
-        device: sorted({state.residual.codes.shape[2] for state in anchors._store._tiers[0]._states.values()})
+        device: sorted({state.residual.codes.shape[2] for state in anchors._store._device._states.values()})
         for device, anchors in states.items()
     }
     assert heads == {CPU: [4], SECOND: [1, 2]}  # 4 heads here, pieces of 2 and 1 there

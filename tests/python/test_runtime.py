@@ -10,7 +10,7 @@ import torch
 from jenga import AnchorConfig, JengaConfig, TokenGrid
 from jenga.carving.dispatch import PrecisionUnavailable
 from jenga.report.report import Report
-from jenga.runtime.call import Block, ModelCall
+from jenga.runtime.call import AttentionInput, Block, ModelCall
 from jenga.runtime.carved_call import CarvedCall
 from jenga.runtime.layout import Placement, TokenLayout
 from jenga.runtime.residual_store import Budget
@@ -139,6 +139,41 @@ def test_conditionings_that_do_not_recur_are_said():
         for window in range(5):
             strict.run.begin_evaluation()
             strict.call(conditioning=window)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_attention_that_is_out_of_memory_gives_back_what_anchors_hold_before_it_is_dense(monkeypatch, times):
+    """In host memory they go on, so one attempt more gives the same bits; after two the layer is dense."""
+    monkeypatch.setattr("jenga.runtime.anchors.budget_for", lambda *_: Budget(1 << 30, 1 << 30))
+    settings = CarvingSettings(SETTINGS.config, (AnchorConfig(0),), min_tokens=0)
+    model, alone = Model(settings), Model(settings)
+    carve, failures = AttentionInput.carve, []
+
+    def scarce(self, carved, lists=None, residual=None):
+        if residual is not None and model.run.evaluation == 2 and len(failures) < times:
+            failures.append(None)
+            raise torch.OutOfMemoryError("made by this test")
+        return carve(self, carved, lists, residual)
+
+    found, expected = [], []
+    for step in range(4):
+        for one, outs in ((model, found), (alone, expected)):
+            one.run.begin_evaluation()
+            with monkeypatch.context() as patch:
+                if one is model:
+                    patch.setattr(AttentionInput, "carve", scarce)
+                outs.append(one.call(blocks=(None,) * 3, seed=step))
+    same = [all(map(torch.equal, *pair)) for pair in zip(found, expected, strict=True)]
+    repeated = "out of memory: anchors left the device, the attention call was repeated"
+    if times == 1:
+        assert all(same) and model.dense_calls == 3 and model.run.listener.fallbacks == {repeated: 1}
+        (kept,) = model.run._anchors.values()
+        assert (kept._store.used().device, kept.traffic.to_device > 0) == (0, True)
+    else:
+        assert same == [True, True, False, False] and torch.equal(
+            found[2][0], torch.nn.functional.scaled_dot_product_attention(*draw(2))
+        )
+        assert model.run.listener.fallbacks == {repeated: 1, "dense attention: out of memory": 1}
 
 
 def test_a_device_that_runs_out_of_memory_drops_its_own_anchors_alone():

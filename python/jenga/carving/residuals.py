@@ -6,7 +6,7 @@ their size does not depend on how much is kept (HunyuanVideo 720p: 5 MB a layer,
 Source: ours, in the line of DiTFastAttn's residual sharing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -40,6 +40,16 @@ class AnchorState:
 
     def lists(self) -> BlockLists:
         return unpack_lists(self.blocks, self.num_kv_blocks, self.max_kv)
+
+    def parts(self, count: int) -> list["AnchorState"]:
+        """One for each equal part of the batch, views of this one's tensors."""
+        pieces = zip(*(x.chunk(count) for x in self.tensors), strict=True)
+        return [self.with_tensors(piece) for piece in pieces]
+
+
+def joined(states: list[AnchorState], tensors: tuple[torch.Tensor, ...]) -> AnchorState:
+    """States as one, whose tensors are theirs joined along the batch."""
+    return replace(states[0].with_tensors(tensors), max_kv=max(state.max_kv for state in states))
 
 
 def make_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int, pack_residual) -> Residual:

@@ -19,10 +19,12 @@ from ..carving.attention import DENSE
 from ..carving.config import JengaConfig, TokenGrid
 from ..carving.operands import BlockLists
 from ..runtime.anchors import ANCHOR
+from ..runtime.copy_streams import Traffic
 from ..runtime.listener import Listener
 from ..runtime.measure import PeakMemory, Stopwatch
 from .attribution import estimate_speed
 from .kept_blocks import KeptBlocks
+from .streamed import Streamed
 
 
 @dataclass
@@ -93,6 +95,8 @@ class Report(Listener):
         self.notes: list[str] = []
         self.kept_blocks: dict[int, KeptBlocks] = {}  # layer -> its last carved evaluation
         self.peak_memory: dict | None = None  # of jenga.runtime.measure.PeakMemory
+        self.streams: list[Streamed] = []  # of each device that moved any, when the run is over
+        self._traffic: dict[str, list[Traffic]] = {}
         self._memory: PeakMemory | None = None
         self._lock = threading.Lock()
 
@@ -158,9 +162,19 @@ class Report(Listener):
             if text not in self.notes:
                 self.notes.append(text)
 
+    def streamed(self, device: torch.device, traffic: Traffic) -> None:
+        with self._lock:
+            if traffic.to_host or traffic.to_device:
+                self._traffic.setdefault(str(device), []).append(traffic)
+
     def close(self) -> None:
         """The run is over: nothing of the report stays on a GPU."""
+        streamed = [Streamed.of(device, traffics) for device, traffics in self._traffic.items()]
+        self._traffic.clear()
+        for one in streamed:
+            self.note(one.words())
         with self._lock:
+            self.streams += streamed
             self.kept_blocks = {layer: kept.to_host() for layer, kept in self.kept_blocks.items()}
             for evaluation in self.evaluations:
                 evaluation.read()
@@ -189,6 +203,7 @@ class Report(Listener):
             "anchors": sum(call.kind == ANCHOR for call in calls),
             "speed_estimate": None if speed is None else {**asdict(speed), "total": speed.total},
             "peak_memory": self.peak_memory,
+            "streamed": [asdict(one) for one in self.streams],
             "backends": dict(self.backends),
             "fallbacks": dict(self.fallbacks),
             "dense_by_choice": dict(self.choices),

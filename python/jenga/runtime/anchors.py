@@ -10,8 +10,8 @@ This file decides and keeps; `jenga.runtime.session` computes.
 """
 
 import threading
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -20,6 +20,8 @@ from ..carving.config import Q_BLOCK_SIZE, AnchorConfig
 from ..carving.operands import BlockLists, Residual
 from ..carving.residuals import AnchorState, num_bytes, pack_lists
 from .call import AttentionInput
+from .call_order import CallOrder
+from .copy_streams import Traffic
 from .residual_store import Budget, ResidualStore, budget_for
 
 ANCHOR = "anchor"  # what CarvedResult.backend says where the output is the dense one of an anchor
@@ -68,13 +70,15 @@ class Anchors:
     """When a layer is dense, and what it keeps: of one run, one model and one device. Close it with the run.
 
     budget: where states may lie; None: `budget_for` the configuration's memory and the devices that share the host's,
-    measured at the first anchor.
+    measured at the first anchor. traffic: what went to host memory and came from there.
     """
 
     def __init__(self, config: AnchorConfig, device: torch.device, budget: Budget | None = None, sharers: int = 1):
         self.config, self._device, self._budget, self._sharers = config, device, budget, sharers
         self._lock = threading.Lock()  # two models in threads of their own may run on one device
+        self.traffic = Traffic()
         self._store: ResidualStore | None = None
+        self._order = CallOrder()  # of (layer, tracks) with states in host memory
         self._evaluation: Hashable = None
         self._steps: dict[Hashable, int] = {}  # track -> computed evaluations before this one
         self._masks: dict[Hashable, torch.Tensor | None] = {}
@@ -106,6 +110,7 @@ class Anchors:
             self._drop_tracks(self._steps.keys() - self._seen)  # they sat out a whole evaluation
             self._evaluation, self._seen = evaluation, set()
             self._evaluations += 1
+            self._order.begin()
         masks = [None] * len(tracks) if kv_mask is None else kv_mask.chunk(len(tracks))
         for track, mask in zip(tracks, masks, strict=True):
             if not _same(self._masks.get(track), mask):
@@ -116,7 +121,8 @@ class Anchors:
             return AnchorStep(tracks, -1)
         for track, mask in zip(tracks, masks, strict=True):
             self._masks[track] = mask
-            self._steps[track] = self._steps.get(track, -1) + 1
+            if track not in self._seen:  # else the model call is made once more: it was out of memory
+                self._steps[track] = self._steps.get(track, -1) + 1
         self._seen.update(tracks)
         return AnchorStep(tracks, max(self._steps[track] for track in tracks))
 
@@ -135,20 +141,28 @@ class Anchors:
             return LayerPlan(keys)
         with self._lock:
             self._placed[layer] = self._reserve(keys, inputs, carved)
-        if not self._placed[layer]:
-            self._store.drop(keys)  # what some of them kept would be stale when its turn comes again
-            return LayerPlan(keys)
-        states = [self._store.get(key) for key in keys]
-        if any(state is None for state in states) or is_anchor(layer, step.step, self.config.distance):
-            return LayerPlan(keys, anchor=True)
-        self._prefetch(step, layer + 1)
-        return LayerPlan(keys, state=_join(states))
+            if not self._placed[layer]:
+                self._store.drop(keys)  # what some of them kept would be stale when its turn comes again
+                return LayerPlan(keys)
+            if self._store.streams(keys):
+                self._order.ask((layer, step.tracks))
+            anchor = is_anchor(layer, step.step, self.config.distance) or not self._store.has(keys)
+            state = None if anchor else self._store.get(keys)
+            self._store.prefetch(self._upcoming())
+            return LayerPlan(keys, anchor, state)
+
+    def release(self, plan: LayerPlan) -> None:
+        """All that reads the state of a plan has been started."""
+        with self._lock:
+            if plan.state is not None and self._store is not None:
+                self._store.release(plan.keys)
 
     def keep(self, plan: LayerPlan, residual: Residual, lists: BlockLists, num_kv_blocks: int) -> None:
         """What an anchor found, for the steps after it."""
         state = AnchorState(residual, pack_lists(lists, num_kv_blocks), num_kv_blocks, lists.index.shape[3])
-        for key, part in zip(plan.keys, _split(state, len(plan.keys)), strict=True):
-            self._store.put(key, part)
+        with self._lock:
+            if self._store is not None:
+                self._store.put(plan.keys, state)
 
     def drop(self) -> None:
         """Forget every state: the next step of every conditioning is its first."""
@@ -159,16 +173,15 @@ class Anchors:
             self._masks.clear()
             self._placed.clear()
             self._late_starts.clear()
+            self._order.clear()
             self._evaluations, self._evaluation = 0, None
 
     def leave_device(self) -> bool:
-        """Forget every state and keep none on the device from now on; whether it held any there."""
-        if self._store is None or not self._store.used().device:
-            return False
-        self.drop()
-        self._budget = replace(self._store.budget, device=0)
-        self._store = None
-        return True
+        """Keep states in host memory alone from now on, those that find no room there not at all; whether that freed
+        any of the device.
+        """
+        with self._lock:
+            return self._store is not None and self._store.leave_device()
 
     def close(self) -> None:
         self.drop()
@@ -187,6 +200,8 @@ class Anchors:
         text = f"anchors: {self.config.residual_bits}-bit residuals, {_megabytes(used.device)} on {self._device.type}"
         if used.host:
             text += f" and {_megabytes(used.host)} in host memory: the budget on {self._device.type} is full"
+        if self._store.unlocked:
+            text += f"; the system page-locks no more, so {_megabytes(self._store.unlocked)} come and go slowly"
         if self.num_without_place:
             layers, total = f"{self.num_without_place} of {len(self._placed)}", _megabytes(budget.device + budget.host)
             text += f"; {layers} layers carve without anchors: the budget of {total} is full"
@@ -195,16 +210,21 @@ class Anchors:
     def _reserve(self, keys, inputs: AttentionInput, carved: CarvedAttention) -> bool:
         if self._store is None:
             budget = self._budget or budget_for(self._device, self.config.memory, self._sharers)
-            self._store = ResidualStore(self._device, budget)
+            self._store = ResidualStore(self._device, budget, self.traffic)
         batch, heads, tokens, head_dim = inputs.q.shape
         num_video = inputs.layout.grid.num_tokens
         blocks = -(-num_video // Q_BLOCK_SIZE), carved.config.num_kv_blocks(num_video)
         size = num_bytes(tokens, heads, head_dim, *blocks, self.config.residual_bits)
         return self._store.reserve(keys, size * (batch // len(keys)))
 
-    def _prefetch(self, step: AnchorStep, layer: int) -> None:
-        if not is_anchor(layer, step.step, self.config.distance):
-            self._store.prefetch((layer, track) for track in step.tracks)
+    def _upcoming(self) -> Iterator[tuple[int, tuple[Hashable, ...]]]:
+        """(layer, keys) of the states that will be asked for, if the next calls are like the last ones."""
+        for (layer, tracks), later in self._order.upcoming():
+            if not self._steps.keys() >= set(tracks):
+                continue
+            step = max(self._steps[track] + (later or track not in self._seen) for track in tracks)
+            if not is_anchor(layer, step, self.config.distance):
+                yield layer, tuple((layer, track) for track in tracks)
 
     def _drop_tracks(self, tracks) -> None:
         for track in list(tracks):
@@ -216,22 +236,6 @@ class Anchors:
 
 def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
     return a is b or (a is not None and b is not None and torch.equal(a, b))
-
-
-def _split(state: AnchorState, parts: int) -> list[AnchorState]:
-    """One state for each equal part of the batch, in memory of its own so that each can go alone."""
-    if parts == 1:
-        return [state]
-    pieces = zip(*([x.clone() for x in tensor.chunk(parts)] for tensor in state.tensors), strict=True)
-    return [state.with_tensors(piece) for piece in pieces]
-
-
-def _join(states: list[AnchorState]) -> AnchorState:
-    """The states of a batch as one."""
-    if len(states) == 1:
-        return states[0]
-    joined = states[0].with_tensors(tuple(map(torch.cat, zip(*(state.tensors for state in states), strict=True))))
-    return replace(joined, max_kv=max(state.max_kv for state in states))
 
 
 def _megabytes(count: int) -> str:

@@ -16,7 +16,8 @@ class HostArena:
     """Places of host memory up to `limit` bytes.
 
     used: bytes of all slabs, page-locked or not: what the process really holds. lock(memory) -> whether it could be
-    page-locked; unlock(memory) before it is freed. None: memory as it is.
+    page-locked; unlock(memory) before it is freed. None: memory as it is. A system that refuses to lock is not asked
+    again: what comes after is plain memory. unlocked: bytes of that.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class HostArena:
         lock: Callable[[torch.Tensor], bool] | None = None,
         unlock: Callable[[torch.Tensor], None] | None = None,
     ):
-        self.limit, self.used = limit, 0
+        self.limit, self.used, self.unlocked = limit, 0, 0
         self._lock, self._unlock = lock, unlock
         self._slabs: list[weakref.finalize] = []
         self._free: dict[int, list[torch.Tensor]] = {}  # by size
@@ -53,7 +54,7 @@ class HostArena:
         self._free.clear()
         while self._slabs:
             self._slabs.pop()()
-        self.used = 0
+        self.used = self.unlocked = 0
 
     def _grow(self, count: int, size: int) -> bool:
         """One more slab, of at least `count` places."""
@@ -62,14 +63,21 @@ class HostArena:
         if number < count:
             return False
         slab = torch.empty(number * size, dtype=torch.uint8)
-        if self._lock is not None and not self._lock(slab):
-            self.limit = self.used  # the system refuses to lock more
-            return False
         self.used += slab.numel()
-        # Also where an interrupted run is dropped without close: locked memory must not be freed as it is.
-        self._slabs.append(weakref.finalize(self, self._unlock or _nothing, slab))
+        self._slabs.append(weakref.finalize(self, self._release_of(slab), slab))
         self._free[size] += slab.split(size)
         return True
+
+    def _release_of(self, slab: torch.Tensor) -> Callable[[torch.Tensor], None]:
+        """Locks a slab if it can be; what must be done with it before it is freed, which is also done where an
+        interrupted run is dropped without close.
+        """
+        if self._lock is None:
+            return _nothing
+        if self.unlocked or not self._lock(slab):
+            self.unlocked += slab.numel()
+            return _nothing
+        return self._unlock
 
 
 def page_lock(memory: torch.Tensor) -> bool:

@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from .copy_streams import Traffic
+
 
 class Listener:
     """Every method does nothing. `jenga.report.report.Report` writes down what it hears."""
@@ -33,6 +35,9 @@ class Listener:
 
     def note(self, text: str) -> None:
         """Something that is true of the whole run."""
+
+    def streamed(self, device: torch.device, traffic: Traffic) -> None:
+        """What anchors of one device moved to host memory and back. That part of the run is over."""
 
     def close(self) -> None:
         """The run is over."""

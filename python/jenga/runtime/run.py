@@ -139,32 +139,32 @@ class Run:
             self._carved = {key: one for key, one in self._carved.items() if key[-1] != home or key[-2] == home}
             here = [anchors for key, anchors in self._anchors.items() if key[-1] == key[-2] == home]
             elsewhere = [key for key in self._anchors if key[-1] == home != key[-2]]
-            gone = [self._anchors.pop(key) for key in elsewhere]
+            gone = [(self._anchors.pop(key), key[-2]) for key in elsewhere]
         for anchors in here:
             anchors.drop()
-        for anchors in gone:
+        for anchors, device in gone:
             with suppress(RuntimeError):
-                anchors.close()
+                self._close(anchors, device)
 
     def free_device(self, device: torch.device) -> bool:
-        """Forget what anchors keep on a device that is out of memory and put no more there; whether it freed anything.
-
-        What comes after goes to host memory, where there is a budget.
+        """Move what anchors keep on a device that is out of memory to host memory, forget what has no room there, and
+        put no more on the device; whether it freed anything.
         """
         with self._lock:
-            of_device = [(on, anchors) for (*_, on, home), anchors in self._anchors.items() if home == device]
-        for on, anchors in of_device:
-            if on != device:
-                anchors.drop()  # their next step is a first one too
-        return any([anchors.leave_device() for on, anchors in of_device if on == device])
+            of_device = [anchors for (*_, on, home), anchors in self._anchors.items() if on == home == device]
+        return any([anchors.leave_device() for anchors in of_device])
 
     def close(self) -> None:
         self._carved.clear()
         self._backends.clear()
-        for anchors in self._anchors.values():
-            anchors.close()
-        self._anchors.clear()
+        while self._anchors:
+            (*_, device, _), anchors = self._anchors.popitem()
+            self._close(anchors, device)
         self.listener.close()
+
+    def _close(self, anchors: Anchors, device: torch.device) -> None:
+        self.listener.streamed(device, anchors.traffic)
+        anchors.close()
 
 
 @dataclass

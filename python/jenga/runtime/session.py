@@ -96,18 +96,29 @@ def _carve(carved_call: CarvedCall, layer: Layer, q, k, v, mask, softmax_scale, 
     if not readable:
         return refuse(carved_call, "an attention mask that is not one of padded keys")
     inputs = AttentionInput(q, k, v, layout, place.video_start, place.text_range, kv_mask, softmax_scale)
-    try:
-        if carved_call.search is not None:  # the layout was found: looked at once a run, in the first layer
-            compare = partial(attention_unlike, inputs, carved_call.run.carved(carved_call.config, q.device), exact)
-            if reason := carved_call.run.once(("compared", carved_call.owner, layout), compare):
-                return refuse(carved_call, reason)
-        compute = partial(_compute, carved_call, layer)
-        return carve_on_devices(carved_call, inputs, mask, exact, of_heads, compute)
-    except torch.OutOfMemoryError:
-        carved_call.run.drop_anchors(q.device)
-        return refuse(carved_call, "out of memory")
-    except NoBackend as error:
-        return refuse(carved_call, str(error))
+    for again in (False, True):
+        try:
+            return _carve_or_refuse(carved_call, layer, inputs, mask, exact, of_heads)
+        except NoBackend as error:
+            return refuse(carved_call, str(error))
+        except torch.OutOfMemoryError:
+            if again or not carved_call.run.free_device(q.device):
+                break
+        fall_back(
+            carved_call.run,
+            carved_call.settings,
+            "out of memory: anchors left the device, the attention call was repeated",
+        )
+    carved_call.run.drop_anchors(q.device)
+    return refuse(carved_call, "out of memory")
+
+
+def _carve_or_refuse(carved_call: CarvedCall, layer: Layer, inputs: AttentionInput, mask, exact, of_heads):
+    if carved_call.search is not None:  # the layout was found: looked at once a run, in the first layer
+        compare = partial(attention_unlike, inputs, carved_call.run.carved(carved_call.config, inputs.q.device), exact)
+        if reason := carved_call.run.once(("compared", carved_call.owner, carved_call.layout), compare):
+            return refuse(carved_call, reason)
+    return carve_on_devices(carved_call, inputs, mask, exact, of_heads, partial(_compute, carved_call, layer))
 
 
 def _compute(
@@ -150,7 +161,10 @@ def attend_anchored(
     carved = carved_for(config, device)
     plan = anchors.plan(step, layer, inputs, carved)
     if plan.state is not None:
-        return inputs.carve(carved, plan.state.lists(), plan.state.residual)
+        try:
+            return inputs.carve(carved, plan.state.lists(), plan.state.residual)
+        finally:
+            anchors.release(plan)
     if not plan.anchor:
         return inputs.carve(carved_for(alone, device))
     result = inputs.carve(carved)
