@@ -130,6 +130,7 @@ def test_a_name_that_is_no_run_is_refused(comfyui):
     command = [sys.executable, "-m", "benchmarks.full_model", "--tiny", "--device", "cpu", "--model", "wan1.3b"]
     done = subprocess.run([*command, "--steps", "4", "--run", "flush"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode and "--run must be one of dense, " in done.stderr and "got flush" in done.stderr
+    assert "quality balanced, streamed" in done.stderr
 
 
 def test_no_layer_makes_the_host_wait(benchmark):

@@ -15,8 +15,10 @@ from jenga.runtime.call import Block, ModelCall
 from jenga.runtime.carved_call import CarvedCall
 from jenga.runtime.devices import others_for, parse_devices
 from jenga.runtime.head_split import share_heads
+from jenga.runtime.host_tier import HostTier
 from jenga.runtime.lane import packed
 from jenga.runtime.layout import TokenLayout
+from jenga.runtime.residual_store import Budget
 from jenga.runtime.run import Run, StageState
 from jenga.runtime.session import attend
 from jenga.runtime.settings import CarvingSettings
@@ -157,6 +159,32 @@ def test_memory_of_anchors_is_that_of_each_device():
     stores = {key[2]: anchors._store for key, anchors in model.run._anchors.items()}
     for device in (CPU, SECOND):
         assert stores[device].budget.device == 1 << 20 and 0 < stores[device].used().device <= 1 << 20
+
+
+def test_what_lies_in_host_memory_comes_ahead_on_each_device(monkeypatch):
+    """A device that takes a layer's heads in pieces gets those of two layers ahead, and each piece its own."""
+    budgets = {False: Budget(1 << 30), True: Budget(0, 1 << 30)}
+    lines, bring = [], HostTier._bring
+
+    def noted(self, keys):
+        lines.append((self, keys[0][0]))
+        return bring(self, keys)
+
+    monkeypatch.setattr(HostTier, "_bring", noted)
+    monkeypatch.setattr("jenga.runtime.host_tier.AHEAD_BYTES", 0)
+    outputs = []
+    for host in budgets:
+        monkeypatch.setattr("jenga.runtime.anchors.budget_for", lambda *_, host=host: budgets[host])
+        model = Model(TWO, anchors=(AnchorConfig(3),))
+        outputs.append(model.steps(5))
+    assert all(map(torch.equal, *outputs))
+    for on in model.run._anchors.values():
+        assert on._store.used().device == 0 and on.traffic.to_device
+    tiers = {on._device: on._store._host for on in model.run._anchors.values()}
+    ahead = {device: [layer for tier, layer in lines if tier is tiers[device]] for device in (CPU, SECOND)}
+    # Step 1: both layers. Step 2: layer 0, layer 1 is an anchor. Step 3: layer 1. Step 4: both, and of step 5 layer 0.
+    assert ahead[CPU] == [0, 1, 0, 1, 0, 1, 0]
+    assert ahead[SECOND] == [layer for layer in ahead[CPU] for _ in range(2)]  # pieces of 2 heads and of 1
 
 
 class Failing:

@@ -23,13 +23,13 @@ class CallOrder:
         self._at = self._last.get(request, self._at)
 
     def upcoming(self) -> Iterator[tuple[Hashable, bool]]:
-        """Requests to expect, the next one first, for one evaluation from here; and whether each is one of the next
+        """Requests to expect, the next one first, until this one comes again; and whether each is one of the next
         evaluation.
         """
         requests = list(self._last)
         for request in requests[self._at + 1 :]:
             yield request, False
-        for request in requests[: self._at + 1]:
+        for request in requests[: max(0, self._at)]:
             yield request, True
 
     def clear(self) -> None:
