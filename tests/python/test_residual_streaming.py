@@ -1,8 +1,11 @@
 """States of anchors in host memory: they come ahead, in the order in which layers ask, and are the right ones."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from anchored_layers import CPU, PLENTY, Run, draw
+from clock_streams import Stream
 from fake_copies import COMING, COMPUTE, LEAVING, OTHER_COMPUTE, Event, FakeCopies, Machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -372,6 +375,71 @@ def test_what_is_moved_off_the_device_is_counted_as_the_rest():
     assert run.anchored.traffic.to_host == 3 * SIZE and run.anchored.traffic.to_device == 0
     run.step(draw(), layers=3)
     assert run.anchored.traffic.to_device == 3 * SIZE
+
+
+# --- on a GPU's streams -----------------------------------------------------------------------------------------------
+
+CUDA = torch.device("cuda:0")
+
+
+class Memory:
+    """A tensor: who must be through with it before it is given to another."""
+
+    nbytes = 10
+
+    def __init__(self, machine):
+        self._machine, self.held_for = machine, []
+
+    def copy_(self, source: "Memory", non_blocking: bool) -> None:
+        assert non_blocking
+        self._machine.current.step()
+
+    def record_stream(self, stream: Stream) -> None:
+        self.held_for.append(stream)
+
+
+class Gpu:
+    """current: its stream. timed: the streams that an event with a time was recorded on."""
+
+    def __init__(self, monkeypatch):
+        self.main = self.current = Stream(CUDA)
+        self.timed = []
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "stream", self.on)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self.current)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+        monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: self)
+
+    def record(self, stream: Stream) -> None:
+        self.timed.append(stream)
+
+    @contextmanager
+    def on(self, stream: Stream):
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+
+def test_copies_wait_for_what_they_are_told_and_compute_for_what_it_needs(monkeypatch):
+    gpu = Gpu(monkeypatch)
+    traffic = Traffic()
+    copies = CopyStreams(CUDA, traffic)
+    state, place, buffer, other = (Memory(gpu) for _ in range(4))
+    made = gpu.main.step()
+    left = copies.send([(place, state)], [copies.now(), None])
+    later = gpu.main.step()
+    assert copies._leaving.knows(made) and not copies._leaving.knows(later)
+    unrelated = copies.bring([(other, place)], [])
+    assert not copies._coming.knows(made) and not copies._coming.knows(left)
+    came = copies.bring([(buffer, place)], [None, left])
+    assert copies._coming.knows(left) and not copies._coming.knows(later)
+    copies.wait(unrelated, other)
+    assert gpu.main.knows(unrelated) and not gpu.main.knows(came)
+    copies.wait(came, buffer)
+    assert gpu.main.knows(came) and gpu.timed == [gpu.main] * 4
+    assert (state.held_for, place.held_for) == ([copies._leaving], [])
+    assert buffer.held_for == other.held_for == [copies._coming, gpu.main]
+    assert (traffic.to_host, traffic.to_device) == (10, 20)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ def test_host_memory_changes_nothing(device, backend, bits):
     """Some layers on the device, the others in host memory, against all on the device: the same bits."""
     inputs = [given(device, seed=seed) for seed in range(7)]
     expected = outputs(Run(AnchorConfig(3, bits), PLENTY, backend, device=device, grid=GRID), inputs)
-    size = num_bytes(8192, 2, 128, 64, JengaConfig().num_kv_blocks(8192), bits)
+    tokens = GRID.num_tokens
+    size = num_bytes(tokens, 2, 128, tokens // 128, JengaConfig().num_kv_blocks(tokens), bits)
     budget = Budget(3 * size, (LAYERS - 3) * size)
     run = Run(AnchorConfig(3, bits), budget, backend, device=device, grid=GRID)
     assert torch.equal(outputs(run, inputs), expected)
