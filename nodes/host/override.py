@@ -68,6 +68,8 @@ class AttentionPatch:
             carved, out = self._called(executor, model, stage, call, arguments)
         if first and not carved.attended:
             self._say_unseen(stage.run, arguments.options, carved.unseen)
+        if first:
+            carved.name_missing_blocks()
         return out
 
     def check_seen(self, run: Run, options: dict) -> None:

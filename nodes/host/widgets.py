@@ -12,20 +12,29 @@ def shown_with(**values: list[str]) -> dict:
     return {SHOWN: values}
 
 
-def counts_with(**values: list[str]) -> dict:
-    """The same for an input that stays among the advanced widgets when it counts."""
-    return {COUNTS: values}
+def counts_with(*either: dict[str, list[str]], **values: list[str]) -> dict:
+    """The same for an input that stays among the advanced widgets when it counts. either: several such settings, in the
+    place of one: it counts in each of them.
+    """
+    return {COUNTS: either or (values,)}
 
 
 def idle(node: type[io.ComfyNode], **given) -> list[str]:
     """Remarks on the given widgets that are not at their default and do nothing at this setting."""
     words = []
     for item in node.define_schema().inputs:
-        conditions = {**item.extra_dict.get(SHOWN, {}), **item.extra_dict.get(COUNTS, {})}
-        for name, wanted in conditions.items():
-            if item.id in given and given[item.id] != item.default and given[name] not in wanted:
-                words.append(f"{item.id} does nothing with {name} {given[name]}: it is for {' and '.join(wanted)}")
+        if item.id not in given or given[item.id] == item.default:
+            continue
+        settings = item.extra_dict.get(COUNTS) or [item.extra_dict.get(SHOWN, {})]
+        nearest = min(settings, key=lambda one: (len(_unmet(one, given)), -len(one)))
+        for name, wanted in _unmet(nearest, given).items():
+            words.append(f"{item.id} does nothing with {name} {given[name]}: it is for {' and '.join(wanted)}")
     return words
+
+
+def _unmet(setting: dict[str, list[str]], given: dict) -> dict[str, list[str]]:
+    """What of a setting the given widgets do not have."""
+    return {name: wanted for name, wanted in setting.items() if given[name] not in wanted}
 
 
 def overruled(node: type[io.ComfyNode], by: str, **given) -> list[str]:

@@ -141,6 +141,10 @@ def test_window_and_dense_blocks_leave_the_rest_carved(host):
         ({"quality": "high", "anchor_distance": "4"}, "anchor_distance does nothing with quality high"),
         ({"quality": "fast", "residual_bits": "8"}, "residual_bits does nothing with quality fast"),
         ({"compensation": "none", "tail_block_size": "32"}, "tail_block_size does nothing with compensation none"),
+        ({"tail_block_size": "128"}, "tail_block_size is at most kv_block_size: 64, not 128"),
+        ({"residual_bits": "8"}, "residual_bits does nothing with anchor_distance off: it is for first step and 2"),
+        ({"anchor_memory": 1.0}, "anchor_memory does nothing with anchor_distance off"),
+        ({"dense_blocks": "1, 5"}, "dense_blocks names 5: the model has blocks 0 to 1"),
     ],
 )
 def test_what_does_nothing_is_said(host, change, words):
@@ -149,10 +153,21 @@ def test_what_does_nothing_is_said(host, change, words):
     assert any(node_id == "p0" and words in text for node_id, text in host.status)
 
 
-@pytest.mark.parametrize("change", [{}, {"quality": "fast"}, {"anchor_distance": "4", "residual_bits": "8"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"quality": "fast"},
+        {"anchor_distance": "4", "residual_bits": "8"},
+        {"quality": "high", "residual_bits": "8"},
+        {"kv_block_size": "128", "tail_block_size": "128"},
+        {"dense_blocks": "0-1"},
+    ],
+)
 def test_what_counts_is_not_remarked_on(host, change):
     outputs = host.run(workflow([carved(**{"density": 0.2, **change})]))
-    assert not any("does nothing" in note for note in report(outputs)["notes"])
+    words = ("does nothing", "at most", "dense_blocks names")
+    assert not any(one in note for one in words for note in report(outputs)["notes"])
 
 
 def test_wrong_dense_blocks_are_named(host):

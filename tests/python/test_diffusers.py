@@ -50,6 +50,13 @@ def test_dense_blocks_and_the_part_of_the_schedule_that_is_carved():
     }
 
 
+def test_dense_blocks_that_a_transformer_does_not_have_are_named():
+    pipeline, latents, arguments = models.make(models.wan_vace)
+    with apply(pipeline, settings(0.2, dense_blocks=frozenset((3, 4)))) as carving:
+        pipeline(latents, arguments)
+    assert carving.report.summary()["notes"] == ["dense_blocks names 4: the model has blocks 0 to 3"]
+
+
 def test_vace_blocks_are_numbered_after_the_model_s_own():
     pipeline, latents, arguments = models.make(models.wan_vace)
     with apply(pipeline, settings(0.2, dense_blocks=frozenset((0, 1)))) as carving:

@@ -16,7 +16,7 @@ from jenga.runtime.layout import Placement, TokenLayout
 from jenga.runtime.residual_store import Budget
 from jenga.runtime.run import BlockNumbers, Run, StageState
 from jenga.runtime.session import NOT_RECURRING, attend
-from jenga.runtime.settings import CarvingSettings
+from jenga.runtime.settings import CarvingSettings, parse_blocks
 
 GRID = TokenGrid(3, 8, 16)  # 384 tokens
 SETTINGS = CarvingSettings(JengaConfig(density=0.3, backend="reference"), min_tokens=0)
@@ -45,7 +45,9 @@ class Model:
             self.dense_calls += 1
             return torch.nn.functional.scaled_dot_product_attention(q, k, v)
 
-        return [attend(carved, block, q, k, v, mask, None, dense) for block in blocks]
+        outputs = [attend(carved, block, q, k, v, mask, None, dense) for block in blocks]
+        carved.name_missing_blocks()
+        return outputs
 
 
 def kept_shares(run) -> list[list]:
@@ -91,6 +93,15 @@ def test_dense_blocks_name_the_host_s_blocks_and_not_attention_calls():
         model.call(blocks=[Block("double", 0, 2), Block("double", 0, 2), Block("double", 1, 2)])
     assert [row[0] == 1.0 for row in kept_shares(model.run)] == [False, False, True]
     assert model.run.listener.choices == {"dense_blocks": 1}
+
+
+def test_dense_blocks_that_the_model_does_not_have_are_named():
+    for blocks, words in (("0, 2", []), ("1, 7", ["7"]), ("1-9999", ["3 to 9999"])):
+        model = Model(dataclasses.replace(SETTINGS, dense_blocks=parse_blocks(blocks)))
+        model.run.begin_evaluation()
+        model.call(blocks=[Block("double", 0, 1), Block("single", 0, 2), Block("single", 1, 2)])
+        expected = [f"dense_blocks names {named}: the model has blocks 0 to 2" for named in words]
+        assert model.run.listener.summary()["notes"] == expected
 
 
 def test_a_run_without_a_listener_computes_the_same():

@@ -202,6 +202,8 @@ class TransformerPatch:
             run.report.note(f"{cache} is on this transformer: a model call in which it skipped blocks counts as reused")
         elif calls and not attended:
             refuse(calls[0], "no self-attention came to Jenga; choose attention backends and processors before apply")
+        for call in calls:
+            call.name_missing_blocks()
         run.report.model_call(bool(cache) and attended < len(self._layers))
 
     def _refuse(self, run: DenoisingRun, reason: str) -> None:

@@ -131,6 +131,7 @@ class InnerAttention:
                 refuse(carved, NO_LAYOUT)
             elif not carved.attended:
                 refuse(carved, NOT_HANDED_ON)
+            carved.name_missing_blocks()
         return out
 
     def _begin(self, module, video: torch.Tensor, timestep, options: dict, arguments: dict) -> CarvedCall:

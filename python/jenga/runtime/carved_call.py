@@ -102,6 +102,15 @@ class CarvedCall:
             return "no self-attention call of this model has the video of its latent in it, patch after patch"
         return NO_ATTENTION
 
+    def name_missing_blocks(self) -> None:
+        """After the model call: what dense_blocks names and the model does not have, said once a run."""
+        blocks = self.run.num_blocks
+        missing = sorted(block for block in self.settings.dense_blocks if block >= blocks)
+        if self.attended and missing:
+            named = ", ".join(map(str, missing)) if len(missing) < 4 else f"{missing[0]} to {missing[-1]}"
+            words = f"dense_blocks names {named}: the model has blocks 0 to {blocks - 1}"
+            self.run.once("missing blocks", lambda: self.run.listener.note(words))
+
     def layer(self, block: Block | None) -> Layer:
         """The layer of the self-attention call that comes now. block: None where the host does not name it."""
         self.attended = self.run.attended = True

@@ -29,9 +29,13 @@ class BlockNumbers:
         self._size: dict[str, int] = {}
 
     def number(self, block: Block) -> int:
-        first = self._first.setdefault(block.type, sum(self._size.values()))
+        first = self._first.setdefault(block.type, self.count())
         self._size[block.type] = max(self._size.get(block.type, 0), block.num_blocks, block.index + 1)
         return first + block.index
+
+    def count(self) -> int:
+        """How many there are, of all types that came."""
+        return sum(self._size.values())
 
 
 class Run:
@@ -78,6 +82,12 @@ class Run:
             if key not in self._layers:
                 self._layers[key] = Layer(self._blocks.number(block), occurrence, len(self._layers))
             return self._layers[key]
+
+    @property
+    def num_blocks(self) -> int:
+        """Transformer blocks of the model, as far as its calls have shown them: all of them after the first."""
+        with self._lock:
+            return self._blocks.count()
 
     def once(self, what: Hashable, find: Callable[[], T]) -> T:
         """find(), asked once in the run: all that is found out, looked at or said once goes through here.
