@@ -61,9 +61,9 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Parallel
 // written as zeros and never read, so that whatever a masked token holds, NaN included, stays out of the arithmetic.
 //
 // Keys in 8 bits, where k_scale is given: of every key and tail mean k_center is subtracted, which attention need not
-// know but for lse, and the rest r is written as int8 codes round(r / scale), scale = max|r| / 127 of the row; a row of
-// zeros, and one that is no token, has scale 0 and codes 0. Values in 8 bits, where v_scale is given: v_center is
-// subtracted and the rest written as e4m3 codes of r / v_scale, one scale a channel: the largest |r| of all tokens /
+// know but for lse, and the rest r is written as int8 codes round(r * (1 / scale)), scale = max|r| / 127 of the row; a
+// row of zeros, and one that is no token, has scale 0 and codes 0. Values in 8 bits, where v_scale is given: v_center
+// is subtracted and the rest written as e4m3 codes of r / v_scale, one scale a channel: the largest |r| of all tokens /
 // 448. Centers are means of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they
 // are rounded to 16 bits; means for select_blocks stay as they are.
 struct PrepareBlocksParams {

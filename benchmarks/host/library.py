@@ -19,7 +19,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "jenga_pack"
 PARTS = ("comfy", "comfy_api", "comfy_execution", "comfy_extras/nodes_easycache.py")
-PARTS += ("comfyui_version.py", "folder_paths.py", "node_helpers.py", "protocol.py")
+PARTS += ("comfyui_version.py", "folder_paths.py", "latent_preview.py", "node_helpers.py", "protocol.py")
 
 
 def start(device: str, **options) -> None:

@@ -13,9 +13,9 @@ namespace jenga::reference {
 inline float quantise_row(const std::vector<float>& row, std::vector<int8_t>& codes) {
   float top = 0;
   for (const float x : row) top = std::max(top, std::abs(x));
-  const float scale = top / kInt8Max;
+  const float scale = top / kInt8Max, inverse = 1 / scale;
   codes.resize(row.size());
-  for (size_t d = 0; d < row.size(); ++d) codes[d] = scale > 0 ? float_to_int8(row[d] / scale) : int8_t{0};
+  for (size_t d = 0; d < row.size(); ++d) codes[d] = scale > 0 ? float_to_int8(row[d] * inverse) : int8_t{0};
   return scale;
 }
 

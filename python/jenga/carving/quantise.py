@@ -41,11 +41,12 @@ PRECISIONS = {
 def quantise_rows(x: torch.Tensor, dtype: torch.dtype = torch.int8) -> tuple[torch.Tensor, torch.Tensor]:
     """x [..., D] as codes of that dtype [..., D] and scale [...]: the largest of a row is 127 (e4m3: 448) scales.
 
-    A row of zeros has scale 0.
+    A row of zeros has scale 0. Rows are multiplied by the inverse, as kernels do: what lies in the middle of two codes,
+    as half of the largest does, then gets the same one everywhere.
     """
     top = 127 if dtype == torch.int8 else E4M3_MAX
     scale = x.abs().amax(-1) / top
-    codes = torch.where(scale[..., None] > 0, x / scale[..., None], 0)
+    codes = torch.where(scale[..., None] > 0, x * (1 / scale[..., None]), 0)
     return (codes.round().clamp(-top, top) if dtype == torch.int8 else codes).to(dtype), scale
 
 

@@ -12,8 +12,7 @@ mass sits on few keys, and tokens that are close in the video want the same ones
            counts as n_c tokens, so that nothing is forgotten.                           (block_sparse_attention)
 
 Names and signatures are those of the operators torch.ops.jenga.*; this file is their oracle, and the last resort where
-they cannot run. Any device, any floating dtype, computed in fp32 (float64: fp64), in pieces, so no [S, S] matrix is
-made. No gradients. B batch, H heads, S tokens, D head dim, C context tokens, N video tokens, P = C rounded up to
+they cannot run. Any device, any floating dtype, computed in fp32 (float64: fp64), in pieces: no [S, S] matrix. B batch, H heads, S tokens, D head dim, C context tokens, N video tokens, P = C rounded up to
 128; nq, nkv: query and key blocks; nqc, nkc, nc: query cells, key cells, tail cells; the last of each maybe ragged.
 Carved key rows: context 0 .. C-1, zeros C .. P-1, then the video token at curve position r in row P + r.
 """
@@ -182,11 +181,11 @@ def block_sparse_attention(
     Returns out [B, H, S, D] in raster order (memory [B, S, H, D]) and lse fp32 [B, H, S], natural log, which covers the
     tail. A row with nothing to attend: out 0, lse -inf. Source: paper; compensation and lse ours.
     """
-    batch, heads, tokens, dim = q.shape
+    batch, heads, tokens, _ = q.shape
     token_index, num_context = blocks.layout[:2]
     compute = _compute_dtype(q)
     bias = blocks.filled_context_bias().to(compute)
-    out = q.new_empty(batch, tokens, heads, dim).transpose(1, 2)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
     lse = q.new_empty(batch, heads, tokens, dtype=compute)
     rows_q, numbers = quantise.as_computed(q, blocks, compute)
 
@@ -198,6 +197,7 @@ def block_sparse_attention(
     if num_context:
         attend(token_index[:num_context], _context_rows)
     lse += quantise.lost_logit(q.to(compute), blocks.keys, softmax_scale)
+    out = out.transpose(1, 2).contiguous().transpose(1, 2)  # not before: torch's writes to such rows may miss on CUDA
     if residual is not None:
         out += unpack_residual(residual, compute).transpose(1, 2)
     return out, lse
