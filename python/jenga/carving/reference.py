@@ -14,8 +14,8 @@ mass sits on few keys, and tokens that are close in the video want the same ones
 Names and signatures are those of the operators torch.ops.jenga.*; this file is their oracle, and the last resort where
 they cannot run. Any device, any floating dtype, computed in fp32 (float64: fp64), in pieces: no [S, S] matrix. B batch,
 H heads, S tokens, D head dim, C context tokens, N video tokens, P = C rounded up to 128; nq, nkv: query and key blocks;
-nqc, nkc, nc: query cells, key cells, tail cells; the last of each maybe ragged. Carved key rows: context 0 .. C-1,
-zeros C .. P-1, then the video token at curve position r in row P + r.
+nqc, nkc, nc: query, key and tail cells; the last may be ragged. Carved key rows: context 0 .. C-1, zeros C .. P-1, then
+the video token at curve position r in row P + r.
 """
 
 import torch
