@@ -5,6 +5,7 @@ import torch
 from comfy_host import require_model
 from tiny_models import MODELS
 
+from jenga.sampling.resolution import resize
 from workflows import carved, dial, node, report, samples, sizes, staged, stock_sampler, workflow
 
 SIDE = 12  # of the small stage; the clip that the model knows has no frequency that it cannot hold
@@ -89,6 +90,27 @@ def test_part_of_a_schedule_hands_over_the_full_size_latent(host, checkpoint):
     for values in zip(*found, strict=True):
         for part, expected in zip(*map(_parts, values), strict=True):
             torch.testing.assert_close(part, expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("upsample", ["trajectory", "bicubic"])
+@pytest.mark.parametrize("checkpoint", ["wan_t2v", "cosmos1", "ltxav", "minimax_h3"])
+def test_a_run_may_end_in_its_small_stage(host, checkpoint, upsample):
+    """The last stage has no step then: the clip is the small one, enlarged."""
+    require_model(MODELS.get(checkpoint, (None, None))[0])
+    stages = {**TWO, "switch_points": "1.0", "upsample": upsample}
+    if checkpoint == "minimax_h3":  # nothing knows its clip: its audio has a noise level of its own
+        prompt = workflow(checkpoint=checkpoint, steps=6, **staged(**stages))
+        prompt["latent"] = node("EmptyMiniMaxH3LatentAV", width=256, height=256, length=22)
+        prompt["apart"] = node("LTXVSeparateAVLatent", av_latent=["sampler", 0])
+        prompt["capture"] = node("JengaTestCapture", latent=["apart", 0])
+        outputs = host.run(prompt)
+        assert torch.isfinite(samples(outputs)).all() and len(sizes(outputs)) == 1
+        return
+    dense, outputs = host.run(prompt_of(checkpoint)), host.run(prompt_of(checkpoint, **staged(**stages)))
+    assert sizes(outputs) == [12]
+    mode = "dct" if upsample == "trajectory" else upsample
+    expected = resize(resize(samples(dense), SIDE, SIDE, "dct"), *samples(dense).shape[-2:], mode)
+    assert (samples(outputs) - expected).norm() < 2e-3 * expected.norm()
 
 
 def _parts(latent: dict) -> list[torch.Tensor]:

@@ -115,6 +115,18 @@ def test_a_smaller_size_takes_the_corner():
     torch.testing.assert_close(found, dct_truncate(x, *SMALL) * 0.8 / 0.9)
 
 
+@pytest.mark.parametrize("shape", [FULL, SMALL])
+def test_a_clean_latent_is_the_clip_at_the_other_size(shape):
+    """The same as just before the end, whichever way the size changes."""
+    x, noise = random(1, 2, 3, *({FULL: SMALL, SMALL: FULL}[shape])), torch.zeros(1, 2, 3, *shape)
+    scale = linear_scale(x.shape[-2:], shape)
+    sigma = torch.tensor(1e-6, dtype=torch.float64)
+    almost = change_size(x, float(sigmas_at(sigma, scale, True)), noise, float(sigma))
+    torch.testing.assert_close(change_size(x, 0.0, noise, 0.0), almost, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(change_size(x, 0.0, noise, 0.0), resize(x, *shape, "dct"))
+    assert torch.equal(move_sigma(x, 0.0, random(*x.shape, seed=2), 0.0), x)
+
+
 def test_the_same_size_goes_on_as_it_is():
     x = random(1, 2, 3, *FULL)
     torch.testing.assert_close(change_size(x, 0.9, random(1, 2, 3, *FULL, seed=1), 0.9), x)

@@ -43,18 +43,21 @@ def sigmas_at(sigmas: torch.Tensor, scale: float, flow: bool) -> torch.Tensor:
 def change_size(x: torch.Tensor, sigma: float, noise: torch.Tensor, new_sigma: float) -> torch.Tensor:
     """A noisy latent [..., h, w] at the height and width of `noise` [..., H, W], larger or smaller.
 
-    sigma, new_sigma: of both sizes, by `sigmas_at` from one schedule; sigma is above 0. noise: at the level that
-    new_sigma means (σ n), with the dtype and device of x. Frequencies that x has come from x, the others from noise.
+    sigma, new_sigma: of both sizes, by `sigmas_at` from one schedule: both are 0 where the latent is clean. noise: at
+    the level that new_sigma means (σ n), with the dtype and device of x. Frequencies that x has come from x, the others
+    from noise.
     """
     small, large = x.shape[-2:], noise.shape[-2:]
     known = dct_resize(dct_resize(noise, *small), *large)
-    return dct_resize(x, *large) * (new_sigma / sigma) + (noise - known)
+    factor = new_sigma / sigma if sigma else linear_scale(large, small)  # what it goes to as both go to 0
+    return dct_resize(x, *large) * factor + (noise - known)
 
 
 def move_sigma(x: torch.Tensor, sigma: float, clean: torch.Tensor, new_sigma: float) -> torch.Tensor:
     """A noisy latent that keeps its size, along the line to its predicted clean one: an Euler step, up or down.
 
-    For what has no height and width, as audio beside a video: a switch raises the noise level of both.
+    For what has no height and width, as audio beside a video: a switch raises the noise level of both. A latent at
+    sigma 0 is clean and stays what it is.
     """
-    ratio = new_sigma / sigma
+    ratio = new_sigma / sigma if sigma else 1.0
     return ratio * x + (1 - ratio) * clean
