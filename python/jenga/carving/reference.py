@@ -11,11 +11,11 @@ mass sits on few keys, and tokens that are close in the video want the same ones
 4. Attend. One softmax over the context, the kept keys, and (compensation) for every dropped cell one mean token that
            counts as n_c tokens, so that nothing is forgotten.                           (block_sparse_attention)
 
-Names and signatures are those of the operators torch.ops.jenga.*; this file is their oracle, and the last resort where
-they cannot run. Any device, any floating dtype, computed in fp32 (float64: fp64), in pieces: no [S, S] matrix. B batch,
-H heads, S tokens, D head dim, C context tokens, N video tokens, P = C rounded up to 128; nq, nkv: query and key blocks;
-nqc, nkc, nc: query, key and tail cells; the last may be ragged. Carved key rows: context 0 .. C-1, zeros C .. P-1, then
-the video token at curve position r in row P + r.
+Names and signatures are those of the operators torch.ops.jenga.*; this file is their oracle and last resort. Any device
+and floating dtype, computed in fp32 (float64: fp64), in pieces: no [S, S] matrix. B batch, H heads, S tokens, D head
+dim, C context tokens, N video tokens, P = C rounded up to 128; nq, nkv: query and key blocks; nqc, nkc, nc: query, key
+and tail cells; the last may be ragged. Carved key rows: context 0 .. C-1, zeros C .. P-1, then the video token at curve
+position r in row P + r.
 """
 
 import torch
@@ -182,12 +182,11 @@ def block_sparse_attention(
     Returns out [B, H, S, D] in raster order (memory [B, S, H, D]) and lse fp32 [B, H, S], natural log, which covers the
     tail. A row with nothing to attend: out 0, lse -inf. Source: paper; compensation and lse ours.
     """
-    batch, heads, tokens, _ = q.shape
     token_index, num_context = blocks.layout[:2]
     compute = _compute_dtype(q)
     bias = blocks.filled_context_bias().to(compute)
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    lse = q.new_empty(batch, heads, tokens, dtype=compute)
+    lse = q.new_empty(q.shape[:3], dtype=compute)
     rows_q, numbers = quantise.as_computed(q, blocks, compute)
 
     def attend(rows, attend_rows, *arguments):
