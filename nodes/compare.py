@@ -67,6 +67,9 @@ class JengaCompare(io.ComfyNode):
         if None not in (rate_a, rate_b) and rate_a != rate_b:
             rates = f"{float(rate_a):g} and {float(rate_b):g} frames per second"
             result.notes.append(f"{rates}: frames are matched by number, not by time")
+        elif any(rate is not None and abs(rate - fps) > 0.01 for rate in (rate_a, rate_b)):
+            rate = float(rate_a or rate_b)
+            result.notes.append(f"{rate:g} frames per second in, {fps:g} out: the widget fps says how fast it plays")
         clip = compare.compose(a, b, mode, label_a, label_b, gain)
         video = InputImpl.VideoFromComponents(Types.VideoComponents(images=clip, frame_rate=Fraction(fps)))
         return io.NodeOutput(clip, compare.plot(result), compare.table(result, label_a or "a", label_b or "b"), video)

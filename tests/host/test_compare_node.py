@@ -67,6 +67,16 @@ def test_a_saved_video_is_decoded_again_and_the_comparison_can_be_saved(host):
     assert outputs["capture"]["values"][3].get_components().frame_rate == Fraction(24)
 
 
+@pytest.mark.parametrize("sides", [{"video_a": "fast", "video_b": "fast"}, {"images_a": "red", "video_b": "fast"}])
+def test_a_clip_that_plays_at_another_speed_is_said(host, sides):
+    clips = {"red": clip(0xFF0000), "fast": video("red", 24.0)}
+    words = "24 frames per second in, 16 out: the widget fps says how fast it plays"
+    assert words in results(host, compared(sides, **clips))[2]
+    prompt = compared(sides, **clips)
+    prompt["compare"]["inputs"]["fps"] = 24.0
+    assert "per second" not in results(host, prompt)[2]
+
+
 def test_unequal_lengths_and_rates_are_said(host):
     sides = {"video_a": "long", "video_b": "short"}
     clips = {"nine": clip(0, 9), "five": clip(0, 5), "long": video("nine", 16.0), "short": video("five", 24.0)}

@@ -294,6 +294,7 @@ def test_the_budget_is_what_was_asked_for_or_a_share_of_what_is_free():
     total = psutil.virtual_memory().total
     assert budget_for(CPU, 12345) == Budget(12345, 0)
     automatic = budget_for(CPU, None)
+    assert budget_for(CPU, None, sharers=8).device < automatic.device / 4
     assert 0 < automatic.device < total // 2 and automatic.host == 0
 
 

@@ -37,9 +37,10 @@ def free_memory(device: torch.device) -> int:
 
 def budget_for(device: torch.device, memory: int | None, sharers: int = 1) -> Budget:
     """memory: bytes for the device, None for its share of what is free; what comes from host memory has its room within
-    them. sharers: devices that share the host's part.
+    them. sharers: devices that share the host's memory, which is that of a CPU too.
     """
-    on_device = int(DEVICE_SHARE * free_memory(device)) if memory is None else memory
+    free = free_memory(device) // (1 if device.type == "cuda" else sharers)
+    on_device = int(DEVICE_SHARE * free) if memory is None else memory
     if device.type != "cuda":
         return Budget(on_device)
     on_host = int(HOST_SHARE * free_memory(torch.device("cpu")) / sharers)
