@@ -1,4 +1,6 @@
-"""Train the probe: `python -m demo.train_probe`, about ten minutes of one CPU core; then its accuracy is printed.
+"""Train the probe: `python -m demo.train_probe`, some minutes of one CPU core; then its accuracy is printed.
+
+The shipped one had ten times as many steps, on a GPU: its command is in demo/README.md.
 
 Procedural clips are rendered at several sizes for as long as training goes on and are seen a few times each. So that
 the probe finds words in clips that a model sampled too, some of every batch went through the demo's VAE, and all are
