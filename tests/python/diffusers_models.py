@@ -4,6 +4,8 @@ from contextlib import nullcontext
 
 import torch
 from diffusers import (
+    AllegroTransformer3DModel,
+    ChronoEditTransformer3DModel,
     CogVideoXTransformer3DModel,
     CosmosTransformer3DModel,
     DiffusionPipeline,
@@ -16,6 +18,7 @@ from diffusers import (
     LTXVideoTransformer3DModel,
     MiniMaxH3Transformer3DModel,
     MochiTransformer3DModel,
+    MotifVideoTransformer3DModel,
     SkyReelsV2Transformer3DModel,
     WanAnimateTransformer3DModel,
     WanTransformer3DModel,
@@ -89,6 +92,13 @@ def wan_image():
 def skyreels():
     model = SkyReelsV2Transformer3DModel(num_layers=2, **WAN)
     return model, lambda seed: {"encoder_hidden_states": text(16, seed)}, 4
+
+
+def chronoedit():
+    """A picture that is edited, as a clip of its change: its features and latents as in Wan's image to video."""
+    channels = {"in_channels": 9, "image_dim": 12, "added_kv_proj_dim": HEADS * HEAD_DIM}
+    model = ChronoEditTransformer3DModel(num_layers=2, **{**WAN, **channels})
+    return model, wan_image()[1], 4
 
 
 def wan_vace():
@@ -346,6 +356,49 @@ def cosmos():
     return model, lambda seed: {"encoder_hidden_states": text(16, seed), "padding_mask": padding}, 4
 
 
+def motif_video():
+    model = MotifVideoTransformer3DModel(
+        in_channels=9,
+        out_channels=4,
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
+        num_layers=1,
+        num_single_layers=2,
+        text_embed_dim=16,
+        image_embed_dim=12,
+        rope_axes_dim=(4, 6, 6),
+    )
+    image = draw(1, 5, FRAMES, ROWS, COLUMNS, seed=5)
+
+    def arguments(seed):
+        return {
+            "encoder_hidden_states": text(16, seed),
+            "encoder_attention_mask": text_mask(seed),
+            "image_embeds": draw(1, 5, 12, seed=7),
+            BESIDE: image,
+        }
+
+    return model, arguments, 4
+
+
+def allegro():
+    model = AllegroTransformer3DModel(
+        num_attention_heads=HEADS,
+        attention_head_dim=HEAD_DIM,
+        num_layers=2,
+        cross_attention_dim=HEADS * HEAD_DIM,
+        sample_height=ROWS,
+        sample_width=COLUMNS,
+        sample_frames=FRAMES,
+        caption_channels=16,
+    )
+
+    def arguments(seed):
+        return {"encoder_hidden_states": text(16, seed), "encoder_attention_mask": text_mask(seed)}
+
+    return model, arguments, 4
+
+
 EASYANIMATE = dict(
     num_attention_heads=HEADS,
     attention_head_dim=HEAD_DIM,
@@ -436,6 +489,9 @@ FAMILIES = (
     kandinsky5,
     cosmos,
     mochi,
+    chronoedit,
+    motif_video,
+    allegro,
     easyanimate,
     easyanimate_control,
     minimax_h3,

@@ -125,6 +125,8 @@ CONDITIONS = {  # the cell, and the arguments that are changed
     models.wan_vace: ("control_hidden_states", ("control_hidden_states",)),
     models.wan_animate: ("pose_hidden_states, face_pixel_values", ("pose_hidden_states", "face_pixel_values")),
     models.cogvideox15: ("image: latents", (models.BESIDE,)),
+    models.chronoedit: ("image: features, latents", ("encoder_hidden_states_image", models.BESIDE)),
+    models.motif_video: ("image: features, latents", ("image_embeds", models.BESIDE)),
     models.easyanimate_control: ("inpaint_latents, control_latents", ("inpaint_latents", "control_latents")),
     models.minimax_h3: ("conditions, audio", (models.BESIDE, "audio_hidden_states")),
 }

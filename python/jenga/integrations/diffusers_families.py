@@ -132,6 +132,7 @@ FAMILIES: Mapping[str, Family] = {
     "WanVACETransformer3DModel": Family((("blocks", "attn1", ""), ("vace_blocks", "attn1", "vace")), _video),
     "WanAnimateTransformer3DModel": WAN,
     "SkyReelsV2Transformer3DModel": WAN,
+    "ChronoEditTransformer3DModel": WAN,
     "HunyuanVideoTransformer3DModel": Family(
         (("transformer_blocks", "attn", "double"), ("single_transformer_blocks", "attn", "single")),
         _video_text,
@@ -150,6 +151,12 @@ FAMILIES: Mapping[str, Family] = {
     ),
     # Its sparse models put other tokens next to each other: they come with a mask, and stay dense for it.
     "Kandinsky5Transformer3DModel": Family((("visual_transformer_blocks", "self_attention", ""),), _channels_last),
+    "MotifVideoTransformer3DModel": Family(
+        (("transformer_blocks", "attn", "double"), ("single_transformer_blocks", "attn", "single")),
+        _video_text,
+        joint=True,
+    ),
+    "AllegroTransformer3DModel": Family((("transformer_blocks", "attn1", ""),), _video, dispatched=False),
     "CosmosTransformer3DModel": Family((("transformer_blocks", "attn1", ""),), _video, dispatched=False),
     "MochiTransformer3DModel": Family(
         (("transformer_blocks", "attn1", ""),), _video_text, joint=True, dispatched=False, each_sample=True
