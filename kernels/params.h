@@ -19,6 +19,7 @@ namespace jenga {
 inline constexpr int64_t kContextAlignment = 128;
 inline constexpr int64_t kMaxHeadDim = 256;
 inline constexpr int64_t kMaxInt8HeadDim = 128;  // of int8 keys
+inline constexpr int64_t kFloat8HeadDim = 128;   // of e4m3 values on CUDA
 inline constexpr int64_t kSampledRows = 16;      // of so many video rows one is looked at for centers
 inline constexpr float kInt8Max = 127.f, kFloat8Max = 448.f;
 
@@ -65,13 +66,15 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Parallel
 // row of zeros, and one that is no token, has scale 0 and codes 0. Values in 8 bits, where v_scale is given: v_center
 // is subtracted and the rest written as e4m3 codes of r / v_scale, one scale a channel: the largest |r| of all tokens /
 // 448. Centers are means of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they
-// are rounded to 16 bits; means for select_blocks stay as they are.
+// are rounded to 16 bits; means for select_blocks stay as they are. On CUDA e4m3 values, of carved rows and of tail
+// cells, lie in blocks of 64 rows, [B, H, ceil(rows / 64), D, 64] (kernels/value_blocks.h): their kernels multiply
+// them so.
 struct PrepareBlocksParams {
   Operand q, k, v;                // [B, H, S, D] raster order, one dtype, which is that of all outputs but 8-bit ones
   const int32_t* token_index;     // [C + N]
   const float* context_bias;      // [B, P] as block_sparse_attention gets it, or null: nothing is masked
   void* k_carved;                 // [B, H, P + N, D] contiguous
-  void* v_carved;                 // [B, H, P + N, D] contiguous
+  void* v_carved;                 // [B, H, P + N, D] contiguous; e4m3 on CUDA: blocks
   void* q_means;                  // [B, H, nqc, D] means of query cells
   void* k_means;                  // [B, H, nkc, D] means of key cells
   void* k_tail;                   // [B, H, nc, D] means of tail cells

@@ -12,7 +12,8 @@ namespace jenga::ops {
 struct BlockSparseAttentionCall {
   BlockSparseAttentionParams params;
   Tensor q, k_carved, v_carved, kv_block_index, kv_block_count, token_index;  // keep alive what params points to
-  std::optional<Tensor> context_bias, k_tail, v_tail, residual, residual_scale, k_scale, k_tail_scale, k_center;
+  std::optional<Tensor> context_bias, k_tail, v_tail, residual, residual_scale, k_scale, k_tail_scale, k_center,
+      v_scale, v_center;
   Tensor out, lse;
 
   std::tuple<Tensor, Tensor> outputs() const { return {out, lse}; }
@@ -28,6 +29,8 @@ inline void BlockSparseAttentionCall::point_params_at_tensors() {
   params.k_carved.scale = data_or_null<float>(k_scale);
   params.k_tail.scale = data_or_null<float>(k_tail_scale);
   params.k_center = data_or_null<float>(k_center);
+  params.v_carved.scale = params.v_tail.scale = data_or_null<float>(v_scale);
+  params.v_center = data_or_null<float>(v_center);
   params.kv_block_index = data<int32_t>(kv_block_index);
   params.kv_block_count = data<int32_t>(kv_block_count);
   params.token_index = data<int32_t>(token_index);
@@ -81,15 +84,40 @@ inline void check_int8_keys(const Tensor& q, const Tensor& k_carved, const std::
   check_shape(kOp, "k_center", *k_center, {q.size(0), q.size(1), q.size(3)});
 }
 
+// Values of so many rows: the dtype of q, or e4m3 blocks.
+inline void check_values(const char* name, const Tensor& values, const Tensor& q, bool fp8, int64_t rows) {
+  if (!fp8) return check_like(kOp, name, values, "q", q, {q.size(0), q.size(1), rows, q.size(3)});
+  check_beside(kOp, name, values, "q", q, ScalarType::Float8_e4m3fn,
+               {q.size(0), q.size(1), ceil_div(rows, kValueBlockKeys), q.size(3), kValueBlockKeys});
+}
+
+// What e4m3 values come with: two fp32 tensors and int8 keys, or none of them with 16-bit values.
+inline void check_fp8_values(const Tensor& q, const Tensor& k_carved, const Tensor& v_carved,
+                             const std::optional<Tensor>& v_scale, const std::optional<Tensor>& v_center) {
+  const bool fp8 = v_carved.scalar_type() == ScalarType::Float8_e4m3fn;
+  const struct {
+    const char* name;
+    const std::optional<Tensor>& tensor;
+  } given[] = {{"v_scale", v_scale}, {"v_center", v_center}};
+  for (const auto& [name, tensor] : given) {
+    JENGA_REQUIRE(tensor.has_value() == fp8, kOp, ": ", name, " must ", fp8 ? "be" : "not be", " given for values of ",
+                  dtype_name(v_carved.scalar_type()), ", got ", tensor ? "one" : "none");
+    if (tensor) check_beside(kOp, name, *tensor, "q", q, ScalarType::Float, {q.size(0), q.size(1), q.size(3)});
+  }
+  if (!fp8) return;
+  check_fp8_head_dim(kOp, "q", q.size(3));
+  check_dtype(kOp, "k_carved", k_carved, ScalarType::Char);
+}
+
 inline void check_tail(const Tensor& q, const std::optional<Tensor>& k_tail, const std::optional<Tensor>& v_tail,
-                       ScalarType key_type, int64_t tail_block_size, int64_t cells) {
+                       ScalarType key_type, bool fp8_values, int64_t tail_block_size, int64_t cells) {
   JENGA_REQUIRE(k_tail.has_value() == v_tail.has_value(), kOp, ": k_tail and v_tail must come together, got only ",
                 k_tail ? "k_tail" : "v_tail");
   JENGA_REQUIRE(tail_block_size == 0 || k_tail.has_value(), kOp,
                 ": tail_block_size must be 0 without k_tail and v_tail, got ", tail_block_size);
   if (!k_tail) return;
   check_beside(kOp, "k_tail", *k_tail, "q", q, key_type, {q.size(0), q.size(1), cells, q.size(3)});
-  check_like(kOp, "v_tail", *v_tail, "q", q, {q.size(0), q.size(1), cells, q.size(3)});
+  check_values("v_tail", *v_tail, q, fp8_values, cells);
 }
 
 inline ResidualType check_residual(const Tensor& q, const std::optional<Tensor>& residual,
@@ -145,7 +173,8 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
     const std::optional<Tensor>& k_tail, const std::optional<Tensor>& v_tail, int64_t tail_block_size,
     const std::optional<Tensor>& residual, const std::optional<Tensor>& residual_scale,
     const std::optional<Tensor>& k_scale, const std::optional<Tensor>& k_tail_scale,
-    const std::optional<Tensor>& k_center) {
+    const std::optional<Tensor>& k_center, const std::optional<Tensor>& v_scale,
+    const std::optional<Tensor>& v_center) {
   using namespace attention_checks;
   check_attention_tensor(kOp, "q", q);
   const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
@@ -159,19 +188,21 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
   const bool int8_keys = k_carved.scalar_type() == ScalarType::Char;
   const ScalarType key_type = int8_keys ? ScalarType::Char : q.scalar_type();
   check_beside(kOp, "k_carved", k_carved, "q", q, key_type, {q.size(0), q.size(1), carved_tokens, q.size(3)});
-  check_like(kOp, "v_carved", v_carved, "q", q, {batch, heads, carved_tokens, head_dim});
+  const bool fp8_values = v_carved.scalar_type() == ScalarType::Float8_e4m3fn;
+  check_values("v_carved", v_carved, q, fp8_values, carved_tokens);
   check_lists(q, kv_block_index, kv_block_count, ceil_div(video, q_block_size), num_kv);
   check_token_index(kOp, token_index, q, tokens);
   check_context_bias(kOp, context_bias, q, num_context);
-  check_tail(q, k_tail, v_tail, key_type, tail_block_size, cells);
+  check_tail(q, k_tail, v_tail, key_type, fp8_values, tail_block_size, cells);
   check_int8_keys(q, k_carved, k_scale, k_tail_scale, k_center, cells);
+  check_fp8_values(q, k_carved, v_carved, v_scale, v_center);
   const ResidualType residual_type = check_residual(q, residual, residual_scale);
 
   BlockSparseAttentionCall call{
       .params = {},
       .q = with_loadable_rows(q),
       .k_carved = with_loadable_rows(k_carved),
-      .v_carved = with_loadable_rows(v_carved),
+      .v_carved = fp8_values ? as_array(v_carved) : with_loadable_rows(v_carved),
       .kv_block_index = as_array(kv_block_index),
       .kv_block_count = as_array(kv_block_count),
       .token_index = as_array(token_index),
@@ -183,6 +214,8 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
       .k_scale = as_array(k_scale),
       .k_tail_scale = as_array(k_tail_scale),
       .k_center = as_array(k_center),
+      .v_scale = as_array(v_scale),
+      .v_center = as_array(v_center),
       .out = torch::stable::transpose(new_tensor(q, {batch, tokens, heads, head_dim}, q.scalar_type()), 1, 2),
       .lse = new_tensor(q, {batch, heads, tokens}, ScalarType::Float),
   };

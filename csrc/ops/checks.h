@@ -44,6 +44,8 @@ inline const char* dtype_name(ScalarType type) {
       return "uint8";
     case ScalarType::Char:
       return "int8";
+    case ScalarType::Float8_e4m3fn:
+      return "float8_e4m3fn";
     case ScalarType::Short:
       return "int16";
     case ScalarType::Int:
@@ -157,6 +159,11 @@ inline void check_int8_head_dim(const char* op, const char* name, int64_t head_d
   JENGA_REQUIRE(head_dim % 16 == 0 && head_dim <= kMaxInt8HeadDim, op, ": ", name,
                 " must have a head dim that is a multiple of 16 up to ", kMaxInt8HeadDim, " for int8 keys, got ",
                 head_dim, "; take 16-bit keys");
+}
+
+inline void check_fp8_head_dim(const char* op, const char* name, int64_t head_dim) {
+  JENGA_REQUIRE(head_dim == kFloat8HeadDim, op, ": ", name, " must have a head dim of ", kFloat8HeadDim,
+                " for e4m3 values, got ", head_dim, "; take 16-bit values");
 }
 
 // The tensor whose shape and dtype all others follow: [B, H, S, D], none of them zero.

@@ -5,6 +5,7 @@
 
 #include "csrc/ops/checks.h"
 #include "kernels/params.h"
+#include "kernels/value_blocks.h"
 
 namespace jenga::ops {
 
@@ -18,12 +19,14 @@ inline DataType data_type(ScalarType type) {
       return DataType::kFloat16;
     case ScalarType::Char:
       return DataType::kInt8;
+    case ScalarType::Float8_e4m3fn:
+      return DataType::kFloat8;
     default:
       fail("jenga: dtype must be bfloat16, float16 or float32, got ", dtype_name(type));
   }
 }
 
-// [B, H, T, D] -> element strides.
+// [B, H, T, D] -> element strides; of [B, H, blocks, D, 64], those of blocks.
 inline Strides strides_of(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2)}; }
 
 // [B, H, T, D] -> what a kernel reads. The tensor must outlive it.
@@ -56,6 +59,12 @@ inline std::optional<Tensor> as_array(const std::optional<Tensor>& t) {
 
 inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType type) {
   return torch::stable::new_empty(like, torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()), type);
+}
+
+// [B, H, blocks, D, 64] of e4m3 values of so many rows.
+inline Tensor new_value_blocks(const Tensor& like, int64_t rows) {
+  return new_tensor(like, {like.size(0), like.size(1), ceil_div(rows, kValueBlockKeys), like.size(3), kValueBlockKeys},
+                    ScalarType::Float8_e4m3fn);
 }
 
 template <typename T>

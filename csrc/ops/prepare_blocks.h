@@ -27,7 +27,15 @@ struct PrepareInt8BlocksCall : PrepareBlocksCall {
   }
 };
 
-// kOp is prepare_blocks or prepare_int8_blocks.
+struct PrepareFp8BlocksCall : PrepareInt8BlocksCall {
+  Tensor v_scale, v_center;
+
+  std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> outputs() const {
+    return {k_carved, v_carved, q_means, k_means, k_tail, v_tail, k_scale, k_tail_scale, k_center, v_scale, v_center};
+  }
+};
+
+// kOp is prepare_blocks or one of those in 8 bits.
 inline PrepareBlocksCall prepare_blocks_of_type(const char* kOp, ScalarType key_type, const Tensor& q, const Tensor& k,
                                                 const Tensor& v, const Tensor& token_index, int64_t num_context,
                                                 int64_t q_cell_size, int64_t k_cell_size, int64_t tail_block_size,
@@ -99,13 +107,13 @@ inline PrepareBlocksCall make_prepare_blocks(const Tensor& q, const Tensor& k, c
                                 k_cell_size, tail_block_size, context_bias);
 }
 
-inline PrepareInt8BlocksCall make_prepare_int8_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
-                                                      const Tensor& token_index, int64_t num_context,
-                                                      int64_t q_cell_size, int64_t k_cell_size, int64_t tail_block_size,
-                                                      const std::optional<Tensor>& context_bias) {
-  PrepareBlocksCall blocks =
-      prepare_blocks_of_type("prepare_int8_blocks", ScalarType::Char, q, k, v, token_index, num_context, q_cell_size,
-                             k_cell_size, tail_block_size, context_bias);
+// kOp is prepare_int8_blocks or prepare_fp8_blocks.
+inline PrepareInt8BlocksCall prepare_int8_keys(const char* kOp, const Tensor& q, const Tensor& k, const Tensor& v,
+                                               const Tensor& token_index, int64_t num_context, int64_t q_cell_size,
+                                               int64_t k_cell_size, int64_t tail_block_size,
+                                               const std::optional<Tensor>& context_bias) {
+  PrepareBlocksCall blocks = prepare_blocks_of_type(kOp, ScalarType::Char, q, k, v, token_index, num_context,
+                                                    q_cell_size, k_cell_size, tail_block_size, context_bias);
   const auto scales = [&](const Tensor& rows) {
     return new_tensor(q, {q.size(0), q.size(1), rows.size(2)}, ScalarType::Float);
   };
@@ -114,6 +122,34 @@ inline PrepareInt8BlocksCall make_prepare_int8_blocks(const Tensor& q, const Ten
   call.params.k_scale = mutable_data<float>(call.k_scale);
   call.params.k_tail_scale = mutable_data<float>(call.k_tail_scale);
   call.params.k_center = mutable_data<float>(call.k_center);
+  return call;
+}
+
+inline PrepareInt8BlocksCall make_prepare_int8_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
+                                                      const Tensor& token_index, int64_t num_context,
+                                                      int64_t q_cell_size, int64_t k_cell_size, int64_t tail_block_size,
+                                                      const std::optional<Tensor>& context_bias) {
+  return prepare_int8_keys("prepare_int8_blocks", q, k, v, token_index, num_context, q_cell_size, k_cell_size,
+                           tail_block_size, context_bias);
+}
+
+// Values in blocks (kernels/value_blocks.h) in the place of rows.
+inline PrepareFp8BlocksCall make_prepare_fp8_blocks(const Tensor& q, const Tensor& k, const Tensor& v,
+                                                    const Tensor& token_index, int64_t num_context, int64_t q_cell_size,
+                                                    int64_t k_cell_size, int64_t tail_block_size,
+                                                    const std::optional<Tensor>& context_bias) {
+  constexpr const char* kOp = "prepare_fp8_blocks";
+  const PrepareInt8BlocksCall keys = prepare_int8_keys(kOp, q, k, v, token_index, num_context, q_cell_size, k_cell_size,
+                                                       tail_block_size, context_bias);
+  check_fp8_head_dim(kOp, "q", q.size(3));
+  const auto channels = [&] { return new_tensor(q, {q.size(0), q.size(1), q.size(3)}, ScalarType::Float); };
+  PrepareFp8BlocksCall call{keys, channels(), channels()};
+  call.v_carved = new_value_blocks(q, call.v_carved.size(2));
+  call.v_tail = new_value_blocks(q, call.v_tail.size(2));
+  call.params.v_carved = call.v_carved.mutable_data_ptr();
+  if (tail_block_size) call.params.v_tail = call.v_tail.mutable_data_ptr();
+  call.params.v_scale = mutable_data<float>(call.v_scale);
+  call.params.v_center = mutable_data<float>(call.v_center);
   return call;
 }
 

@@ -15,6 +15,11 @@ STABLE_TORCH_LIBRARY(jenga, m) {
       "prepare_int8_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_cell_size, "
       "int k_cell_size, int tail_block_size, Tensor? context_bias=None) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // The same with e4m3 values too, in blocks (kernels/value_blocks.h); behind those: v_scale, v_center.
+  m.def(
+      "prepare_fp8_blocks(Tensor q, Tensor k, Tensor v, Tensor token_index, int num_context, int q_cell_size, "
+      "int k_cell_size, int tail_block_size, Tensor? context_bias=None) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "select_blocks(Tensor q_means, Tensor k_means, Tensor? adjacency, int num_video, int q_block_size, "
       "int kv_block_size, int q_cells, int k_cells, int min_blocks, float top_p, float softmax_scale) "
@@ -24,7 +29,8 @@ STABLE_TORCH_LIBRARY(jenga, m) {
       "Tensor kv_block_count, Tensor token_index, int num_context, int q_block_size, int kv_block_size, "
       "float softmax_scale, Tensor? context_bias=None, Tensor? k_tail=None, Tensor? v_tail=None, "
       "int tail_block_size=0, Tensor? residual=None, Tensor? residual_scale=None, Tensor? k_scale=None, "
-      "Tensor? k_tail_scale=None, Tensor? k_center=None) -> (Tensor, Tensor)");
+      "Tensor? k_tail_scale=None, Tensor? k_center=None, Tensor? v_scale=None, Tensor? v_center=None) "
+      "-> (Tensor, Tensor)");
   m.def("pack_residual(Tensor dense, Tensor carved, int bits) -> (Tensor, Tensor)");
   m.def("cpu_isa() -> str");
 }

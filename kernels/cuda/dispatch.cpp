@@ -6,6 +6,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/sm80/attention.h"
 #include "kernels/cuda/sm90/attention.h"
+#include "kernels/cuda/sm90/fp8_attention.h"
 
 namespace jenga::cuda {
 namespace {
@@ -23,6 +24,7 @@ constexpr Precision kBFloat16{DataType::kBFloat16, DataType::kBFloat16};
 constexpr Precision kFloat16{DataType::kFloat16, DataType::kFloat16};
 constexpr Precision kInt8BFloat16{DataType::kInt8, DataType::kBFloat16};
 constexpr Precision kInt8Float16{DataType::kInt8, DataType::kFloat16};
+constexpr Precision kInt8Float8{DataType::kInt8, DataType::kFloat8};
 
 template <int kHeadDim>
 constexpr AttentionKernel sm90_row(Precision precision) {
@@ -53,18 +55,36 @@ constexpr AttentionKernel sm80_int8_row(Precision precision) {
           sm80::launch_int8_attention<kHeadDim>};
 }
 
+constexpr AttentionKernel kSm90Fp8Row = {"90",
+                                         sm90::runs_on,
+                                         kInt8Float8,
+                                         sm90::supports_fp8_attention,
+                                         sm90::attention_workspace,
+                                         sm90::launch_fp8_attention};
+
 // The first that fits is taken.
 constexpr AttentionKernel kAttentionKernels[] = {
-    sm90_row<128>(kBFloat16),          sm90_row<128>(kFloat16),
-    sm90_row<64>(kBFloat16),           sm90_row<64>(kFloat16),
-    sm80_row<32>(kBFloat16),           sm80_row<32>(kFloat16),
-    sm80_row<64>(kBFloat16),           sm80_row<64>(kFloat16),
-    sm80_row<96>(kBFloat16),           sm80_row<96>(kFloat16),
-    sm80_row<128>(kBFloat16),          sm80_row<128>(kFloat16),
-    sm80_row<192>(kBFloat16),          sm80_row<192>(kFloat16),
-    sm80_row<256>(kBFloat16),          sm80_row<256>(kFloat16),
-    sm80_int8_row<64>(kInt8BFloat16),  sm80_int8_row<64>(kInt8Float16),
-    sm80_int8_row<128>(kInt8BFloat16), sm80_int8_row<128>(kInt8Float16),
+    sm90_row<128>(kBFloat16),
+    sm90_row<128>(kFloat16),
+    sm90_row<64>(kBFloat16),
+    sm90_row<64>(kFloat16),
+    sm80_row<32>(kBFloat16),
+    sm80_row<32>(kFloat16),
+    sm80_row<64>(kBFloat16),
+    sm80_row<64>(kFloat16),
+    sm80_row<96>(kBFloat16),
+    sm80_row<96>(kFloat16),
+    sm80_row<128>(kBFloat16),
+    sm80_row<128>(kFloat16),
+    sm80_row<192>(kBFloat16),
+    sm80_row<192>(kFloat16),
+    sm80_row<256>(kBFloat16),
+    sm80_row<256>(kFloat16),
+    sm80_int8_row<64>(kInt8BFloat16),
+    sm80_int8_row<64>(kInt8Float16),
+    sm80_int8_row<128>(kInt8BFloat16),
+    sm80_int8_row<128>(kInt8Float16),
+    kSm90Fp8Row,
 };
 
 // *kernel: for this call on the current device, null where there is none.

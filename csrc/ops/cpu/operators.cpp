@@ -17,6 +17,9 @@ void launch_prepare_int8_blocks(const PrepareInt8BlocksCall&) {
   fail(
       "prepare_int8_blocks: q must be on a CUDA device, got cpu; the CPU's kernels have no 8 bits, take the reference");
 }
+void launch_prepare_fp8_blocks(const PrepareFp8BlocksCall&) {
+  fail("prepare_fp8_blocks: q must be on a CUDA device, got cpu; the CPU's kernels have no 8 bits, take the reference");
+}
 void launch_select_blocks(const SelectBlocksCall& call) { cpu::live_table().select_blocks(call.params, parallel_for); }
 void launch_block_sparse_attention(const BlockSparseAttentionCall& call) {
   cpu::live_table().block_sparse_attention(call.params, parallel_for);
@@ -28,6 +31,7 @@ void launch_pack_residual(const PackResidualCall& call) { cpu::live_table().pack
 STABLE_TORCH_LIBRARY_IMPL(jenga, CPU, m) {
   implement<make_prepare_blocks, launch_prepare_blocks>(m, "prepare_blocks");
   implement<make_prepare_int8_blocks, launch_prepare_int8_blocks>(m, "prepare_int8_blocks");
+  implement<make_prepare_fp8_blocks, launch_prepare_fp8_blocks>(m, "prepare_fp8_blocks");
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");

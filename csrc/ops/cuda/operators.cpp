@@ -23,6 +23,11 @@ void launch_prepare_int8_blocks(const PrepareInt8BlocksCall& call) {
   check_launch("prepare_int8_blocks", cuda::prepare_blocks(call.params, scope.stream()));
 }
 
+void launch_prepare_fp8_blocks(const PrepareFp8BlocksCall& call) {
+  const LaunchScope scope(call.q);
+  check_launch("prepare_fp8_blocks", cuda::prepare_blocks(call.params, scope.stream()));
+}
+
 void launch_select_blocks(const SelectBlocksCall& call) {
   constexpr const char* kOp = "select_blocks";
   const LaunchScope scope(call.q_means);
@@ -55,6 +60,7 @@ void launch_pack_residual(const PackResidualCall& call) {
 STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) {
   implement<make_prepare_blocks, launch_prepare_blocks>(m, "prepare_blocks");
   implement<make_prepare_int8_blocks, launch_prepare_int8_blocks>(m, "prepare_int8_blocks");
+  implement<make_prepare_fp8_blocks, launch_prepare_fp8_blocks>(m, "prepare_fp8_blocks");
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");

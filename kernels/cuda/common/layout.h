@@ -13,11 +13,11 @@ inline constexpr int64_t kQueryBlockRows = 128;
 inline constexpr int kVectorElements = 8;
 inline bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-// Every row of a 16-bit or int8 operand or output starts on 16 bytes.
+// Every row of a 16-bit or 8-bit operand or output starts on 16 bytes.
 template <class Rows>
 bool has_aligned_rows(const Rows& rows, int64_t batch, int64_t heads) {
   const Strides& strides = rows.strides;
-  const int64_t unit = rows.dtype == DataType::kInt8 ? 16 : 8;
+  const int64_t unit = rows.dtype == DataType::kInt8 || rows.dtype == DataType::kFloat8 ? 16 : 8;
   return is_aligned(rows.data) && strides.token % unit == 0 && (heads == 1 || strides.head % unit == 0) &&
          (batch == 1 || strides.batch % unit == 0);
 }

@@ -3,7 +3,9 @@
 #include <initializer_list>
 
 #include "kernels/cuda/common/layout.h"
+#include "kernels/cuda/driver/device.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/value_blocks.h"
 
 namespace jenga::cuda {
 namespace {
@@ -18,6 +20,20 @@ constexpr const KernelPair<PrepareArguments>* kInt8Kernels[] = {
 
 bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kPrepareRows && kPrepareRows % size == 0; }
 
+// Centers and scales of the values, which take a read of all of them, before any becomes a code.
+CUresult scale_values(const PrepareBlocksParams& params, CUstream stream) {
+  const int64_t heads = params.batch * params.heads, rows = params.num_context + params.num_video;
+  if (CUresult error = jenga_sample_values.launch(params.v.dtype, {heads, kSampleThreads}, stream, params))
+    return error;
+  if (CUresult error = fill_words(params.v_scale, 0, heads * params.head_dim, stream)) return error;
+  if (params.v_tail != nullptr) {  // what no cell writes is read too
+    const int64_t blocks = ceil_div(ceil_div(params.num_video, params.tail_block_size), kValueBlockKeys);
+    const int64_t words = heads * blocks * params.head_dim * kValueBlockKeys / 4;
+    if (CUresult error = fill_words(params.v_tail, 0, words, stream)) return error;
+  }
+  return jenga_scale_values.launch(params.v.dtype, {heads * ceil_div(rows, kScaleRows), kScaleThreads}, stream, params);
+}
+
 }  // namespace
 
 CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
@@ -28,7 +44,8 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
     return CUDA_ERROR_NOT_SUPPORTED;
   const bool int8 = params.k_scale != nullptr;
   if (int8 && (params.head_dim % 16 != 0 || params.head_dim > kMaxInt8HeadDim)) return CUDA_ERROR_NOT_SUPPORTED;
-  if (params.v_scale != nullptr) return CUDA_ERROR_NOT_SUPPORTED;  // e4m3 values have no kernel
+  const bool fp8 = params.v_scale != nullptr;
+  if (fp8 && (!int8 || params.head_dim != kFloat8HeadDim)) return CUDA_ERROR_NOT_SUPPORTED;
   for (const Operand* operand : {&params.q, &params.k, &params.v}) {
     if (!has_aligned_rows(*operand, params.batch, params.heads)) return CUDA_ERROR_MISALIGNED_ADDRESS;
   }
@@ -40,6 +57,10 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
   if (int8) {  // the centers of the keys first
     const LaunchShape heads{params.batch * params.heads, kSampleThreads};
     if (CUresult error = jenga_sample_keys.launch(params.q.dtype, heads, stream, params)) return error;
+  }
+  if (fp8) {
+    if (CUresult error = scale_values(params, stream)) return error;
+    return jenga_prepare_fp8_blocks_16.launch(params.q.dtype, {grid, kPrepareThreads}, stream, args);
   }
   const int index = index_of_lanes(params.head_dim);
   const KernelPair<PrepareArguments>& kernel = *(int8 ? kInt8Kernels[index] : kKernels[index]);

@@ -6,13 +6,14 @@
 // neighbours share pages.
 //
 // Keys in 8 bits are quantised on the way: their center is known before (sample_keys.cu), and a row's largest channel
-// is found over the lanes that hold it.
+// is found over the lanes that hold it. So are values, whose scales are known before too (scale_values.cu).
 //
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
 #include "kernels/cuda/common/prepare_blocks.h"
 #include "kernels/cuda/common/quantise.h"
 #include "kernels/cuda/common/tail_codes.h"
+#include "kernels/cuda/common/value_codes.h"
 
 namespace jenga::cuda {
 namespace {
@@ -47,8 +48,8 @@ __device__ __forceinline__ void write_means(T* out, int64_t cell_size, const flo
   }
 }
 
-// kInt8Keys: k_carved and k_tail are 8-bit codes.
-template <class T, int kLanes, bool kInt8Keys = false>
+// kInt8Keys, kFloat8Values: k_carved and k_tail, v_carved and v_tail are 8-bit codes.
+template <class T, int kLanes, bool kInt8Keys = false, bool kFloat8Values = false>
 __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   constexpr int kRowsPerPass = 32 / kLanes;
   constexpr int kPasses = kRowsPerWarp / kRowsPerPass;
@@ -122,6 +123,13 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
       }
       if (lane % kLanes == 0) p.k_scale[first_carved + row] = scale;
     }
+  } else if (kFloat8Values && operand == kValue) {
+    __shared__ __align__(16) uint8_t turned[kFloat8Values ? kPrepareRows * kLanes * kVectorElements : 16];
+    const int64_t end = round_up(carved_rows, kValueBlockKeys);
+    const ValueRule rule{p.v_scale + batch_head * head_dim, p.v_center + batch_head * head_dim,
+                         static_cast<uint8_t*>(output) + batch_head * end * head_dim};
+    write_value_codes<T, kLanes>(rule, vectors, my_token, static_cast<int64_t>(tile) * kPrepareRows + first_in_tile,
+                                 end, head_dim, turned + first_in_tile * head_dim);
   } else if (output != nullptr) {
     T* target = static_cast<T*>(output) +
                 (batch_head * carved_rows + static_cast<int64_t>(tile) * kPrepareRows + first_in_tile) * head_dim +
@@ -178,7 +186,17 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
       write(p.k_tail, p.tail_block_size);
     }
   }
-  if (operand == kValue) write(p.v_tail, p.tail_block_size);
+  if (operand == kValue) {
+    if constexpr (kFloat8Values) {
+      if (p.v_tail == nullptr) return;
+      const int64_t rows = round_up(ceil_div(p.num_video, p.tail_block_size), kValueBlockKeys);
+      const ValueRule rule{p.v_scale + batch_head * head_dim, p.v_center + batch_head * head_dim,
+                           static_cast<uint8_t*>(p.v_tail) + batch_head * rows * head_dim};
+      write_tail_value_codes<kPrepareThreads>(rule, p.tail_block_size, sums, first_row, num_rows, head_dim);
+    } else {
+      write(p.v_tail, p.tail_block_size);
+    }
+  }
 }
 
 }  // namespace
@@ -203,5 +221,10 @@ JENGA_DEFINE_PREPARE_INT8(2)
 JENGA_DEFINE_PREPARE_INT8(4)
 JENGA_DEFINE_PREPARE_INT8(8)
 JENGA_DEFINE_PREPARE_INT8(16)
+
+JENGA_DEFINE_KERNEL(jenga_prepare_fp8_blocks_16_bf16, PrepareArguments, (kPrepareThreads),
+                    prepare_blocks<__nv_bfloat16, 16, true, true>)
+JENGA_DEFINE_KERNEL(jenga_prepare_fp8_blocks_16_fp16, PrepareArguments, (kPrepareThreads),
+                    prepare_blocks<__half, 16, true, true>)
 
 }  // namespace jenga::cuda

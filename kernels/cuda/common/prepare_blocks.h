@@ -1,4 +1,5 @@
-// Kernels of prepare_blocks, by the lanes that share a row; with int8 keys there are at most 16.
+// Kernels of prepare_blocks, by the lanes that share a row; with int8 keys there are at most 16, with e4m3 values too
+// just 16.
 #pragma once
 
 #include "kernels/cuda/driver/kernel.h"
@@ -26,8 +27,14 @@ JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_2, PrepareArg
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_4, PrepareArguments);
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_8, PrepareArguments);
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_16, PrepareArguments);
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_fp8_blocks_16, PrepareArguments);
 
 inline constexpr int kSampleThreads = 512;
 JENGA_KERNEL_PAIR(common_sample_keys, jenga_sample_keys, PrepareBlocksParams);
+JENGA_KERNEL_PAIR(common_sample_keys, jenga_sample_values, PrepareBlocksParams);
+
+inline constexpr int kScaleThreads = 256;
+inline constexpr int kScaleRows = 512;  // of one head, which a thread block looks at
+JENGA_KERNEL_PAIR(common_scale_values, jenga_scale_values, PrepareBlocksParams);
 
 }  // namespace jenga::cuda

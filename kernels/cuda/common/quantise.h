@@ -1,4 +1,4 @@
-// Rows to int8 codes (rule: kernels/params.h).
+// Rows to int8 codes, values to e4m3 (rules: kernels/params.h).
 #pragma once
 
 #include "kernels/cuda/common/element.h"
@@ -31,6 +31,16 @@ __device__ __forceinline__ float largest_of_row(const float (&values)[kVectorEle
 #pragma unroll
   for (int step = kLanes / 2; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, step));
   return top;
+}
+
+// Nearest even, clamped to 448; not of a NaN. On every architecture: those before 8.9 have no instruction for it.
+__device__ __forceinline__ uint32_t float8_code(float value) {
+  const float magnitude = fminf(fabsf(value), kFloat8Max);
+  const uint32_t sign = value < 0.f ? 0x80u : 0u;
+  const uint32_t bits = static_cast<uint32_t>(__float_as_int(magnitude));
+  // Below 2^-6: adding 2^14 leaves the subnormal's bits, rounded, at the bottom.
+  if (magnitude < 0x1p-6f) return sign | (static_cast<uint32_t>(__float_as_int(magnitude + 0x1p14f)) & 0xFFu);
+  return sign | ((bits - 0x3C000000u + 0x7FFFFu + ((bits >> 20) & 1u)) >> 20);
 }
 
 }  // namespace jenga::cuda

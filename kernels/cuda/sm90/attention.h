@@ -3,10 +3,9 @@
 
 #include <cuda.h>
 
-#include <cstddef>
-
 #include "kernels/cuda/common/layout.h"
 #include "kernels/cuda/sm90/attention_arguments.h"
+#include "kernels/cuda/sm90/tickets.h"
 
 namespace jenga::cuda::sm90 {
 
@@ -17,12 +16,6 @@ inline bool runs_on(int major) { return major == 9; }
 template <int kHeadDim>
 bool supports_attention(const BlockSparseAttentionParams& params) {
   return params.head_dim == kHeadDim && num_tail_cells(params) <= kMaxTailCells && has_kernel_layout(params);
-}
-
-// The next ticket, padded to 16 bytes, and the order of the tiles.
-inline constexpr size_t kTicketBytes = 16;
-inline size_t attention_workspace(const BlockSparseAttentionParams& params) {
-  return kTicketBytes + sizeof(int32_t) * params.batch * params.heads * ceil_div(params.num_video, kQueryBlockRows);
 }
 
 // For kHeadDim 64 and 128.

@@ -1,5 +1,6 @@
 // Transaction barriers in shared memory (mbarrier). A phase completes when the expected number of arrivals has come
-// and all announced bytes have landed; waiters name the parity of the phase they wait for.
+// and all announced bytes have landed; waiters name the parity of the phase they wait for. And named barriers, where a
+// number of threads meets.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +44,13 @@ __device__ __forceinline__ void barrier_wait(Barrier* barrier, uint32_t parity) 
       "}\n" ::"r"(shared_address(barrier)),
       "r"(parity)
       : "memory");
+}
+
+__device__ __forceinline__ void named_barrier_sync(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void named_barrier_arrive(int barrier, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 }  // namespace jenga::cuda::sm90

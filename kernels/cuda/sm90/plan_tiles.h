@@ -2,15 +2,10 @@
 // a warpgroup is done with its old ones.
 #pragma once
 
+#include "kernels/cuda/sm90/copy_async.h"
 #include "kernels/cuda/sm90/shared_storage.h"
 
 namespace jenga::cuda::sm90 {
-
-__device__ __forceinline__ void copy_async_16(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
-               "r"(valid ? 16 : 0)
-               : "memory");
-}
 
 // The query rows of one consumer group.
 template <class T, int kHeadDim>
@@ -80,7 +75,8 @@ __device__ __forceinline__ void plan_tiles(const AttentionArguments& args, Share
       barrier_wait(&shared.q_empty[group], queries.empty_parity());
       gather_queries<T, kHeadDim>(args.walk.params, plan, shared.q, group, thread);
       // The products read the queries through the async proxy: each writer fences its own copies, then arrives.
-      asm volatile("cp.async.wait_all;\nfence.proxy.async.shared::cta;" ::: "memory");
+      wait_for_copies();
+      fence_async_proxy();
       barrier_arrive(&shared.q_full[group]);
     }
   }

@@ -53,6 +53,32 @@ __device__ __forceinline__ UnitSource video_unit(const TileWalk& walk, ListReade
   return source;
 }
 
+// The units of a tile in their order, context, tail, video; the partial one, which comes before the whole ones, lies
+// behind them in the list.
+struct UnitWalk {
+  const TileWalk& walk;
+  const UnitCounts units;
+  uint64_t tail_units;
+  ListReader reader;
+
+  __device__ __forceinline__ UnitWalk(const TileWalk& walk, const TilePlan& plan)
+      : walk(walk),
+        units(plan.units),
+        tail_units(plan.tail_units),
+        reader{plan.block.list, plan.block.count, plan.block.is_context != 0} {}
+
+  // The whole warp calls this for one unit after the other.
+  __device__ __forceinline__ UnitSource next(int unit, int lane) {
+    if (unit < units.context) return {false, {unit * kUnitKeys, unit * kUnitKeys + kBoxRows}};
+    if (tail_units != 0) {
+      const int first_cell = (__ffsll(tail_units) - 1) * kUnitKeys;
+      tail_units &= tail_units - 1;
+      return {true, {first_cell, first_cell + kBoxRows}};
+    }
+    return video_unit(walk, reader, unit < units.biased() ? units.whole : unit - units.biased(), lane);
+  }
+};
+
 // Bias of key `column` of a unit in units of the raw scores, -inf where the key is not attended.
 __device__ __forceinline__ float key_bias(const TileWalk& walk, const TilePlan& plan, const UnitSource& source,
                                           int unit, int column) {
@@ -88,25 +114,13 @@ __device__ __forceinline__ void produce(const AttentionArguments& args, SharedSt
     const TilePlan& plan = shared.plan[tile.slot];
     if (plan.block.batch < 0) return;
     const int batch = plan.block.batch, head = plan.block.head;
-    const UnitCounts units = plan.units;
-    const int num_units = units.all(), biased_units = units.biased();
-    uint64_t tail_units = plan.tail_units;
-    ListReader reader{plan.block.list, plan.block.count, plan.block.is_context != 0};
-    const auto source_of = [&](int unit) -> UnitSource {
-      if (unit < units.context) return {false, {unit * kUnitKeys, unit * kUnitKeys + kBoxRows}};
-      if (tail_units != 0) {
-        const int first_cell = (__ffsll(tail_units) - 1) * kUnitKeys;
-        tail_units &= tail_units - 1;
-        return {true, {first_cell, first_cell + kBoxRows}};
-      }
-      // The partial one, which comes before the whole ones, lies behind them in the list.
-      return video_unit(walk, reader, unit < biased_units ? units.whole : unit - biased_units, lane);
-    };
+    const int num_units = plan.units.all(), biased_units = plan.units.biased();
+    UnitWalk walk_units(walk, plan);
     UnitSource previous{};
     for (int unit = 0; unit <= num_units; ++unit) {
       UnitSource source{};
       if (unit < num_units) {
-        source = source_of(unit);
+        source = walk_units.next(unit, lane);
         Barrier* full = &shared.k_full[k_ring.slot];
         barrier_wait(&shared.k_empty[k_ring.slot], k_ring.empty_parity());
         if (lane == 0) {

@@ -24,13 +24,6 @@ static_assert(kTileRows == kUnitKeys);
 inline constexpr int kPlannerBarrier = 1;
 inline constexpr int kTurnBarrier = 2;
 
-__device__ __forceinline__ void named_barrier_sync(int barrier, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
-__device__ __forceinline__ void named_barrier_arrive(int barrier, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
-
 // Tells the compiler that all threads of a warp hold the same value, so that what depends on it stays in uniform
 // registers, where the products want their descriptors.
 __device__ __forceinline__ int warp_uniform(int value) { return __shfl_sync(0xFFFFFFFFu, value, 0); }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <vector>
@@ -55,6 +56,20 @@ class Block {
   }
 
   void sync_block() { meet(block_, threads_); }
+  // Barriers with a number, as bar.sync and bar.arrive have them.
+  void sync_named(int number, int threads) { meet(named_[number], threads); }
+  void arrive_named(int number, int threads) {
+    if (++named_[number].here == threads) open(named_[number]);
+  }
+
+  // Lets other threads run until it is true. Ends the process where nobody makes it so: a deadlock on the device.
+  template <class Condition>
+  void wait_until(Condition condition) {
+    for (int64_t turns = 0; !condition(); ++turns) {
+      if (turns == 1 << 20) std::abort();
+      leave_fiber();
+    }
+  }
   void sync_warp() { meet(warps_[thread_index.x / 32], 32); }
 
   // What every thread of the warp left last, by lane.
@@ -82,12 +97,13 @@ class Block {
   };
 
   void meet(Meeting& meeting, int wanted) {
-    if (++meeting.here == wanted) {
-      meeting.here = 0;
-      ++meeting.number;
-      return;
-    }
-    for (const int64_t number = meeting.number; number == meeting.number;) leave_fiber();
+    if (++meeting.here == wanted) return open(meeting);
+    const int64_t number = meeting.number;
+    wait_until([&] { return number != meeting.number; });
+  }
+  static void open(Meeting& meeting) {
+    meeting.here = 0;
+    ++meeting.number;
   }
 
   void leave_fiber() {
@@ -109,7 +125,7 @@ class Block {
   std::vector<char> done_;
   ucontext_t main_;
   std::function<void()> body_;
-  Meeting block_, warps_[32];
+  Meeting block_, warps_[32], named_[16];
   Mail mail_[1024];
 };
 
@@ -135,6 +151,16 @@ inline int count(bool value, bool of_block) {
   return number;
 }
 
+// A bit a lane.
+inline uint32_t ballot(bool value) {
+  block().leave(value);
+  block().sync_warp();
+  uint32_t bits = 0;
+  for (int lane = 0; lane < 32; ++lane) bits |= uint32_t{block().left_by<bool>(block().first_of_warp() + lane)} << lane;
+  block().sync_warp();
+  return bits;
+}
+
 }  // namespace jenga::emulated
 
 // Shared memory is one of all fibers; dynamic shared memory (JENGA_EMULATES_DYNAMIC_SHARED) is declared extern already.
@@ -149,10 +175,25 @@ inline int count(bool value, bool of_block) {
 #define __syncthreads() ::jenga::emulated::block().sync_block()
 #define __syncthreads_count(value) ::jenga::emulated::count(value, true)
 #define __any_sync(mask, value) (::jenga::emulated::count(value, false) > 0)
+#define __ballot_sync(mask, value) ::jenga::emulated::ballot(value)
+#define __syncwarp() ::jenga::emulated::block().sync_warp()
 #define __shfl_sync(mask, value, lane) ::jenga::emulated::of_lane(value, lane)
 #define __shfl_xor_sync(mask, value, lanes) ::jenga::emulated::of_lane(value, (threadIdx.x % 32) ^ (lanes))
 
+using std::max;
 using std::min;
+static inline int __popcll(uint64_t bits) { return __builtin_popcountll(bits); }
+static inline int __ffsll(uint64_t bits) { return __builtin_ffsll(static_cast<int64_t>(bits)); }
+static inline int atomicAdd(int* word, int value) {
+  const int before = *word;
+  *word += value;
+  return before;
+}
+static inline int atomicMax(int* word, int value) {
+  const int before = *word;
+  *word = std::max(before, value);
+  return before;
+}
 static inline uint32_t atomicOr(uint32_t* word, uint32_t bits) {
   const uint32_t before = *word;
   *word |= bits;
@@ -163,6 +204,11 @@ static inline float __int_as_float(int bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+static inline int __float_as_int(float value) {
+  int bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
 }
 template <class Value>
 Value __ldcs(const Value* source) {

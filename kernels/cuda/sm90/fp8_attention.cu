@@ -1,0 +1,54 @@
+// block_sparse_attention with int8 keys and e4m3 values for sm_90a, one persistent thread block per multiprocessor
+// (formula: kernels/params.h).
+//
+// Warp 0 is the producer (fp8_produce.h), warps 1 to 3 are planners (fp8_plan.h), warpgroups 1 and 2 compute 64 query
+// rows of a tile each (fp8_consume.h). They meet in fp8_storage.h.
+#include "kernels/cuda/sm90/fp8_consume.h"
+#include "kernels/cuda/sm90/fp8_plan.h"
+#include "kernels/cuda/sm90/fp8_produce.h"
+
+namespace jenga::cuda::sm90 {
+namespace {
+
+// 80 * 128 + 216 * 256 registers fill the register file; the kernel starts with 168 for every thread.
+constexpr int kProducerRegisters = 80;
+constexpr int kConsumerRegisters = 216;
+
+template <class T>
+__device__ __forceinline__ void attend_fp8(const Fp8Arguments& args) {
+  extern __shared__ uint8_t dynamic_shared[];
+  // Swizzled panels need 1024-byte alignment, which dynamic shared memory does not promise.
+  const uint32_t misalignment = shared_address(dynamic_shared) % 1024;
+  auto& shared = *reinterpret_cast<Fp8Storage*>(dynamic_shared + (1024 - misalignment) % 1024);
+  const int group = warp_uniform(threadIdx.x / 128);
+  if (threadIdx.x == 0) {
+    tma_prefetch_map(&args.k_map);
+    tma_prefetch_map(&args.v_map);
+    shared.init_barriers();
+  }
+  shared.write_ones();
+  __syncthreads();
+  if (group == 0) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+    if (threadIdx.x < 32) {
+      produce_fp8(args, shared, threadIdx.x);
+    } else {
+      plan_fp8_tiles<T>(args, shared, threadIdx.x - 32);
+    }
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
+    consume_fp8<T>(args, shared, group - 1, threadIdx.x % 128);
+  }
+}
+
+}  // namespace
+}  // namespace jenga::cuda::sm90
+
+namespace jenga::cuda {
+
+JENGA_DEFINE_KERNEL(jenga_sm90_fp8_attention_128_bf16, sm90::Fp8Arguments, (sm90::kAttentionThreads, 1),
+                    sm90::attend_fp8<__nv_bfloat16>)
+JENGA_DEFINE_KERNEL(jenga_sm90_fp8_attention_128_fp16, sm90::Fp8Arguments, (sm90::kAttentionThreads, 1),
+                    sm90::attend_fp8<__half>)
+
+}  // namespace jenga::cuda

@@ -1,0 +1,88 @@
+// The planner warps of the kernels with int8 keys: as plan_tiles.h, with queries as int8 codes and a scale a row (rule:
+// kernels/params.h). Codes lie in a panel as the copy engine would write it.
+#pragma once
+
+#include "kernels/cuda/common/quantise.h"
+#include "kernels/cuda/sm90/fp8_storage.h"
+#include "kernels/cuda/sm90/plan_tiles.h"
+
+namespace jenga::cuda::sm90 {
+
+// A scale of 0 could not be divided by; a row as small has codes 0 all the same.
+inline constexpr float kSmallestScale = 1e-20f;
+
+// Every query row of the tile, 16 lanes a row. q: of this batch row and head; center: of the head.
+template <class T>
+__device__ __forceinline__ void quantise_queries(const TilePlan& plan, const T* q, int64_t token_stride,
+                                                 const float* center, uint8_t* codes, QueryRows& rows, int thread) {
+  constexpr int kLanes = kFp8HeadDim / kVectorElements, kRowsPerPass = kPlannerThreads / kLanes;
+  constexpr int kPasses = 4;  // in flight together
+  const int lane = thread % kLanes, channel = lane * kVectorElements;
+  float of_center[kVectorElements];
+#pragma unroll
+  for (int i = 0; i < kVectorElements; ++i) of_center[i] = __ldg(center + channel + i);
+  for (int start = 0; start < kTileRows; start += kPasses * kRowsPerPass) {
+    const int first = start + thread / kLanes;
+    uint4 vectors[kPasses];
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int row = first + pass * kRowsPerPass;
+      const int64_t token = row < kTileRows ? plan.token[row] : -1;
+      vectors[pass] = make_uint4(0, 0, 0, 0);
+      if (token >= 0) vectors[pass] = __ldg(reinterpret_cast<const uint4*>(q + token * token_stride + channel));
+    }
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int row = first + pass * kRowsPerPass;
+      float values[kVectorElements], product = 0.f;
+      unpack_vector<T>(vectors[pass], values);
+#pragma unroll
+      for (int i = 0; i < kVectorElements; ++i) product = fmaf(values[i], of_center[i], product);
+#pragma unroll
+      for (int step = kLanes / 2; step > 0; step /= 2) product += __shfl_xor_sync(0xFFFFFFFFu, product, step);
+      const float scale = fmaxf(largest_of_row<kLanes>(values) / kInt8Max, kSmallestScale);
+      if (row >= kTileRows) continue;
+      uint8_t* const target = codes + row * kCodeRowBytes + ((lane / 2) ^ (row % 8)) * 16 + lane % 2 * 8;
+      *reinterpret_cast<uint2*>(target) = int8_codes(values, 1.f / scale);
+      if (lane == 0) {
+        rows.scale[row] = scale;
+        rows.center_product[row] = product;
+      }
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void plan_fp8_tiles(const Fp8Arguments& args, Fp8Storage& shared, int thread) {
+  const BlockSparseAttentionParams& p = args.walk.params;
+  RingPosition<kPlanSlots> tile;
+  RingPosition<1> wanted;
+  for (;; tile.advance(), wanted.advance()) {
+    TilePlan& plan = shared.plan[tile.slot];
+    barrier_wait(&shared.plan_wanted, wanted.empty_parity());  // the first is wanted from the start
+    barrier_wait(&shared.plan_empty[tile.slot], tile.empty_parity());
+    if (thread == 0) {
+      const int ticket = atomicAdd(args.next_ticket, 1);
+      if (ticket < args.num_tickets) {
+        plan.block = locate(args.walk, ticket);
+      } else {
+        plan.block.batch = -1;
+      }
+    }
+    named_barrier_sync(kPlannerBarrier, kPlannerThreads);
+    const bool done = plan.block.batch < 0;
+    if (!done) complete_plan(args.walk, plan, thread);
+    barrier_arrive(&shared.plan_full[tile.slot]);
+    if (done) return;
+    named_barrier_sync(kPlannerBarrier, kPlannerThreads);  // for the tokens
+    const int batch = plan.block.batch, head = plan.block.head;
+    const T* q = static_cast<const T*>(p.q.data) + batch * p.q.strides.batch + head * p.q.strides.head;
+    const float* center = p.k_center + (batch * p.heads + head) * kFp8HeadDim;
+    barrier_wait(&shared.q_empty[tile.slot], tile.empty_parity());
+    quantise_queries(plan, q, p.q.strides.token, center, shared.q[tile.slot], shared.rows[tile.slot], thread);
+    fence_async_proxy();  // the products read the codes
+    barrier_arrive(&shared.q_full[tile.slot]);
+  }
+}
+
+}  // namespace jenga::cuda::sm90

@@ -1,0 +1,90 @@
+// The products of kernels/cuda/sm90/wgmma_8bit.h by what the PTX manual says of their operands. Sums of e4m3 are taken
+// as Hopper takes them: of a running sum and 32 products the largest exponent says what 14 bits are kept of each, the
+// rest is cut off, and of the new sum 14 bits are kept.
+#pragma once
+
+#include "kernels/numeric.h"
+#include "kernels/value_blocks.h"
+#include "tests/cpp/cuda/emulated/kernels/cuda/sm90/swizzle.h"
+#include "tests/cpp/cuda/emulated/kernels/cuda/sm90/wgmma.h"
+
+namespace jenga::cuda::sm90 {
+
+inline uint64_t value_descriptor(const void* shared) { return descriptor_of(shared, 8 * kValueBlockKeys, 2); }
+
+inline uint32_t pack_weights(float a, float b, float c, float d) {
+  return float_to_fp8(a) | float_to_fp8(b) << 8 | float_to_fp8(c) << 16 | static_cast<uint32_t>(float_to_fp8(d)) << 24;
+}
+
+// The 32 bytes of row `row` that an operand in shared memory brings to a product.
+inline void read_row(uint8_t (&bytes)[32], uint64_t descriptor, int row) {
+  const uint32_t start = (descriptor & 0x3FFF) << 4, group = (descriptor >> 32 & 0x3FFF) << 4;
+  const int width = descriptor >> 62 == 1 ? 128 : 64;
+  for (int k = 0; k < 32; ++k) bytes[k] = shared_memory[swizzled(start + row / 8 * group + row % 8 * width + k, width)];
+}
+
+inline int row_of_warp(int i) { return threadIdx.x % 32 / 4 + 8 * i; }
+inline int column(int j, int e) { return 8 * j + 2 * (threadIdx.x % 4) + e; }
+
+template <bool kFirst>
+void wgmma_int8_scores(int32_t (&d)[64], uint64_t a, uint64_t b) {
+  uint8_t queries[2][32], keys[32];
+  for (int i = 0; i < 2; ++i) read_row(queries[i], a, threadIdx.x / 32 % 4 * 16 + row_of_warp(i));
+  for (int j = 0; j < 16; ++j) {
+    for (int e = 0; e < 2; ++e) {
+      read_row(keys, b, column(j, e));
+      for (int i = 0; i < 2; ++i) {
+        int32_t& sum = d[4 * j + 2 * i + e];
+        if (kFirst) sum = 0;
+        for (int k = 0; k < 32; ++k) sum += static_cast<int8_t>(queries[i][k]) * static_cast<int8_t>(keys[k]);
+      }
+    }
+  }
+}
+
+inline int exponent_of(float value) { return value == 0.f ? -1000 : std::ilogb(value); }
+inline float cut_off(double value, int exponent) {
+  return std::ldexp(std::trunc(std::ldexp(value, 13 - exponent)), exponent - 13);
+}
+
+inline float add_products(float sum, const float (&a)[32], const float (&b)[32]) {
+  int top = exponent_of(sum);
+  for (int k = 0; k < 32; ++k)
+    if (a[k] != 0.f && b[k] != 0.f) top = std::max(top, exponent_of(a[k]) + exponent_of(b[k]));
+  if (top == -1000) return 0.f;
+  double total = cut_off(sum, top);
+  for (int k = 0; k < 32; ++k) total += cut_off(double{a[k]} * b[k], top);
+  return total == 0. ? 0.f : cut_off(total, std::ilogb(total));
+}
+
+template <bool kFirst>
+void wgmma_fp8_outputs(float (&d)[68], const uint32_t* a, uint64_t b) {
+  struct Words {
+    uint32_t word[4];
+  };
+  emulated::Block& block = emulated::block();
+  block.leave(Words{{a[0], a[1], a[2], a[3]}});
+  block.sync_warp();
+  float weights[2][32], values[32];
+  for (int i = 0; i < 2; ++i) {
+    for (int k = 0; k < 32; ++k) {
+      const int thread = block.first_of_warp() + threadIdx.x % 32 / 4 * 4 + k % 16 / 4;
+      const uint32_t word = block.left_by<Words>(thread).word[2 * (k / 16) + i];
+      weights[i][k] = fp8_to_float(static_cast<uint8_t>(word >> 8 * (k % 4)));
+    }
+  }
+  block.sync_warp();
+  uint8_t codes[32];
+  for (int j = 0; j < 17; ++j) {
+    for (int e = 0; e < 2; ++e) {
+      read_row(codes, b, column(j, e));
+      for (int k = 0; k < 32; ++k) values[k] = fp8_to_float(codes[k]);
+      for (int i = 0; i < 2; ++i) {
+        float& sum = d[4 * j + 2 * i + e];
+        sum = add_products(kFirst ? 0.f : sum, weights[i], values);
+      }
+    }
+  }
+}
+
+}  // namespace jenga::cuda::sm90

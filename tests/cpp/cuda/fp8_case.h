@@ -1,0 +1,103 @@
+// An attention case with int8 keys and e4m3 values in memory of the host, by the rules of kernels/params.h: values in
+// rows for the reference, in blocks for the kernels.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include "kernels/value_blocks.h"
+#include "tests/cpp/cuda/int8_case.h"
+
+namespace jenga::testing {
+
+// Codes in rows of a head as blocks.
+inline std::vector<uint8_t> in_blocks(const std::vector<uint8_t>& rows, int64_t heads, int64_t rows_per_head,
+                                      int64_t channels) {
+  const int64_t bytes = round_up(rows_per_head, kValueBlockKeys) * channels;
+  std::vector<uint8_t> blocks(std::max<int64_t>(16, heads * bytes), 0);
+  for (int64_t head = 0; head < heads; ++head) {
+    for (int64_t row = 0; row < rows_per_head; ++row) {
+      for (int64_t c = 0; c < channels; ++c)
+        blocks[head * bytes + value_offset(row, c, channels)] = rows[(head * rows_per_head + row) * channels + c];
+    }
+  }
+  return blocks;
+}
+
+struct Fp8Case : HostCase {
+  std::vector<float> v_center, v_scale;
+  std::vector<uint8_t> v_rows, v_tail_rows, v_blocks, v_tail_blocks;
+
+  explicit Fp8Case(const AttentionCase& which) : HostCase(which) {
+    const int64_t channels = which.head_dim, heads = which.batch * which.heads, rows = which.carved_rows();
+    v_center.assign(heads * channels, 0.f);
+    v_scale.assign(heads * channels, 0.f);
+    for (int64_t i = 0; i < heads * channels; ++i) v_center[i] = 0.01f * static_cast<float>(i % 7);
+    for (size_t i = 0; i < data.v_carved.size(); ++i) {
+      float& scale = v_scale[static_cast<int64_t>(i) / (rows * channels) * channels + i % channels];
+      scale = std::max(scale, std::abs(data.v_carved[i] - center_of(i, rows)) / kFloat8Max);
+    }
+    v_rows = codes(data.v_carved, rows);
+    v_tail_rows = codes(data.v_tail, std::max<int64_t>(1, which.tail_cells()));
+    v_blocks = in_blocks(v_rows, heads, rows, channels);
+    v_tail_blocks = in_blocks(v_tail_rows, heads, which.tail_cells(), channels);
+  }
+
+  // With values in rows.
+  BlockSparseAttentionParams rows() const {
+    BlockSparseAttentionParams p = params();
+    p.v_carved = {v_rows.data(), p.v_carved.strides, DataType::kFloat8, v_scale.data()};
+    if (shape.tail_cells() > 0) p.v_tail = {v_tail_rows.data(), p.v_tail.strides, DataType::kFloat8, v_scale.data()};
+    p.v_center = v_center.data();
+    return p;
+  }
+
+  // With values in blocks.
+  BlockSparseAttentionParams blocks() const {
+    BlockSparseAttentionParams p = rows();
+    const auto of = [&](const std::vector<uint8_t>& memory, int64_t number) {
+      const int64_t bytes = kValueBlockKeys * shape.head_dim, head = ceil_div(number, kValueBlockKeys) * bytes;
+      return Operand{memory.data(), {shape.heads * head, head, bytes}, DataType::kFloat8, v_scale.data()};
+    };
+    p.v_carved = of(v_blocks, shape.carved_rows());
+    if (shape.tail_cells() > 0) p.v_tail = of(v_tail_blocks, shape.tail_cells());
+    return p;
+  }
+
+ private:
+  float center_of(size_t i, int64_t rows) const {
+    return v_center[static_cast<int64_t>(i) / (rows * shape.head_dim) * shape.head_dim + i % shape.head_dim];
+  }
+  std::vector<uint8_t> codes(const std::vector<float>& values, int64_t rows) const {
+    std::vector<uint8_t> all(values.size());
+    for (size_t i = 0; i < values.size(); ++i) {
+      const float scale =
+          v_scale[static_cast<int64_t>(i) / (rows * shape.head_dim) * shape.head_dim + i % shape.head_dim];
+      all[i] = scale > 0 ? float_to_fp8((values[i] - center_of(i, rows)) / scale) : 0;
+    }
+    return all;
+  }
+};
+
+// got: of a kernel, wanted: of the reference. Both round weights to e4m3, but the kernel against the largest so far:
+// they differ from each other, and are equally far from what nothing was rounded for. Written so that a NaN fails.
+inline void expect_as_near_as_the_reference(const Fp8Case& host, const std::vector<uint16_t>& got,
+                                            const std::vector<float>& got_lse, const std::vector<float>& wanted,
+                                            const std::vector<float>& wanted_lse) {
+  const AttentionResult exact = host.data.exact();
+  const std::vector<double> reference{wanted.begin(), wanted.end()};
+  std::vector<double> out;
+  for (const uint16_t bits : got) out.push_back(decode(host.shape.dtype, bits));
+  const double error = relative_error(out, exact.out), least = relative_error(reference, exact.out);
+  EXPECT_TRUE(error <= 1.1 * least + 4e-3) << "relative error " << error << ", of the reference " << least;
+  const double between = relative_error(out, reference);
+  EXPECT_TRUE(between <= 0.03) << "relative error to the reference " << between;
+  for (size_t i = 0; i < wanted_lse.size(); ++i) {
+    if (std::isinf(wanted_lse[i])) {
+      ASSERT_EQ(got_lse[i], wanted_lse[i]) << "row " << i;
+    } else {
+      ASSERT_NEAR(got_lse[i], wanted_lse[i], 0.02) << "row " << i;
+    }
+  }
+}
+
+}  // namespace jenga::testing

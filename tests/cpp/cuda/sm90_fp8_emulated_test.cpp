@@ -1,0 +1,114 @@
+// The sm_90a attention kernel with int8 keys and e4m3 values on the host, thread by thread (emulated/): producer,
+// planners and consumers, barriers, swizzled panels, fragments, units of every kind, scales, lse and the stores. Needs
+// no GPU. What it cannot see: products and copies that nobody waits for, and time.
+#include <gtest/gtest.h>
+
+// The stand-ins come first: the headers below are written in CUDA's terms.
+#include "tests/cpp/cuda/emulated/kernels/cuda/sm90/copy_async.h"
+#include "tests/cpp/cuda/emulated/kernels/cuda/sm90/tma.h"
+#include "tests/cpp/cuda/emulated/kernels/cuda/sm90/wgmma_8bit.h"
+//
+#include "kernels/cuda/sm90/fp8_attention.h"
+#include "kernels/cuda/sm90/fp8_consume.h"
+#include "kernels/cuda/sm90/fp8_plan.h"
+#include "kernels/cuda/sm90/fp8_produce.h"
+#include "kernels/reference/reference.h"
+#include "tests/cpp/cuda/fp8_case.h"
+
+namespace jenga::testing {
+namespace {
+
+using namespace cuda::sm90;
+constexpr DataType kHalf = DataType::kFloat16;
+
+// One thread block draws all tickets.
+template <class T>
+void run(const BlockSparseAttentionParams& params) {
+  std::vector<int32_t> order;
+  for (int64_t head = 0; head < params.batch * params.heads; ++head) {
+    for (int i = 0; i < static_cast<int>(ceil_div(params.num_video, 128)); ++i) order.push_back(i);
+  }
+  int32_t next_ticket = 0;
+  Fp8Arguments args{};
+  args.walk = cuda::make_tile_walk(params, order.data());
+  args.next_ticket = &next_ticket;
+  args.num_tickets = static_cast<int32_t>(cuda::num_tickets(params));
+  const int64_t rows = args.walk.context_blocks * kContextAlignment + params.num_video;
+  args.k_map = emulated_map(key_map(params, params.k_carved, rows));
+  args.v_map = emulated_map(value_map(params, params.v_carved, rows));
+  if (args.walk.num_tail_cells > 0) {
+    args.k_tail_map = emulated_map(key_map(params, params.k_tail, args.walk.num_tail_cells));
+    args.v_tail_map = emulated_map(value_map(params, params.v_tail, args.walk.num_tail_cells));
+  }
+  std::memset(shared_memory, 0xFF, sizeof shared_memory);
+  auto& shared = *reinterpret_cast<Fp8Storage*>(shared_memory);
+  emulated::Block block(kAttentionThreads);
+  block.run(0, [&] {
+    if (threadIdx.x == 0) shared.init_barriers();
+    shared.write_ones();
+    __syncthreads();
+    const int group = threadIdx.x / 128;
+    if (group > 0) return consume_fp8<T>(args, shared, group - 1, threadIdx.x % 128);
+    if (threadIdx.x < 32) return produce_fp8(args, shared, threadIdx.x);
+    plan_fp8_tiles<T>(args, shared, threadIdx.x - 32);
+  });
+}
+
+class Sm90Fp8Emulated : public ::testing::TestWithParam<AttentionCase> {};
+
+TEST_P(Sm90Fp8Emulated, IsAsNearToFp64AsTheReference) {
+  const AttentionCase& shape = GetParam();
+  const Fp8Case host(shape);
+  const int64_t rows = shape.batch * shape.heads * shape.tokens(), elements = rows * shape.head_dim;
+  BlockSparseAttentionParams params = host.rows();
+  std::vector<float> wanted(elements), wanted_lse(rows);
+  params.out = {wanted.data(), params.q.strides, DataType::kFloat32};
+  params.lse = wanted_lse.data();
+  reference::block_sparse_attention(params);
+
+  params = host.blocks();
+  std::vector<uint16_t> got(elements, 0xFFFF);
+  std::vector<float> got_lse(rows, NAN);
+  params.out = {got.data(), params.q.strides, shape.dtype};
+  params.lse = got_lse.data();
+  ASSERT_TRUE(supports_fp8_attention(params));
+  shape.dtype == kHalf ? run<__half>(params) : run<__nv_bfloat16>(params);
+
+  expect_as_near_as_the_reference(host, got, got_lse, wanted, wanted_lse);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, Sm90Fp8Emulated,
+    ::testing::Values(
+        AttentionCase{.name = "OneToken", .num_video = 1, .lists = Lists::kFull, .batch = 2},
+        AttentionCase{.name = "Dense", .num_video = 512, .lists = Lists::kFull, .heads = 1},
+        AttentionCase{.name = "Random64", .num_video = 500, .heads = 1},
+        AttentionCase{.name = "Random128Fp16", .dtype = kHalf, .num_video = 450, .kv_block_size = 128, .heads = 1},
+        AttentionCase{.name = "LongLists", .num_video = 2300, .lists = Lists::kUneven, .heads = 1},
+        AttentionCase{.name = "Empty", .num_video = 140, .lists = Lists::kEmpty, .heads = 1},
+        AttentionCase{.name = "EmptyButContext", .num_context = 20, .num_video = 140, .lists = Lists::kEmpty},
+        AttentionCase{
+            .name = "MaskedContext", .num_context = 200, .kv_block_size = 128, .bias = Bias::kMasked, .batch = 2},
+        AttentionCase{.name = "BiasedContext", .num_context = 77, .num_video = 200, .bias = Bias::kFinite, .heads = 1},
+        AttentionCase{.name = "Tail64", .num_context = 50, .num_video = 900, .tail_block_size = 64, .heads = 1},
+        AttentionCase{.name = "Tail32Blocks128", .num_video = 330, .kv_block_size = 128, .tail_block_size = 32},
+        AttentionCase{.name = "TailEverythingDropped", .tail_block_size = 64, .lists = Lists::kEmpty, .heads = 1},
+        AttentionCase{.name = "ResidualInt8", .num_context = 9, .num_video = 150, .residual = ResidualType::kInt8}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+// The way of a key from the accumulators of its score to the value that its weight meets.
+TEST(ValueBlocks, WeightsMeetTheirKeysValuesWithoutMoving) {
+  for (int thread = 0; thread < 4; ++thread) {
+    for (int half = 0; half < 2; ++half) {
+      for (int e = 0; e < 2; ++e) {
+        const int column = 8 * half + 2 * thread + e;    // of a score, by the layout of accumulators
+        const int position = 4 * thread + 2 * half + e;  // where pack_weights puts it, by the layout of operands
+        EXPECT_EQ(position_of_key(column), position);
+        EXPECT_EQ(key_at_position(position), column);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace jenga::testing
