@@ -9,7 +9,7 @@ from oracles import relative_error
 
 from jenga import CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import ops, reference, self_test
-from jenga.carving.quantise import PRECISIONS
+from jenga.carving.quantise import PRECISIONS, Precision
 
 INT8 = PRECISIONS["int8"]
 MULTIPLE, LARGEST = 16, 128  # head dims
@@ -90,5 +90,5 @@ def test_the_cpu_says_that_it_has_none():
     sixteen = ops.prepare_blocks(inputs.q, inputs.k, inputs.v, blocks.layout)
     with pytest.raises(RuntimeError, match="k_scale must not be given for keys of bfloat16, got one"):
         ops.block_sparse_attention(inputs.q, sixteen._replace(keys=blocks.keys), lists, inputs.softmax_scale)
-    with pytest.raises(ValueError, match="precision must be 16-bit or int8"):
-        ops.prepare_blocks(inputs.q, inputs.k, inputs.v, blocks.layout, None, PRECISIONS["fp8"])
+    with pytest.raises(ValueError, match="precision must be one of PRECISIONS"):
+        ops.prepare_blocks(inputs.q, inputs.k, inputs.v, blocks.layout, None, Precision(None, torch.float8_e4m3fn))

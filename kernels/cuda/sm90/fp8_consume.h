@@ -1,5 +1,5 @@
-// A consumer warpgroup of the kernels with int8 keys and e4m3 values: 64 query rows of every tile. The two groups work
-// side by side, so that one's softmax runs under the other's products.
+// A consumer warpgroup of the kernels with int8 keys and e4m3 values: 64 query rows of every tile. PV[i] and QK[i + 1]
+// are issued together, and the two groups take turns, so that one's softmax runs under the other's products.
 //
 // Products of e4m3 keep 14 bits of a running sum and drop what is below: over thousands of keys small weights would
 // vanish. So the sums of one unit start anew and are added to fp32 registers, by the multiplication that rescales those
@@ -27,13 +27,15 @@ __device__ __forceinline__ void issue_int8_scores(int32_t (&sums)[64], const uin
   wgmma_commit();
 }
 
-// Over the 64 keys of one block. weights: eight words, keys 4 t + b of every sixteen as value_blocks.h has them.
-template <bool kFirst>
-__device__ __forceinline__ void issue_fp8_outputs(float (&sums)[kOutputs], const uint32_t* weights,
-                                                  const ValueBlock& block) {
-  const uint64_t base = value_descriptor(block.values);
-  wgmma_fp8_outputs<kFirst>(sums, weights, base);
-  wgmma_fp8_outputs<false>(sums, weights + 4, base + descriptor_step(32));
+// weights: word 4 s + 2 h + i is of row i and of keys 32 s + 16 h + (0 .. 15), the four that this thread holds, as
+// value_blocks.h has them.
+__device__ __forceinline__ void issue_fp8_outputs(float (&sums)[kOutputs], const uint32_t (&weights)[16],
+                                                  const ValueBlock (&v)[2]) {
+  const uint64_t first = value_descriptor(v[0].values), second = value_descriptor(v[1].values);
+  wgmma_fp8_outputs<true>(sums, weights, first);
+  wgmma_fp8_outputs<false>(sums, weights + 4, first + descriptor_step(32));
+  wgmma_fp8_outputs<false>(sums, weights + 8, second);
+  wgmma_fp8_outputs<false>(sums, weights + 12, second + descriptor_step(32));
   wgmma_commit();
 }
 
@@ -50,12 +52,11 @@ __device__ __forceinline__ void scale_scores(float (&scores)[64], const int32_t 
   }
 }
 
-// Scores of the 64 keys of a block to e4m3 weights. Word 4 s + 2 h + i: row i, of keys 32 s + 16 h + (0 .. 15) the four
-// that this thread holds.
-__device__ __forceinline__ void weigh_block(uint32_t (&weights)[8], const float* scores, const float (&scale_log2)[2],
-                                            const float (&offset)[2]) {
+// Scores to e4m3 weights, words as issue_fp8_outputs wants them.
+__device__ __forceinline__ void weigh(uint32_t (&weights)[16], const float (&scores)[64], const float (&scale_log2)[2],
+                                      const float (&offset)[2]) {
 #pragma unroll
-  for (int sixteen = 0; sixteen < 4; ++sixteen) {
+  for (int sixteen = 0; sixteen < 8; ++sixteen) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const auto weight = [&](int j, int e) {
@@ -71,18 +72,20 @@ struct Fp8Consumer {
   Fp8Storage& shared;
   const int group, lane;
   RingPosition<kUnitSlots> ring;
-  const uint8_t* q;
-  float row_scale[2];   // of the query rows
-  float scale_log2[2];  // of a score without that: softmax scale, scale of the row, log2(e)
+  int first_row;        // of this thread, in the tile
+  int slot;             // of the tile's queries
+  float scale_log2[2];  // of a score without its row's scale: softmax scale, that one, log2(e)
   float max[2];
+  int32_t sums[64];
   float outputs[kOutputs];
 
-  __device__ __forceinline__ void begin(const QueryRows& rows, const uint8_t* codes, int row, float softmax_scale) {
-    q = codes;
+  // Scales are read again where they are needed: registers are few.
+  __device__ __forceinline__ float row_scale(int i) const { return shared.rows[slot].scale[first_row + 8 * i]; }
+
+  __device__ __forceinline__ void begin(float softmax_scale) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      row_scale[i] = rows.scale[row + 8 * i];
-      scale_log2[i] = softmax_scale * kLog2E * row_scale[i];
+      scale_log2[i] = softmax_scale * kLog2E * row_scale(i);
       max[i] = -INFINITY;
     }
 #pragma unroll
@@ -91,7 +94,7 @@ struct Fp8Consumer {
 
   // bias: in units of whole scores.
   __device__ __forceinline__ void add_row_bias(float (&scores)[64], const float* bias) const {
-    const float inverse[2] = {1.f / row_scale[0], 1.f / row_scale[1]};
+    const float inverse[2] = {1.f / row_scale(0), 1.f / row_scale(1)};
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const float2 pair = *reinterpret_cast<const float2*>(bias + 8 * j + 2 * (lane % 4));
@@ -120,48 +123,61 @@ struct Fp8Consumer {
     }
   }
 
-  __device__ __forceinline__ void attend_unit(bool biased) {
-    UnitSlot& slot = shared.unit[ring.slot];
-    int32_t sums[64];
-    barrier_wait(&shared.k_full[ring.slot], ring.full_parity);
+  __device__ __forceinline__ const uint8_t* codes() const {
+    return shared.q[slot] + kGroupRows * group * kCodeRowBytes;
+  }
+  __device__ __forceinline__ void wait_for_keys() { barrier_wait(&shared.k_full[ring.slot], ring.full_parity); }
+
+  __device__ __forceinline__ void first_unit() {
+    wait_for_keys();
     wgmma_fence();
-    issue_int8_scores(sums, q, slot.k);
+    issue_int8_scores(sums, codes(), shared.unit[ring.slot].k);
+  }
+
+  // From the scores of a unit, which are on their way, to its outputs, and the scores of the next on theirs.
+  template <bool kLast>
+  __device__ __forceinline__ void attend_unit(bool biased) {
+    const UnitSlot& slot = shared.unit[ring.slot];
+    Barrier* const empty = &shared.unit_empty[ring.slot];
     wgmma_wait<0>();
     pin_registers(sums);
     float scores[64], rescale[2], offset[2];
     scale_scores(scores, sums, slot.k_scale, lane);
     if (biased) add_row_bias(scores, slot.bias);
     update_max(scores, rescale, offset);
+    uint32_t weights[16];
+    weigh(weights, scores, scale_log2, offset);
 
-    // The second half is weighed under the products of the first.
-    float of_unit[kOutputs];
-    uint32_t first[8], second[8];
-    weigh_block(first, scores, scale_log2, offset);
     barrier_wait(&shared.v_full[ring.slot], ring.full_parity);
+    ring.advance();
+    if (!kLast) wait_for_keys();
+    named_barrier_sync(kTurnBarrier + group, kConsumerThreads);
+    float of_unit[kOutputs];
     wgmma_fence();
-    issue_fp8_outputs<true>(of_unit, first, slot.v[0]);
-    weigh_block(second, scores + 32, scale_log2, offset);
-    wgmma_fence();
-    issue_fp8_outputs<false>(of_unit, second, slot.v[1]);
+    issue_fp8_outputs(of_unit, weights, slot.v);
     wgmma_wait<0>();
     pin_registers(of_unit);
+    if (!kLast) {
+      wgmma_fence();
+      issue_int8_scores(sums, codes(), shared.unit[ring.slot].k);
+    }
+    named_barrier_arrive(kTurnBarrier + (group ^ 1), kConsumerThreads);
     __syncwarp();  // scales and bias were read by ordinary loads
-    if (lane == 0) barrier_arrive(&shared.unit_empty[ring.slot]);
-    ring.advance();
+    if (lane == 0) barrier_arrive(empty);
 #pragma unroll
     for (int n = 0; n < kOutputs; ++n) outputs[n] = fmaf(outputs[n], rescale[n / 2 % 2], of_unit[n]);
   }
 
   // Rows 0 and 1 of this thread: outputs in units of the values, the state that the epilogue wants.
-  // scale, center: of the values of this head; center_product: of the query rows.
+  // scale, center: of the values of this head.
   __device__ __forceinline__ void finish(float (&rows)[kFp8HeadDim / 2], RowState& state, const float* scale,
-                                         const float* center, const float (&center_product)[2]) const {
+                                         const float* center) const {
     float sum[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       sum[i] = outputs[kFp8HeadDim / 2 + 2 * i] * kShare;
       state.sum[i] = sum[i] * 0.25f;  // every thread of the quad has it all
-      state.max[i] = max[i] * row_scale[i] + center_product[i];
+      state.max[i] = max[i] * row_scale(i) + shared.rows[slot].center_product[first_row + 8 * i];
     }
 #pragma unroll
     for (int j = 0; j < kFp8HeadDim / 8; ++j) {
@@ -180,31 +196,32 @@ struct Fp8Consumer {
 template <class T>
 __device__ __forceinline__ void consume_fp8(const Fp8Arguments& args, Fp8Storage& shared, int group, int thread) {
   const BlockSparseAttentionParams& p = args.walk.params;
-  const int lane = thread % 32;
-  const int first_row = kGroupRows * group + 16 * (thread / 32) + lane / 4;
-  Fp8Consumer consumer{shared, group, lane};
+  const int lane = thread % 32, first_row = kGroupRows * group + 16 * (thread / 32) + lane / 4;
+  Fp8Consumer consumer{shared, group, lane, {}, first_row};
   RingPosition<kPlanSlots> tile;
+  if (group == 1) named_barrier_arrive(kTurnBarrier, kConsumerThreads);  // group 0 goes first
   for (;; tile.advance()) {
     barrier_wait(&shared.plan_full[tile.slot], tile.full_parity);
     const TilePlan& plan = shared.plan[tile.slot];
-    const int batch = plan.block.batch, head = plan.block.head;
-    if (batch < 0) return;
+    if (plan.block.batch < 0) return;
     const int num_units = warp_uniform(plan.units.all()), biased_units = warp_uniform(plan.units.biased());
-    const int32_t tokens[2] = {plan.token[first_row], plan.token[first_row + 8]};
-    barrier_arrive(&shared.plan_empty[tile.slot]);
-
     barrier_wait(&shared.q_full[tile.slot], tile.full_parity);
-    const QueryRows& of_tile = shared.rows[tile.slot];
-    const float center_product[2] = {of_tile.center_product[first_row], of_tile.center_product[first_row + 8]};
-    consumer.begin(of_tile, shared.q[tile.slot] + kGroupRows * group * kCodeRowBytes, first_row, p.softmax_scale);
-    for (int unit = 0; unit < num_units; ++unit) consumer.attend_unit(unit < biased_units);
-    __syncwarp();
-    if (lane == 0) barrier_arrive(&shared.q_empty[tile.slot]);
-
+    consumer.slot = tile.slot;
+    consumer.begin(p.softmax_scale);
+    if (num_units > 0) {
+      consumer.first_unit();
+      for (int unit = 0; unit + 1 < num_units; ++unit) consumer.attend_unit<false>(unit < biased_units);
+      consumer.attend_unit<true>(num_units == biased_units);
+    }
+    const int batch = plan.block.batch, head = plan.block.head;
+    const int64_t of_head = (batch * p.heads + head) * kFp8HeadDim;
+    const int32_t tokens[2] = {plan.token[first_row], plan.token[first_row + 8]};
     float rows[kFp8HeadDim / 2];
     RowState state;
-    const int64_t of_head = (batch * p.heads + head) * kFp8HeadDim;
-    consumer.finish(rows, state, p.v_carved.scale + of_head, p.v_center + of_head, center_product);
+    consumer.finish(rows, state, p.v_carved.scale + of_head, p.v_center + of_head);
+    barrier_arrive(&shared.plan_empty[tile.slot]);
+    __syncwarp();
+    if (lane == 0) barrier_arrive(&shared.q_empty[tile.slot]);
 #pragma unroll
     for (int i = 0; i < 2; ++i) store_row<T, kFp8HeadDim>(p, rows, state, i, tokens[i], batch, head, lane);
   }

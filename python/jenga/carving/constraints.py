@@ -1,8 +1,17 @@
 """What every backend accepts, as data. A refusal names the parameter and the reason, so that a fallback can say why."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+
+
+@dataclass(frozen=True)
+class EightBits:
+    """Inputs that one backend takes in a precision of 8 bits."""
+
+    head_dim_multiple: int
+    max_head_dim: int
+    compute_capability_major: int | None = None  # of a CUDA device, where machine code is for one generation
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,7 @@ class Constraint:
     max_tokens: int
     min_compute_capability: tuple[int, int] = (0, 0)  # of a CUDA device
     precisions: tuple[str, ...] = ("16-bit",)  # of quantise.PRECISIONS
-    eight_bit_head_dims: tuple[int, int] = (1, 2**62)  # multiple of and up to, with 8 bits
+    eight_bits: "dict[str, EightBits]" = field(default_factory=dict)  # what those ask for besides
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,10 @@ _NO_LIMIT = 2**62
 CONSTRAINTS = {
     "native_cpu": Constraint(("cpu",), (torch.float32, torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS),
     "native_cuda": Constraint(
-        ("cuda",), (torch.bfloat16, torch.float16), 8, 8, 256, _INT32_TOKENS, (8, 0), ("16-bit", "int8"), (16, 128)
+        ("cuda",),
+        (torch.bfloat16, torch.float16),
+        *(8, 8, 256, _INT32_TOKENS, (8, 0), ("16-bit", "int8", "fp8")),
+        {"int8": EightBits(16, 128), "fp8": EightBits(128, 128, 9)},
     ),
     # Triton multiplies tiles of at least 16 channels.
     "flex": Constraint(("cuda",), (torch.float32, torch.bfloat16, torch.float16), 8, 16, 256, _INT32_TOKENS, (7, 0)),
@@ -56,6 +68,7 @@ def refusal(backend: str, q: torch.Tensor, precision: str = "16-bit") -> Refusal
     tokens, head_dim = q.shape[2:]
     if rule.device_types is not None and q.device.type not in rule.device_types:
         return Refusal("device", f"must be {' or '.join(rule.device_types)}, got {q.device.type}")
+    capability = None
     if q.device.type == "cuda":
         capability = torch.cuda.get_device_capability(q.device)
         if capability < rule.min_compute_capability:
@@ -70,10 +83,19 @@ def refusal(backend: str, q: torch.Tensor, precision: str = "16-bit") -> Refusal
         return Refusal("tokens", f"must be at most {rule.max_tokens}, got {tokens}")
     if precision not in rule.precisions:
         return Refusal("precision", f"must be {', '.join(rule.precisions)}, got {precision}")
-    multiple, largest = rule.eight_bit_head_dims
-    if precision != "16-bit" and (head_dim % multiple or head_dim > largest):
+    eight_bits = rule.eight_bits.get(precision)
+    if eight_bits is None:
+        return None
+    multiple, largest = eight_bits.head_dim_multiple, eight_bits.max_head_dim
+    if head_dim % multiple or head_dim > largest:
         wanted = f"16-bit for head dims that are no multiple of {multiple} up to {largest}"
         return Refusal("precision", f"must be {wanted}, got {precision} for {head_dim}")
+    major = eight_bits.compute_capability_major
+    if major is not None and capability[0] != major:
+        found = ".".join(map(str, capability))
+        return Refusal(
+            "precision", f"must be 16-bit or int8 but for compute capability {major}, got {precision} on {found}"
+        )
     return None
 
 

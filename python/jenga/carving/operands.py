@@ -51,7 +51,11 @@ class EightBitKeys(NamedTuple):
 
 
 class EightBitValues(NamedTuple):
-    """What e4m3 codes of values stand for: center + scale * codes (`quantise.py`)."""
+    """What e4m3 codes of values stand for: center + scale * codes (`quantise.py`).
+
+    Codes are rows, [B, H, P + N, D] and [B, H, nc, D], as the reference has them, or blocks of 64 rows,
+    [B, H, ceil((P + N) / 64), D, 64] and [B, H, ceil(nc / 64), D, 64], as CUDA kernels have them (`quantise.in_rows`).
+    """
 
     scale: Tensor  # fp32 [B, H, D]
     center: Tensor  # fp32 [B, H, D]

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from . import driver
-from .operands import BlockLists, CarvedLayout, EightBitKeys, PreparedBlocks, Residual, ScoreCells
-from .quantise import PRECISIONS, SIXTEEN_BIT, Precision
+from .operands import BlockLists, CarvedLayout, EightBitKeys, EightBitValues, PreparedBlocks, Residual, ScoreCells
+from .quantise import BLOCK_ROWS, PRECISIONS, SIXTEEN_BIT, Precision
 
 CONTEXT_ALIGNMENT = 128
 _LIBRARIES = Path(__file__).parent.parent / "lib"
@@ -75,10 +75,17 @@ def prepare_blocks(
     arguments = (q, k, v, layout.token_index, layout.num_context, *sizes, context_bias)
     if precision == SIXTEEN_BIT:
         return PreparedBlocks(*torch.ops.jenga.prepare_blocks(*arguments), layout, context_bias)
-    if precision != PRECISIONS["int8"]:
-        raise ValueError(f"prepare_blocks: precision must be 16-bit or int8, got {precision}; take the reference")
-    prepared = torch.ops.jenga.prepare_int8_blocks(*arguments)
-    return PreparedBlocks(*prepared[:6], layout, context_bias, EightBitKeys(*prepared[6:]))
+    if precision == PRECISIONS["int8"]:
+        prepared = torch.ops.jenga.prepare_int8_blocks(*arguments)
+        return PreparedBlocks(*prepared[:6], layout, context_bias, EightBitKeys(*prepared[6:]))
+    if precision == PRECISIONS["fp8"]:
+        prepared = torch.ops.jenga.prepare_fp8_blocks(*arguments)
+        keys, values = EightBitKeys(*prepared[6:9]), EightBitValues(*prepared[9:])
+        return PreparedBlocks(*prepared[:6], layout, context_bias, keys, values)
+    known = ", ".join(PRECISIONS)
+    raise ValueError(
+        f"prepare_blocks: precision must be one of PRECISIONS ({known}), got {precision}; take the reference"
+    )
 
 
 def select_blocks(
@@ -115,7 +122,8 @@ def block_sparse_attention(
     return torch.ops.jenga.block_sparse_attention(
         *(q, blocks.k_carved, blocks.v_carved, *lists, token_index, num_context, q_block_size, kv_block_size),
         *(softmax_scale, blocks.context_bias, *blocks.tail(), tail_block_size, *(residual or (None, None))),
-        *(blocks.keys or ()),
+        *(blocks.keys or (None, None, None)),
+        *(blocks.values or (None, None)),
     )
 
 
@@ -164,6 +172,18 @@ def _fake_prepare_int8_blocks(q, *arguments):
     return k_carved.to(torch.int8), v_carved, q_means, k_means, k_tail.to(torch.int8), v_tail, *scales, center
 
 
+def _fake_prepare_fp8_blocks(q, *arguments):
+    k_carved, v_carved, q_means, k_means, k_tail, v_tail, *scales = _fake_prepare_int8_blocks(q, *arguments)
+    batch, heads, _, head_dim = q.shape
+
+    def in_blocks(rows):
+        blocks = _ceil_div(rows.shape[2], BLOCK_ROWS)
+        return q.new_empty(batch, heads, blocks, head_dim, BLOCK_ROWS, dtype=torch.float8_e4m3fn)
+
+    channels = (q.new_empty(batch, heads, head_dim, dtype=torch.float32) for _ in range(2))
+    return k_carved, in_blocks(v_carved), q_means, k_means, k_tail, in_blocks(v_tail), *scales, *channels
+
+
 def _fake_select_blocks(q_means, k_means, adjacency, num_video, q_block_size, kv_block_size, *rule):
     min_blocks, top_p = rule[2:4]  # behind q_cells, k_cells
     batch, heads = q_means.shape[:2]
@@ -191,6 +211,7 @@ _FAKES = (
     _fake_block_adjacency,
     _fake_prepare_blocks,
     _fake_prepare_int8_blocks,
+    _fake_prepare_fp8_blocks,
     _fake_select_blocks,
     _fake_block_sparse_attention,
     _fake_pack_residual,

@@ -21,6 +21,9 @@ from .operands import EightBitKeys, EightBitValues, PreparedBlocks
 
 CENTER_STEP = 16
 E4M3_MAX = 448.0
+BLOCK_ROWS = 64  # of e4m3 values in blocks
+# The row at every place of sixteen in such a block, in which order a thread has weights (`kernels/value_blocks.h`).
+ROW_AT_PLACE = [2 * (i // 4) + i % 2 + 8 * (i % 4 // 2) for i in range(16)]
 
 
 class Precision(NamedTuple):
@@ -93,6 +96,17 @@ def _channel_codes(x, scale, dtype) -> torch.Tensor:
     return torch.where(scale > 0, x / scale, 0).clamp(-E4M3_MAX, E4M3_MAX).to(dtype)
 
 
+def in_rows(values: torch.Tensor, rows: int) -> torch.Tensor:
+    """Codes of so many rows, [B, H, rows, D], of codes in blocks [B, H, blocks, D, 64]; of rows themselves."""
+    if values.dim() == 4:
+        return values
+    batch, heads, blocks, dim, _ = values.shape
+    sixteens = values.view(torch.uint8).reshape(batch, heads, blocks, dim, BLOCK_ROWS // 16, 16)
+    place_of_row = torch.tensor(ROW_AT_PLACE, device=values.device).argsort()
+    by_row = sixteens[..., place_of_row].flatten(4).transpose(3, 4).reshape(batch, heads, -1, dim)
+    return by_row[:, :, :rows].contiguous().view(values.dtype)
+
+
 def dequantise_blocks(blocks: PreparedBlocks, dtype: torch.dtype) -> PreparedBlocks:
     """`blocks` with codes times scale, [B, H, ..., D] of that dtype, in the place of codes: the centers are missing."""
     if blocks.keys is not None:
@@ -102,7 +116,11 @@ def dequantise_blocks(blocks: PreparedBlocks, dtype: torch.dtype) -> PreparedBlo
         )
     if blocks.values is not None:
         scale = blocks.values.scale[:, :, None].to(dtype)
-        blocks = blocks._replace(v_carved=blocks.v_carved.to(dtype) * scale, v_tail=blocks.v_tail.to(dtype) * scale)
+        carved, tail = (
+            in_rows(values, keys.shape[2]).to(dtype) * scale
+            for values, keys in ((blocks.v_carved, blocks.k_carved), (blocks.v_tail, blocks.k_tail))
+        )
+        blocks = blocks._replace(v_carved=carved, v_tail=tail)
     return blocks
 
 

@@ -15,6 +15,12 @@ inline bool has_device() {
   return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
 }
 
+inline bool device_is_hopper() {
+  int device = 0, major = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major == 9;
+}
+
 #define JENGA_SKIP_WITHOUT_DEVICE() \
   if (!has_device()) GTEST_SKIP() << "no CUDA device"
 

@@ -1,4 +1,5 @@
-// prepare_blocks on the host, thread by thread (emulated/), in 16 bits and with int8 keys, against the reference.
+// prepare_blocks on the host, thread by thread (emulated/), in 16 bits, with int8 keys and with e4m3 values, against
+// the reference.
 #include <gtest/gtest.h>
 
 #include "tests/cpp/cuda/emulated/block.h"
@@ -7,8 +8,10 @@
 #define JENGA_DEFINE_KERNEL(...)
 #include "kernels/cuda/common/prepare_blocks.cu"
 #include "kernels/cuda/common/sample_keys.cu"
+#include "kernels/cuda/common/scale_values.cu"
 #include "kernels/numeric.h"
 #include "kernels/reference/reference.h"
+#include "kernels/value_blocks.h"
 #include "tests/cpp/cuda/attention_case.h"
 
 namespace jenga::testing {
@@ -16,6 +19,7 @@ namespace {
 
 constexpr DataType kType = DataType::kBFloat16;
 constexpr int64_t kHeads = 2, kCell = 16;
+enum class Bits { kSixteen, kInt8Keys, kFloat8Values };  // the last with int8 keys
 
 struct Case {
   const char* name;
@@ -55,9 +59,9 @@ struct Inputs {
 // Outputs of one call; k_carved and k_tail hold 16 bits or codes.
 struct Outputs {
   std::vector<uint16_t> k_carved, v_carved, k_tail, v_tail, q_means, k_means;
-  std::vector<float> k_scale, k_tail_scale, k_center;
+  std::vector<float> k_scale, k_tail_scale, k_center, v_scale, v_center;
 
-  PrepareBlocksParams params(const Case& c, const Inputs& in, bool int8) {
+  PrepareBlocksParams params(const Case& c, const Inputs& in, Bits bits) {
     const int64_t rows = in.padded + c.num_video,
                   cells = c.tail_block_size ? ceil_div(c.num_video, c.tail_block_size) : 0;
     for (auto* x : {&k_carved, &v_carved}) x->assign(kHeads * rows * c.head_dim, 0xFFFF);
@@ -65,7 +69,8 @@ struct Outputs {
     for (auto* x : {&q_means, &k_means}) x->assign(kHeads * ceil_div(c.num_video, kCell) * c.head_dim, 0xFFFF);
     k_scale.assign(kHeads * rows, NAN);
     k_tail_scale.assign(kHeads * cells, NAN);
-    k_center.assign(kHeads * c.head_dim, NAN);
+    for (auto* x : {&k_center, &v_center}) x->assign(kHeads * c.head_dim, NAN);
+    v_scale.assign(kHeads * c.head_dim, 0.f);
     const Strides strides{kHeads * in.tokens * c.head_dim, in.tokens * c.head_dim, c.head_dim};
     PrepareBlocksParams p{};
     p.k = {in.k.data(), strides, kType};
@@ -85,25 +90,33 @@ struct Outputs {
     p.num_video = c.num_video;
     p.q_cell_size = p.k_cell_size = kCell;
     p.tail_block_size = c.tail_block_size;
-    if (!int8) return p;
+    if (bits == Bits::kSixteen) return p;
     p.k_scale = k_scale.data();
     p.k_tail_scale = k_tail_scale.data();
     p.k_center = k_center.data();
+    if (bits == Bits::kInt8Keys) return p;
+    p.v_scale = v_scale.data();
+    p.v_center = v_center.data();
     return p;
   }
 };
 
-template <bool kInt8>
+template <Bits kBits>
 void run(const PrepareBlocksParams& p) {
-  if (kInt8) {
-    emulated::Block sampling(cuda::kSampleThreads);
-    for (int head = 0; head < kHeads; ++head) sampling.run(head, [&] { cuda::sample_keys<__nv_bfloat16>(p); });
+  constexpr bool kInt8 = kBits != Bits::kSixteen, kFloat8 = kBits == Bits::kFloat8Values;
+  emulated::Block sampling(cuda::kSampleThreads), scaling(cuda::kScaleThreads);
+  for (int head = 0; head < kHeads; ++head) {
+    if (kInt8) sampling.run(head, [&] { cuda::sample_keys<__nv_bfloat16>(p); });
+    if (kFloat8) sampling.run(head, [&] { cuda::sample_values<__nv_bfloat16>(p); });
   }
+  const int64_t parts = kFloat8 ? ceil_div(p.num_context + p.num_video, cuda::kScaleRows) : 0;
+  for (int i = 0; i < kHeads * parts; ++i) scaling.run(i, [&] { cuda::scale_values<__nv_bfloat16>(p); });
   const auto context = static_cast<int32_t>(ceil_div(p.num_context, 128));
   const cuda::PrepareArguments args{p, context, context + static_cast<int32_t>(ceil_div(p.num_video, 128)), 3};
   emulated::Block block(cuda::kPrepareThreads);
   for (int i = 0; i < kHeads * args.operands * args.tiles; ++i) {
     block.run(i, [&] {
+      if constexpr (kFloat8) return cuda::prepare_blocks<__nv_bfloat16, 16, true, true>(args);
       switch (cuda::lanes_per_row(p.head_dim)) {
         case 2:
           return cuda::prepare_blocks<__nv_bfloat16, 2, kInt8>(args);
@@ -135,17 +148,17 @@ void expect_codes(const std::vector<uint16_t>& got, const std::vector<uint16_t>&
 
 class PrepareEmulated : public ::testing::TestWithParam<Case> {};
 
-TEST_P(PrepareEmulated, MatchesTheReferenceInBothPrecisions) {
+TEST_P(PrepareEmulated, MatchesTheReferenceInSixteenBitsAndWithInt8Keys) {
   const Case& c = GetParam();
   const Inputs in(c);
   Outputs want, got;
-  reference::prepare_blocks(want.params(c, in, false));
-  run<false>(got.params(c, in, false));
+  reference::prepare_blocks(want.params(c, in, Bits::kSixteen));
+  run<Bits::kSixteen>(got.params(c, in, Bits::kSixteen));
   EXPECT_EQ(got.k_carved, want.k_carved);
   EXPECT_EQ(got.v_carved, want.v_carved);
   expect_close(got.k_tail, want.k_tail);
-  reference::prepare_blocks(want.params(c, in, true));
-  run<true>(got.params(c, in, true));
+  reference::prepare_blocks(want.params(c, in, Bits::kInt8Keys));
+  run<Bits::kInt8Keys>(got.params(c, in, Bits::kInt8Keys));
   expect_codes(got.k_carved, want.k_carved);
   expect_codes(got.k_tail, want.k_tail);
   expect_close(got.k_scale, want.k_scale);
@@ -157,11 +170,57 @@ TEST_P(PrepareEmulated, MatchesTheReferenceInBothPrecisions) {
   expect_close(got.k_means, want.k_means);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, PrepareEmulated,
+// Codes of values, rows of `want` and blocks of `got`: within a step of e4m3, and zeros behind the last row.
+void expect_blocks(const std::vector<uint16_t>& got, const std::vector<uint16_t>& want, int64_t rows,
+                   int64_t channels) {
+  const auto* a = reinterpret_cast<const uint8_t*>(got.data());
+  const auto* b = reinterpret_cast<const uint8_t*>(want.data());
+  const int64_t padded = round_up(rows, kValueBlockKeys);
+  for (int64_t head = 0; head < kHeads; ++head) {
+    for (int64_t row = 0; row < padded; ++row) {
+      for (int64_t c = 0; c < channels; ++c) {
+        const float found = fp8_to_float(a[head * padded * channels + value_offset(row, c, channels)]);
+        const float wanted = row < rows ? fp8_to_float(b[(head * rows + row) * channels + c]) : 0.f;
+        ASSERT_NEAR(found, wanted, std::max(std::abs(wanted) / 8, 0x1p-9f)) << "row " << row << " channel " << c;
+      }
+    }
+  }
+}
+
+class PrepareFloat8Emulated : public ::testing::TestWithParam<Case> {};
+
+TEST_P(PrepareFloat8Emulated, MatchesTheReference) {
+  const Case& c = GetParam();
+  const Inputs in(c);
+  Outputs want, got;
+  reference::prepare_blocks(want.params(c, in, Bits::kFloat8Values));
+  PrepareBlocksParams params = got.params(c, in, Bits::kFloat8Values);
+  // Larger than rows, and as the launch leaves it.
+  const int64_t rows = in.padded + c.num_video,
+                cells = c.tail_block_size ? ceil_div(c.num_video, c.tail_block_size) : 0;
+  got.v_carved.assign(kHeads * round_up(rows, kValueBlockKeys) * c.head_dim / 2, 0xFFFF);
+  got.v_tail.assign(kHeads * round_up(cells, kValueBlockKeys) * c.head_dim / 2, 0);
+  params.v_carved = got.v_carved.data();
+  if (cells > 0) params.v_tail = got.v_tail.data();
+  run<Bits::kFloat8Values>(params);
+  expect_close(got.v_center, want.v_center);
+  expect_close(got.v_scale, want.v_scale);
+  expect_blocks(got.v_carved, want.v_carved, rows, c.head_dim);
+  if (cells > 0) expect_blocks(got.v_tail, want.v_tail, cells, c.head_dim);
+  expect_codes(got.k_carved, want.k_carved);
+  expect_close(got.k_means, want.k_means);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, PrepareFloat8Emulated,
                          ::testing::Values(Case{"Whole", 0, 256, 128, 64}, Case{"Ragged", 77, 201, 128, 32},
-                                           Case{"OneToken", 128, 1, 128, 64}, Case{"NoTail", 5, 203, 64, 0},
-                                           Case{"HeadDim16", 3, 150, 16, 32}, Case{"HeadDim96", 0, 150, 96, 128},
-                                           Case{"Constant", 9, 200, 128, 64, 20.f},
+                                           Case{"ManyCells", 0, 2200, 128, 32}, Case{"OneToken", 128, 1, 128, 64},
+                                           Case{"NoTail", 5, 203, 128, 0}, Case{"LongContext", 600, 100, 128, 64}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(Cases, PrepareEmulated,
+                         ::testing::Values(Case{"Whole", 0, 256, 128, 64}, Case{"Ragged", 77, 201, 128, 32}, Case{"OneToken", 128, 1, 128, 64},
+                                           Case{"NoTail", 5, 203, 64, 0}, Case{"HeadDim16", 3, 150, 16, 32},
+                                           Case{"HeadDim96", 0, 150, 96, 128}, Case{"Constant", 9, 200, 128, 64, 20.f},
                                            Case{"Outliers", 9, 200, 64, 64, 0.f, 12.f}),
                          [](const auto& info) { return std::string(info.param.name); });
 

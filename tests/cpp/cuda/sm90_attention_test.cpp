@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/sm90/attention.h"
 #include "tests/cpp/cuda/attention_case.h"
+#include "tests/cpp/cuda/device_array.h"
 
 namespace jenga::testing {
 namespace {
@@ -179,12 +180,6 @@ void expect_right(const DeviceCase& device, const AttentionData& data, DataType 
       EXPECT_NEAR(lse[i], exact.lse[i], 1e-3) << "row " << i;
     }
   }
-}
-
-bool device_is_hopper() {
-  int device = 0, major = 0;
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major == 9;
 }
 
 class Sm90Attention : public ::testing::TestWithParam<AttentionCase> {

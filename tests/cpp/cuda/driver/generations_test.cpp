@@ -78,6 +78,34 @@ TEST_F(Launch, Int8KeysWithoutTheirScalesOrOfAnotherHeadDimAreRefused) {
   EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.strides.token = 136; }));
 }
 
+TEST_F(Launch, Float8ValuesHaveAKernelOnHopperAlone) {
+  on(kH100);
+  const auto params = fp8_attention_case(kBrain, 128);
+  ASSERT_EQ(cuda::block_sparse_attention(params, address(21), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(shapes(),
+            (Shapes{"jenga_order_tiles 6 128 0", "memset 1 0 0", "jenga_sm90_fp8_attention_128_bf16 132 384 213296"}));
+  for (const FakeDevice& other : {kA100, kRtx4090, kRtx5090}) {
+    on(other);
+    EXPECT_EQ(cuda::block_sparse_attention(params, address(21), nullptr), CUDA_ERROR_NOT_SUPPORTED);
+  }
+}
+
+TEST_F(Launch, Float8ValuesWithoutTheirScalesOrOfAnotherHeadDimAreRefused) {
+  on(kH100);
+  const auto refuses = [](int64_t head_dim, auto change) {
+    BlockSparseAttentionParams params = fp8_attention_case(kHalf, head_dim);
+    change(params);
+    return cuda::block_sparse_attention(params, address(21), nullptr) == CUDA_ERROR_NOT_SUPPORTED;
+  };
+  EXPECT_FALSE(refuses(128, [](auto&) {}));
+  EXPECT_TRUE(refuses(64, [](auto&) {}));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.v_carved.scale = nullptr; }));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.v_center = nullptr; }));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.scale = nullptr; }));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_tail.scale = nullptr; }));
+  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.dtype = p.q.dtype; }));
+}
+
 class ScoresOn : public Launch, public ::testing::WithParamInterface<Case> {};
 
 TEST_P(ScoresOn, TakeTheKernelAndTheSharedMemoryOfTheirGeneration) {

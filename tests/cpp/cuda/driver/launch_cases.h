@@ -106,6 +106,19 @@ inline BlockSparseAttentionParams int8_attention_case(DataType dtype, int64_t he
   return p;
 }
 
+// The same with e4m3 values too.
+inline BlockSparseAttentionParams fp8_attention_case(DataType dtype, int64_t head_dim, bool tail = true) {
+  BlockSparseAttentionParams p = int8_attention_case(dtype, head_dim, tail);
+  p.v_carved.dtype = DataType::kFloat8;
+  p.v_carved.scale = static_cast<float*>(address(25));
+  if (tail) {
+    p.v_tail.dtype = DataType::kFloat8;
+    p.v_tail.scale = static_cast<float*>(address(25));
+  }
+  p.v_center = static_cast<float*>(address(26));
+  return p;
+}
+
 inline PackResidualParams pack_case(DataType dtype, int64_t head_dim, int32_t bits = 8, Shape shape = {}) {
   PackResidualParams p{};
   const Strides strides{shape.heads * shape.tokens() * head_dim, head_dim, shape.heads * head_dim};

@@ -51,6 +51,26 @@ TEST_F(Launch, PrepareBlocksWithInt8KeysFindsTheirCentersFirst) {
   EXPECT_EQ(cuda::prepare_blocks(params, kStream), CUDA_ERROR_NOT_SUPPORTED);
 }
 
+TEST_F(Launch, PrepareBlocksWithFloat8ValuesFindsTheirScalesFirst) {
+  PrepareBlocksParams params = prepare_case(kBrain, 128);
+  params.k_scale = static_cast<float*>(address(22));
+  params.k_tail_scale = static_cast<float*>(address(23));
+  params.k_center = static_cast<float*>(address(24));
+  params.v_scale = static_cast<float*>(address(25));
+  params.v_center = static_cast<float*>(address(26));
+  ASSERT_EQ(cuda::prepare_blocks(params, kStream), CUDA_SUCCESS);
+  const std::string grid = std::to_string(2 * 3 * 3 * (2 + 40));
+  // scales start at 0, and tail cells of 2 x 3 heads in 2 blocks of 64 x 128 bytes; 5200 rows, 512 a thread block
+  const std::string cells = std::to_string(6 * 2 * 64 * 128 / 4);
+  EXPECT_EQ(shapes(), (Shapes{"jenga_sample_keys_bf16 6 512 0", "jenga_sample_values_bf16 6 512 0", "memset 768 0 0",
+                              "memset " + cells + " 0 0", "jenga_scale_values_bf16 66 256 0",
+                              "jenga_prepare_fp8_blocks_16_bf16 " + grid + " 256 0"}));
+  for (const int64_t head_dim : {64, 96}) {
+    params.head_dim = head_dim;
+    EXPECT_EQ(cuda::prepare_blocks(params, kStream), CUDA_ERROR_NOT_SUPPORTED);
+  }
+}
+
 TEST_F(Launch, PrepareBlocksReadsNoQueriesWhereNoMeansAreWanted) {
   ASSERT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, false), nullptr), CUDA_SUCCESS);
   ASSERT_EQ(shapes(), Shapes{"jenga_prepare_blocks_8_bf16 504 256 0"});

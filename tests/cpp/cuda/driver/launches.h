@@ -15,6 +15,7 @@
 #include "kernels/cuda/driver/driver.h"
 #include "kernels/cuda/sm80/attention_arguments.h"
 #include "kernels/cuda/sm90/attention_arguments.h"
+#include "kernels/cuda/sm90/fp8_arguments.h"
 #include "tests/cpp/cuda/driver/fake_driver.h"
 #include "tests/cpp/cuda/driver/launch_cases.h"
 
@@ -27,14 +28,16 @@ inline constexpr FakeDevice kA100{8, 108, 166912, 167936, 1024}, kRtx4090{8, 128
 inline size_t argument_bytes(const std::string& kernel) {
   const auto is = [&](const char* part) { return kernel.find(part) != std::string::npos; };
   if (is("memset")) return 2 * sizeof(CUdeviceptr);
-  if (is("prepare_blocks") || is("prepare_int8_blocks")) return sizeof(cuda::PrepareArguments);
-  if (is("sample_keys")) return sizeof(PrepareBlocksParams);
+  if (is("prepare_blocks") || is("prepare_int8_blocks") || is("prepare_fp8_blocks"))
+    return sizeof(cuda::PrepareArguments);
+  if (is("sample_keys") || is("sample_values") || is("scale_values")) return sizeof(PrepareBlocksParams);
   if (is("average_cells")) return sizeof(cuda::AverageArguments);
   if (is("score")) return sizeof(cuda::ScoreArguments);
   if (is("select_blocks")) return sizeof(cuda::SelectArguments);
   if (is("order_tiles")) return sizeof(cuda::OrderArguments);
   if (is("pack_residual")) return sizeof(PackResidualParams);
   if (is("sm80_attention") || is("sm80_int8_attention")) return sizeof(cuda::sm80::AttentionArguments);
+  if (is("sm90_fp8_attention")) return sizeof(cuda::sm90::Fp8Arguments);
   if (is("sm90_attention")) return sizeof(cuda::sm90::AttentionArguments);
   ADD_FAILURE() << "nothing is known of " << kernel;
   return 0;
