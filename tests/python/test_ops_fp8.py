@@ -92,7 +92,7 @@ def test_case(case, dtype, hopper, poisoned_outputs):
     assert relative_error(out, exact) <= 1.1 * relative_error(rounded, exact) + 4 * torch.finfo(dtype).eps
     assert relative_error(out, rounded) <= 0.03
     assert torch.equal(lse.isfinite(), rounded_lse.isfinite())
-    assert torch.where(lse.isfinite(), lse - rounded_lse, 0).abs().amax() <= 0.02 * max(1.0, case.logit_std)
+    assert torch.where(lse.isfinite(), lse - rounded_lse, 0).abs().amax() <= 0.03 * max(1.0, case.logit_std)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
