@@ -218,9 +218,10 @@ INSTANTIATE_TEST_SUITE_P(Cases, PrepareFloat8Emulated,
                          [](const auto& info) { return std::string(info.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(Cases, PrepareEmulated,
-                         ::testing::Values(Case{"Whole", 0, 256, 128, 64}, Case{"Ragged", 77, 201, 128, 32}, Case{"OneToken", 128, 1, 128, 64},
-                                           Case{"NoTail", 5, 203, 64, 0}, Case{"HeadDim16", 3, 150, 16, 32},
-                                           Case{"HeadDim96", 0, 150, 96, 128}, Case{"Constant", 9, 200, 128, 64, 20.f},
+                         ::testing::Values(Case{"Whole", 0, 256, 128, 64}, Case{"Ragged", 77, 201, 128, 32},
+                                           Case{"OneToken", 128, 1, 128, 64}, Case{"NoTail", 5, 203, 64, 0},
+                                           Case{"HeadDim16", 3, 150, 16, 32}, Case{"HeadDim96", 0, 150, 96, 128},
+                                           Case{"Constant", 9, 200, 128, 64, 20.f},
                                            Case{"Outliers", 9, 200, 64, 64, 0.f, 12.f}),
                          [](const auto& info) { return std::string(info.param.name); });
 
