@@ -1,6 +1,6 @@
 // The sm_90a attention kernel with int8 keys and e4m3 values on the host, thread by thread (emulated/): producer,
-// planners and consumers, barriers, swizzled panels, fragments, units of every kind, scales, lse and the stores. Needs
-// no GPU. What it cannot see: products and copies that nobody waits for, and time.
+// planners and consumers, barriers, waits, swizzled panels, fragments, units of every kind, scales, lse and the stores.
+// Needs no GPU. What it cannot see: fences that are missing, registers, and time.
 #include <gtest/gtest.h>
 
 // The stand-ins come first: the headers below are written in CUDA's terms.

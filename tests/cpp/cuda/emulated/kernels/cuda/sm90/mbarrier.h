@@ -1,6 +1,9 @@
 // The barriers of kernels/cuda/sm90/mbarrier.h by what the PTX manual says of them, for fibers (block.h), and the
 // shared memory that they and everything else lie in. A thread that arrives too often ends the process.
+// Copies of the copy engine arrive when somebody waits, one after the other: who does not wait reads what was there.
 #pragma once
+
+#include <deque>
 
 #include "tests/cpp/cuda/emulated/block.h"
 
@@ -45,8 +48,16 @@ inline void barrier_receive(Barrier* barrier, uint32_t bytes) {
   state_of(barrier).bytes -= bytes;
   state_of(barrier).check();
 }
+inline std::deque<std::function<void()>> copies_under_way;
 inline void barrier_wait(Barrier* barrier, uint32_t parity) {
-  emulated::block().wait_until([&] { return state_of(barrier).phase != parity; });
+  emulated::block().wait_until([&] {
+    if (state_of(barrier).phase != parity) return true;
+    if (!copies_under_way.empty()) {
+      copies_under_way.front()();
+      copies_under_way.pop_front();
+    }
+    return false;
+  });
 }
 
 inline void named_barrier_sync(int barrier, int threads) { emulated::block().sync_named(barrier, threads); }

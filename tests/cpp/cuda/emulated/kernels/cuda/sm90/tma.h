@@ -1,5 +1,5 @@
 // The copy engine of kernels/cuda/sm90/tma.h. A tensor map holds the shape that it is made of (bytes alone): copies
-// arrive at once, in the swizzled order, with zeros outside the tensor.
+// arrive in the swizzled order, with zeros outside the tensor.
 #pragma once
 
 #include "kernels/cuda/sm90/tensor_map.h"
@@ -17,7 +17,7 @@ inline CUtensorMap emulated_map(const MapShape& shape) {
 
 inline void tma_prefetch_map(const CUtensorMap*) {}
 
-inline void tma_load(void* shared, const CUtensorMap* map, Barrier* barrier, int channel, int row, int head,
+inline void copy_box(void* shared, const CUtensorMap* map, Barrier* barrier, int channel, int row, int head,
                      int batch) {
   MapShape shape;
   std::memcpy(&shape, map, sizeof shape);
@@ -39,6 +39,11 @@ inline void tma_load(void* shared, const CUtensorMap* map, Barrier* barrier, int
     }
   }
   barrier_receive(barrier, rows * width);
+}
+
+inline void tma_load(void* shared, const CUtensorMap* map, Barrier* barrier, int channel, int row, int head,
+                     int batch) {
+  copies_under_way.push_back([=] { copy_box(shared, map, barrier, channel, row, head, batch); });
 }
 
 }  // namespace jenga::cuda::sm90

@@ -27,7 +27,7 @@ inline int row_of_warp(int i) { return threadIdx.x % 32 / 4 + 8 * i; }
 inline int column(int j, int e) { return 8 * j + 2 * (threadIdx.x % 4) + e; }
 
 template <bool kFirst>
-void wgmma_int8_scores(int32_t (&d)[64], uint64_t a, uint64_t b) {
+void multiply_int8(int32_t (&d)[64], uint64_t a, uint64_t b) {
   uint8_t queries[2][32], keys[32];
   for (int i = 0; i < 2; ++i) read_row(queries[i], a, threadIdx.x / 32 % 4 * 16 + row_of_warp(i));
   for (int j = 0; j < 16; ++j) {
@@ -58,7 +58,7 @@ inline float add_products(float sum, const float (&a)[32], const float (&b)[32])
 }
 
 template <bool kFirst>
-void wgmma_fp8_outputs(float (&d)[68], const uint32_t* a, uint64_t b) {
+void multiply_fp8(float (&d)[68], const uint32_t* a, uint64_t b) {
   struct Words {
     uint32_t word[4];
   };
@@ -85,6 +85,15 @@ void wgmma_fp8_outputs(float (&d)[68], const uint32_t* a, uint64_t b) {
       }
     }
   }
+}
+
+template <bool kFirst>
+void wgmma_int8_scores(int32_t (&d)[64], uint64_t a, uint64_t b) {
+  issue_product([&d, a, b] { multiply_int8<kFirst>(d, a, b); });
+}
+template <bool kFirst>
+void wgmma_fp8_outputs(float (&d)[68], const uint32_t* a, uint64_t b) {
+  issue_product([&d, a, b] { multiply_fp8<kFirst>(d, a, b); });
 }
 
 }  // namespace jenga::cuda::sm90
