@@ -65,11 +65,14 @@ class Block {
   // Lets other threads run until it is true. Ends the process where nobody makes it so: a deadlock on the device.
   template <class Condition>
   void wait_until(Condition condition) {
-    for (int64_t turns = 0; !condition(); ++turns) {
-      if (turns == 1 << 20) std::abort();
+    for (int64_t turns = 0; !condition(); ++turns, ++idle_turns_) {
+      if (turns == 1 << 24) std::abort();
       leave_fiber();
     }
+    idle_turns_ = 0;
   }
+  // Whether every thread that is left waits.
+  bool is_stuck() const { return idle_turns_ > 4 * threads_; }
   void sync_warp() { meet(warps_[thread_index.x / 32], 32); }
 
   // What every thread of the warp left last, by lane.
@@ -101,7 +104,8 @@ class Block {
     const int64_t number = meeting.number;
     wait_until([&] { return number != meeting.number; });
   }
-  static void open(Meeting& meeting) {
+  void open(Meeting& meeting) {
+    idle_turns_ = 0;
     meeting.here = 0;
     ++meeting.number;
   }
@@ -120,6 +124,7 @@ class Block {
   }
 
   int threads_;
+  int64_t idle_turns_ = 0;  // of threads that wait, since one went on
   std::vector<ucontext_t> contexts_;
   std::vector<std::vector<char>> stacks_;
   std::vector<char> done_;

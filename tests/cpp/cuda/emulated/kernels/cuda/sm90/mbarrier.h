@@ -1,6 +1,7 @@
 // The barriers of kernels/cuda/sm90/mbarrier.h by what the PTX manual says of them, for fibers (block.h), and the
 // shared memory that they and everything else lie in. A thread that arrives too often ends the process.
-// Copies of the copy engine arrive when somebody waits, one after the other: who does not wait reads what was there.
+// Copies of the copy engine arrive when nobody can go on without, one after the other: who does not wait reads what was
+// there.
 #pragma once
 
 #include <deque>
@@ -52,7 +53,7 @@ inline std::deque<std::function<void()>> copies_under_way;
 inline void barrier_wait(Barrier* barrier, uint32_t parity) {
   emulated::block().wait_until([&] {
     if (state_of(barrier).phase != parity) return true;
-    if (!copies_under_way.empty()) {
+    if (!copies_under_way.empty() && emulated::block().is_stuck()) {
       copies_under_way.front()();
       copies_under_way.pop_front();
     }
