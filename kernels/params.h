@@ -64,11 +64,11 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Parallel
 // Keys in 8 bits, where k_scale is given: of every key and tail mean k_center is subtracted, which attention need not
 // know but for lse, and the rest r is written as int8 codes round(r * (1 / scale)), scale = max|r| / 127 of the row; a
 // row of zeros, and one that is no token, has scale 0 and codes 0. Values in 8 bits, where v_scale is given: v_center
-// is subtracted and the rest written as e4m3 codes of r / v_scale, one scale a channel: the largest |r| of all tokens /
-// 448. Centers are means of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they
-// are rounded to 16 bits; means for select_blocks stay as they are. On CUDA e4m3 values, of carved rows and of tail
-// cells, lie in blocks of 64 rows, [B, H, ceil(rows / 64), D, 64] (kernels/value_blocks.h): their kernels multiply
-// them so.
+// is subtracted and the rest written as e4m3 codes of r * (1 / v_scale), one scale a channel: the largest |r| of all
+// tokens / 448. Centers are means of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised
+// before they are rounded to 16 bits; means for select_blocks stay as they are. On CUDA e4m3 values, of carved rows and
+// of tail cells, lie in blocks of 64 rows, [B, H, ceil(rows / 64), D, 64] (kernels/value_blocks.h): their kernels
+// multiply them so.
 struct PrepareBlocksParams {
   Operand q, k, v;                // [B, H, S, D] raster order, one dtype, which is that of all outputs but 8-bit ones
   const int32_t* token_index;     // [C + N]

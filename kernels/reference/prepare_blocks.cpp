@@ -69,7 +69,7 @@ auto key_rows(const PrepareBlocksParams& p, const Row& center, void* out, float*
 auto value_rows(const PrepareBlocksParams& p, const Row& center, const Row& scales, void* out, int64_t first_row) {
   return [&p, &center, &scales, out, first_row](int64_t row, const Row& values) {
     for (int64_t d = 0; d < p.head_dim; ++d) {
-      const float value = values.empty() || scales[d] == 0 ? 0.0f : (values[d] - center[d]) / scales[d];
+      const float value = values.empty() || scales[d] == 0 ? 0.0f : (values[d] - center[d]) * (1 / scales[d]);
       store_element(out, (first_row + row) * p.head_dim + d, DataType::kFloat8, value);
     }
   };

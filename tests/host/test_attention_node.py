@@ -221,12 +221,14 @@ def test_precision_is_the_last_widget_and_auto_is_what_was(host):
     assert torch.equal(stock, named) and torch.equal(stock, wide)
 
 
-def test_precision_in_the_reference_is_named_by_the_report(host):
-    outputs = host.run(workflow([carved(precision="int8", backend="reference")]))
-    assert set(report(outputs)["backends"]) == {"reference in int8"}
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_precision_in_the_reference_is_named_by_the_report(host, precision):
+    outputs = host.run(workflow([carved(precision=precision, backend="reference")]))
+    assert set(report(outputs)["backends"]) == {f"reference in {precision}"}
     assert torch.isfinite(samples(outputs)).all()
 
 
-def test_a_precision_that_this_machine_has_not_ends_the_run_with_the_remedy(host):
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_a_precision_that_this_machine_has_not_ends_the_run_with_the_remedy(host, precision):
     with pytest.raises(PromptFailed, match="take precision auto or 16-bit, or backend reference"):
-        host.run(workflow([carved(precision="int8")]))
+        host.run(workflow([carved(precision=precision)]))

@@ -56,8 +56,8 @@ def test_the_reference_has_it_by_name(precision, limit, dtype):
         ("int8", 48, None),
         ("int8", 40, "precision must be 16-bit for head dims that are no multiple of 16 up to 128, got int8 for 40"),
         ("int8", 256, "precision must be 16-bit for head dims that are no multiple of 16 up to 128, got int8 for 256"),
-        ("fp8", 128, "precision must be 16-bit or int8 but for compute capability 9, got fp8 on 8.6"),
-        ("fp8", 64, "precision must be 16-bit for head dims that are no multiple of 128 up to 128, got fp8 for 64"),
+        ("fp8", 128, "precision must be 16-bit or int8 for compute capabilities other than 9.0, got fp8 on 8.6"),
+        ("fp8", 64, "precision must be 16-bit for head dims other than 128, got fp8 for 64"),
     ],
 )
 def test_who_takes_what_on_a_gpu(monkeypatch, precision, head_dim, expected):

@@ -63,6 +63,20 @@ def test_a_code_is_within_half_a_step(rows, dim, seed, dtype):
     assert (error <= 0.5001 * step).all()
 
 
+@pytest.mark.parametrize(("dtype", "share"), [(torch.int8, 0.5), (torch.float8_e4m3fn, 0.75)], ids=str)
+def test_what_lies_between_two_codes_goes_where_the_inverse_puts_it(dtype, share):
+    """A share of the largest of a row that is the middle of two codes, over every 16-bit fraction."""
+    largest = torch.arange(128, 256) / 128
+    rows = torch.stack([largest, share * largest], -1)
+    top = 127.0 if dtype == torch.int8 else 448.0
+    expected, quotients = rows[:, 1] * (1 / (largest / top)), rows[:, 1] / (largest / top)
+    if dtype == torch.int8:
+        expected, quotients = expected.round(), quotients.round()
+    codes = quantise_rows(rows, dtype)[0][:, 1].float()
+    assert torch.equal(codes, expected.to(dtype).float())
+    assert not torch.equal(codes, quotients.to(dtype).float()), "so that a quotient would be noticed"
+
+
 def test_no_mass_is_lost():
     """Where all values are one number, that is the output, whatever rounding did to the weights."""
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,5 @@
-// A consumer warpgroup of the kernels with int8 keys and e4m3 values: 64 query rows of every tile. PV[i] and QK[i + 1]
-// are issued together, and the two groups take turns, so that one's softmax runs under the other's products.
+// A consumer warpgroup of the kernels with int8 keys and e4m3 values: 64 query rows of every tile. A turn is PV[i] and,
+// when it is done, QK[i + 1]; the two groups take turns, so that one's softmax runs under the other's products.
 //
 // Products of e4m3 keep 14 bits of a running sum and drop what is below: over thousands of keys small weights would
 // vanish. So the sums of one unit start anew and are added to fp32 registers, by the multiplication that rescales those

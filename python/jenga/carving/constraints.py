@@ -88,14 +88,15 @@ def refusal(backend: str, q: torch.Tensor, precision: str = "16-bit") -> Refusal
         return None
     multiple, largest = eight_bits.head_dim_multiple, eight_bits.max_head_dim
     if head_dim % multiple or head_dim > largest:
-        wanted = f"16-bit for head dims that are no multiple of {multiple} up to {largest}"
-        return Refusal("precision", f"must be {wanted}, got {precision} for {head_dim}")
+        others = (
+            f"other than {largest}" if multiple == largest else f"that are no multiple of {multiple} up to {largest}"
+        )
+        return Refusal("precision", f"must be 16-bit for head dims {others}, got {precision} for {head_dim}")
     major = eight_bits.compute_capability_major
     if major is not None and capability[0] != major:
         found = ".".join(map(str, capability))
-        return Refusal(
-            "precision", f"must be 16-bit or int8 but for compute capability {major}, got {precision} on {found}"
-        )
+        wanted = f"16-bit or int8 for compute capabilities other than {major}.0"
+        return Refusal("precision", f"must be {wanted}, got {precision} on {found}")
     return None
 
 

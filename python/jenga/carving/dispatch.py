@@ -60,7 +60,8 @@ class PrecisionUnavailable(ValueError):
     """A precision was asked for by name, and no backend has it for this input."""
 
 
-# What precision "auto" is: no 8-bit kernel has been measured yet against its error budget on the device that it is for.
+# What precision "auto" is. 8 bits are for who asks: on Hopper fp8 makes the longest calls 1.1 to 1.2 times as fast, at
+# an error of .034 on noise where .02 is the budget; int8 gains nothing there, and is untimed where it may gain.
 AUTO_PRECISION = "16-bit"
 
 

@@ -44,13 +44,23 @@ PRECISIONS = {
 def quantise_rows(x: torch.Tensor, dtype: torch.dtype = torch.int8) -> tuple[torch.Tensor, torch.Tensor]:
     """x [..., D] as codes of that dtype [..., D] and scale [...]: the largest of a row is 127 (e4m3: 448) scales.
 
-    A row of zeros has scale 0. Rows are multiplied by the inverse, as kernels do: what lies in the middle of two codes,
-    as half of the largest does, then gets the same one everywhere.
+    A row of zeros has scale 0.
     """
-    top = 127 if dtype == torch.int8 else E4M3_MAX
-    scale = x.abs().amax(-1) / top
-    codes = torch.where(scale[..., None] > 0, x * (1 / scale[..., None]), 0)
-    return (codes.round().clamp(-top, top) if dtype == torch.int8 else codes).to(dtype), scale
+    scale = x.abs().amax(-1) / _largest_code(dtype)
+    return _codes(x, scale[..., None], dtype), scale
+
+
+def _largest_code(dtype: torch.dtype) -> float:
+    return 127.0 if dtype == torch.int8 else E4M3_MAX
+
+
+def _codes(x, scale, dtype) -> torch.Tensor:
+    """x over scale as codes. Multiplied by the inverse, as kernels do: what lies in the middle of two codes (of int8
+    half of the largest, of e4m3 three quarters) then gets the same one everywhere.
+    """
+    top = _largest_code(dtype)
+    codes = torch.where(scale > 0, x * (1 / scale), 0)
+    return (codes.round() if dtype == torch.int8 else codes).clamp(-top, top).to(dtype)
 
 
 def rounded_rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -87,13 +97,9 @@ def quantise_blocks(
     if precision.values is not None:
         center, carved, tail = centred(blocks.v_carved, v_tail)
         scale = carved.abs().amax(2) / E4M3_MAX
-        carved, tail = (_channel_codes(x, scale[:, :, None], precision.values) for x in (carved, tail))
+        carved, tail = (_codes(x, scale[:, :, None], precision.values) for x in (carved, tail))
         blocks = blocks._replace(v_carved=carved, v_tail=tail, values=EightBitValues(scale, center))
     return blocks
-
-
-def _channel_codes(x, scale, dtype) -> torch.Tensor:
-    return torch.where(scale > 0, x / scale, 0).clamp(-E4M3_MAX, E4M3_MAX).to(dtype)
 
 
 def in_rows(values: torch.Tensor, rows: int) -> torch.Tensor:

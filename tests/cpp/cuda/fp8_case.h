@@ -72,7 +72,7 @@ struct Fp8Case : HostCase {
     for (size_t i = 0; i < values.size(); ++i) {
       const float scale =
           v_scale[static_cast<int64_t>(i) / (rows * shape.head_dim) * shape.head_dim + i % shape.head_dim];
-      all[i] = scale > 0 ? float_to_fp8((values[i] - center_of(i, rows)) / scale) : 0;
+      all[i] = scale > 0 ? float_to_fp8((values[i] - center_of(i, rows)) * (1 / scale)) : 0;
     }
     return all;
   }

@@ -70,8 +70,7 @@ TEST_P(Sm80Int8Attention, MatchesTheReferenceAndRepeatsBitwise) {
   const AttentionResult exact = host.data.exact();
   std::vector<double> out;
   for (uint16_t bits : outs[0]) out.push_back(decode(shape.dtype, bits));
-  // Written so that a NaN fails. As far from the reference as 16-bit values and weights make it, and codes that fall to
-  // the other side where the kernel multiplies by an inverse.
+  // Written so that a NaN fails. As far from the reference as 16-bit values and weights make it.
   const double error = relative_error(out, {wanted.begin(), wanted.end()});
   EXPECT_TRUE(error <= 2 * relative_error(host.data.plain().out, exact.out) + 1e-3) << "relative error " << error;
   for (int64_t i = 0; i < rows; ++i) {
