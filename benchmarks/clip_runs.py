@@ -16,8 +16,9 @@ from demo import scenes
 from demo.prompts import SLOTS
 from jenga.report.report import Report
 from jenga.runtime.qualities import QUALITIES, anchors_for
+from jenga.sampling.presets import dial_of
 
-BROKEN_SHARE, BROKEN_CALLS = 0.05, 4
+BROKEN_SHARE, BROKEN_CALLS, BROKEN = 0.05, 4, "broken: "
 DENSE, OTHER_SEEDS = "dense", "dense, other seeds"
 REAL, RECONSTRUCTED = "real clips", "real clips through the VAE"
 SOL = "sol_attn"
@@ -74,12 +75,12 @@ def runs(host: SamplingHost, steps: int) -> dict[str, Callable[[], Variant]]:
     made = {
         DENSE: lambda: preset_runs.dense(host),
         OTHER_SEEDS: lambda: preset_runs.dense(host),
-        f"broken: {BROKEN_SHARE:.0%} kept, no compensation": lambda: preset_runs.uncompensated(host, BROKEN_SHARE),
-        f"broken: {BROKEN_CALLS} of {steps} calls": lambda: preset_runs.few_calls(host, BROKEN_CALLS),
+        f"{BROKEN}{BROKEN_SHARE:.0%} kept, no compensation": lambda: preset_runs.uncompensated(host, BROKEN_SHARE),
+        f"{BROKEN}{BROKEN_CALLS} of {steps} calls": lambda: preset_runs.few_calls(host, BROKEN_CALLS),
     }
     for name in preset_runs.presets_for(steps):
         made[name] = lambda name=name: preset_runs.jenga(host, name)
-        if anchors_for(QUALITIES[ANCHORED].anchors, steps):
+        if dial_of(name) is None and anchors_for(QUALITIES[ANCHORED].anchors, steps):
             made[f"{name} + anchors"] = lambda name=name: preset_runs.with_anchors(host, name, ANCHORED)
     for name in QUALITIES:
         made[f"quality {name}"] = lambda name=name: preset_runs.quality(host, name)

@@ -1,13 +1,15 @@
 """Seconds of whole runs against both kinds of quality: the runs of benchmarks.clip_quality on a large model's clock.
 
     python -m benchmarks.full_model --model hunyuan > steps.txt
+    python -m benchmarks.full_model --model hunyuan --steps 50 > runs.txt
     python -m benchmarks.clip_quality --steps 50 --folder build/q50
-    python -m benchmarks.frontier build/q50 steps.txt --model "HunyuanVideo 13B"
+    python -m benchmarks.frontier build/q50 steps.txt --runs runs.txt --model "HunyuanVideo 13B"
 
 Quality is the demo model's, measured by clip_quality; seconds are what the same run would take on the large model:
-its work by size, as its reports count it, times the parts that full_model measured (benchmarks/cost_model.py). A run
-is on the frontier if no other is as fast, as near to dense in PSNR and as near to dense in Fréchet distance. Writes
-frontier.md and frontier.png into the folder.
+its work by size, as its reports count it, times the parts that full_model measured (benchmarks/cost_model.py); of runs
+without such a count, as sol_attn is, the seconds of --runs. A run is on the frontier if no other is as fast, as near to
+dense in PSNR and as near to dense in Fréchet distance; runs that are broken on purpose are not asked. Points of the
+search that are positions of the dial have its names. Writes frontier.md and frontier.png into the folder.
 """
 
 import argparse
@@ -17,10 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bootstrap import Estimate
-from benchmarks.cost_model import DENSE, StageWork, StepCost, fit, tables
+from benchmarks.clip_runs import BROKEN
+from benchmarks.cost_model import StageWork, StepCost, fit, tables
 from benchmarks.markdown import Document
+from benchmarks.search_space import DIAL, PREFIX
 
 NONE = "–"
+TICKS = (100, 200, 500, 1000, 2000)  # seconds
+POSITIONS = {setting.name: name for name, setting in DIAL.items()}
 FOUND, PSNR, FRECHET = "words found", "PSNR dB", "Fréchet to dense"
 
 
@@ -42,21 +48,29 @@ class Point:
         return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
 
 
-def points(rows: dict[str, dict], cost: StepCost) -> list[Point]:
-    """Of the rows of quality.json those whose work is known."""
+def points(rows: dict[str, dict], cost: StepCost, measured: dict[str, dict[str, float]]) -> list[Point]:
+    """Of the rows of quality.json those whose work is known, or else their seconds: run -> column -> number."""
     found = []
     for name, row in rows.items():
         work, quality = [StageWork(**stage) for stage in row["work"]], row["quality"]
-        if work:
+        seconds = cost.seconds(work) if work else measured.get(name, {}).get("s")
+        if seconds:
             psnr = quality[PSNR]["value"] if PSNR in quality else math.inf
             distance, words = Estimate(**quality[FRECHET]), quality[FOUND]["value"]
-            found.append(Point(name, cost.seconds(work), psnr, distance, words))
+            found.append(Point(name, seconds, psnr, distance, words))
     return found
 
 
 def pareto(given: list[Point]) -> list[Point]:
-    """Those that no other dominates."""
-    return [point for point in given if not any(other.dominates(point) for other in given)]
+    """Those that no other dominates, broken ones left out."""
+    asked = [point for point in given if not point.name.startswith(BROKEN)]
+    return [point for point in asked if not any(other.dominates(point) for other in asked)]
+
+
+def label(name: str) -> str:
+    """A run's name in the table; a position of the dial with what it is."""
+    setting = name.removeprefix(PREFIX)
+    return f"{POSITIONS[name]} ({setting})" if name in POSITIONS else setting
 
 
 def write(folder: Path, given: list[Point], title: str) -> None:
@@ -70,7 +84,7 @@ def write(folder: Path, given: list[Point], title: str) -> None:
         *("run", "seconds", "×", PSNR, FRECHET, f"{FOUND} %"),
     )
     for point in sorted(given, key=lambda point: point.seconds):
-        name = f"**{point.name}**" if point in best else point.name
+        name = f"**{label(point.name)}**" if point in best else label(point.name)
         psnr = f"{point.psnr:.1f}" if math.isfinite(point.psnr) else NONE
         distance, words = point.frechet.text(2), f"{point.found * 100:.1f}"
         cells = f"{point.seconds:.1f}", f"{dense / point.seconds:.1f}", psnr, distance, words
@@ -78,23 +92,33 @@ def write(folder: Path, given: list[Point], title: str) -> None:
 
 
 def draw(path: Path, given: list[Point], title: str) -> None:
-    """Seconds against PSNR and against the Fréchet distance with its interval, points of the frontier joined."""
+    """Seconds against PSNR and against the Fréchet distance with its interval: the dial joined, all named runs, and the
+    points of the search without names.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 5.5), layout="constrained")
     figure.suptitle(title)
-    best = sorted(pareto(given), key=lambda point: point.seconds)
+    dial = sorted((point for point in given if point.name in POSITIONS), key=lambda point: point.seconds)
     heights = {PSNR: lambda point: point.psnr, FRECHET: lambda point: point.frechet.value}
     for axes, (name, height) in zip(figure.subplots(1, 2), heights.items(), strict=True):
-        axes.plot([point.seconds for point in best], [height(point) for point in best], color="0.8", zorder=0)
+        axes.plot([point.seconds for point in dial], [height(point) for point in dial], color="C0", zorder=0)
         for point in (point for point in given if math.isfinite(height(point))):
             at = point.seconds, height(point)
-            axes.plot(*at, "o" if point in best else "x", color="C0" if point in best else "0.5")
-            axes.annotate(point.name, at, (4, 3), textcoords="offset points", fontsize=7)
+            if point not in dial and point.name.startswith(PREFIX):
+                axes.plot(*at, ".", color="0.8", zorder=0)
+                continue
+            marker, colour = ("o", "C0") if point in dial else ("x", "C3")
+            axes.plot(*at, marker, color=colour)
+            text = POSITIONS.get(point.name, point.name)
+            axes.annotate(text, at, (4, 3), textcoords="offset points", fontsize=7, color=colour)
             if name == FRECHET:
                 interval = point.frechet.low, point.frechet.high
-                axes.plot([point.seconds] * 2, interval, color="0.7", linewidth=1, zorder=0)
-        axes.set(xscale="log", xlabel="seconds of the run", ylabel=name)
+                axes.plot([point.seconds] * 2, interval, color=colour, alpha=0.3, linewidth=1, zorder=0)
+        axes.set(xscale="log", yscale="log" if name == FRECHET else "linear", xlabel="seconds of the run", ylabel=name)
+        axes.set_xticks(TICKS, labels=TICKS)
+        axes.xaxis.set_minor_locator(NullLocator())
     figure.savefig(path, dpi=150)
 
 
@@ -103,14 +127,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of benchmarks.clip_quality")
     parser.add_argument("steps", type=Path, help="output of benchmarks.full_model")
     parser.add_argument("--model", required=True, help="a title in that output")
-    parser.add_argument("--dense", default=DENSE, help="its row that dense calls and anchors take")
+    parser.add_argument("--runs", type=Path, help="output of benchmarks.full_model --steps")
     a = parser.parse_args()
     models = tables(a.steps.read_text())
     if a.model not in models:
         parser.error(f"--model must be one of {', '.join(models)}, got {a.model}")
     quality = json.loads((a.folder / "quality.json").read_text())
-    found = points(quality["rows"], fit(models[a.model], a.dense))
-    title = f"{a.model}, {quality['setting']['steps']} steps, {a.dense}"
+    steps = quality["setting"]["steps"]
+    measured = tables(a.runs.read_text(), steps).get(a.model, {}) if a.runs else {}
+    found = points(quality["rows"], fit(models[a.model]), measured)
+    title = f"{a.model}, {steps} steps"
     write(a.folder, found, title)
     draw(a.folder / "frontier.png", found, title)
     print(f"written: {a.folder / 'frontier.md'}, {a.folder / 'frontier.png'}")

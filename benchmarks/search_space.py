@@ -44,4 +44,11 @@ class Setting:
         return {"scales": scales, "switch_points": switches, "shift_ratios": "1.0", "step_reuse": "off", **reuse}
 
 
+# The positions of the dial of the Jenga node: they are points of the search.
+DIAL = {
+    "near-lossless": Setting("full size", 0.1, "4", 0.1),
+    "high": Setting("full size", 0.1, "4", 0.2),
+    "balanced": Setting("full size", 0.1, "8", 0.2),
+    "fast": Setting("0.75 until .25", 0.05, "16", 0.2),
+}
 SPACE = tuple(Setting(stages, *carving, reuse) for stages, carving, reuse in itertools.product(STAGES, CARVING, REUSE))

@@ -5,6 +5,7 @@ from comfy_api.v0_0_2 import io
 import jenga
 from jenga.runtime.qualities import ANCHORED_QUALITIES, QUALITIES
 from jenga.runtime.settings import CarvingSettings, parse_blocks
+from jenga.sampling.presets import ROWS, dial_of
 
 from .host import inputs, private, runs, status, widgets
 from .host.families import no_stages_reason, words
@@ -32,7 +33,7 @@ class Jenga(io.ComfyNode):
             search_aliases=["jenga preset", "faster video", "sparse attention", "progressive resolution", "step cache"],
             inputs=[
                 io.Model.Input("model"),
-                inputs.preset("off", "the model as it came."),
+                inputs.preset(ROWS, "balanced", "off", "the model as it came."),
                 inputs.step_reuse(advanced=True),
                 inputs.reuse_threshold(optional=False),
                 inputs.dense_blocks(),
@@ -44,9 +45,9 @@ class Jenga(io.ComfyNode):
                     options=[FROM_PRESET, *ANCHORED_QUALITIES],
                     default=FROM_PRESET,
                     optional=True,
-                    tooltip="How attention is carved. from preset: at its kept shares. The others are those of Jenga "
-                    "Attention: closer to dense, by anchors, which take more time and memory; a stage with too few "
-                    "steps for them keeps the preset's share.",
+                    tooltip="How attention is carved. from preset: as it says. The others are those of Jenga "
+                    "Attention, by anchors, which take more time and memory; a stage with too few steps for them "
+                    "keeps the preset's share.",
                 ),
             ],
             outputs=[io.Model.Output()],
@@ -78,9 +79,8 @@ class Jenga(io.ComfyNode):
             mine = {"quality": quality, "dense_blocks": dense_blocks, "min_tokens": min_tokens}
             remarks += widgets.overruled(cls, "Jenga Attention", **mine, backend=backend, strict=strict)
         else:
-            dial = QUALITIES.get(quality)
-            config = jenga.JengaConfig(backend=backend, strict=strict)
-            carving = CarvingSettings(config, dial.anchors if dial else (), dense_blocks=blocks, min_tokens=min_tokens)
+            config, anchors = jenga.JengaConfig(backend=backend, strict=strict), anchors_of(quality, preset)
+            carving = CarvingSettings(config, anchors, dense_blocks=blocks, min_tokens=min_tokens)
             patched = patch_model(model, carving, node_id)
             patched.set_attachments(OWN_CARVING, AttentionPatch.of(patched))
         reason = no_stages_reason(model)
@@ -94,6 +94,14 @@ class Jenga(io.ComfyNode):
         if remarks:
             status.say(node_id, "; ".join(remarks))
         return io.NodeOutput(patched)
+
+
+def anchors_of(quality: str, preset: str) -> tuple[jenga.AnchorConfig, ...]:
+    """Those of a quality; with none, of the preset."""
+    if quality != FROM_PRESET:
+        return QUALITIES[quality].anchors
+    dial = dial_of(preset)
+    return (jenga.AnchorConfig(dial.distance, density=dial.share),) if dial else ()
 
 
 def is_carved_by_another(model) -> bool:

@@ -2,7 +2,7 @@
 
 from comfy_api.v0_0_2 import io
 
-from jenga.sampling.presets import ROWS, StageRule
+from jenga.sampling.presets import STAGE_ROWS, StageRule
 from jenga.sampling.resolution import RESIZE_MODES
 
 from .host import inputs, private, runs, widgets
@@ -12,8 +12,8 @@ from .host.stages import outer_sample
 from .host.step_reuse import FROM_PRESET, THRESHOLD
 
 CUSTOM = "custom"
-KEEPING = tuple(row.name for row in ROWS if row.keeps_trajectory)
-SMALLER = tuple(row.name for row in ROWS if any(rule.scale < 1 for rule in row.stages))  # presets with small stages
+KEEPING = tuple(row.name for row in STAGE_ROWS if row.keeps_trajectory)
+SMALLER = tuple(row.name for row in STAGE_ROWS if any(rule.scale < 1 for rule in row.stages))  # with small stages
 UPSAMPLE_TOOLTIP = (
     "How the latent is enlarged between stages. trajectory: the noisy latent goes on with all its frequencies and gets "
     "those that it lacks from the noise; stages follow one schedule. The others: its clean prediction is enlarged in "
@@ -40,7 +40,7 @@ class JengaProgressiveSampler(io.ComfyNode):
                 io.Sampler.Input("sampler"),
                 io.Sigmas.Input("sigmas"),
                 io.Latent.Input("latent_image"),
-                inputs.preset(CUSTOM, "the fields below."),
+                inputs.preset(STAGE_ROWS, "turbo", CUSTOM, "the fields below."),
                 inputs.step_reuse(advanced=False),
                 io.String.Input(
                     "scales",

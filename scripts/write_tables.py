@@ -34,9 +34,14 @@ def families_table() -> str:
     return importlib.import_module(f"{name}.families.words").table()
 
 
-TABLES = {"presets": preset_words.table, "qualities": quality_words.table, "families": families_table}
+TABLES = {
+    "presets": preset_words.table,
+    "stage presets": preset_words.stages_table,
+    "qualities": quality_words.table,
+    "families": families_table,
+}
 DOCUMENTS = ("README.md", "web/docs/*.md", "docs/*.md")
-REGION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+REGION = re.compile(r"(<!-- table: ([\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def current(text: str) -> str:

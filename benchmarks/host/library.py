@@ -26,7 +26,8 @@ def start(device: str, **options) -> None:
     """Makes `comfy` and the node pack importable. Once a process, before anything imports it: it looks for its device
     then. ComfyUI is the one that Python finds, else $JENGA_COMFYUI, else the cached one; options: of its command line.
 
-    The attention function is attention_pytorch, which ComfyUI takes on NVIDIA unless told otherwise.
+    The attention function is attention_pytorch. On NVIDIA ComfyUI takes it by itself, and is not told to: a function
+    that was chosen by name is kept for anchors too.
     """
     if importlib.util.find_spec("comfy") is None:
         sys.path.append(str(comfyui()))
@@ -36,7 +37,8 @@ def start(device: str, **options) -> None:
     sys.modules.setdefault("server", server)
     from comfy.cli_args import args
 
-    options |= {"cpu": torch.device(device).type == "cpu", "use_pytorch_cross_attention": True}
+    on_cpu = torch.device(device).type == "cpu"
+    options |= {"cpu": on_cpu, "use_pytorch_cross_attention": on_cpu}
     for name, value in options.items():
         setattr(args, name, value)
     # Under a name of its own: ComfyUI too has a `nodes`.

@@ -1,18 +1,20 @@
 """Inputs that several nodes have."""
 
+from collections.abc import Sequence
+
 from comfy_api.v0_0_2 import io
 
 from jenga.sampling import preset_words
-from jenga.sampling.presets import DEFAULT, PRESETS
+from jenga.sampling.presets import PresetRow
 
 from .step_reuse import CHOICES, FROM_PRESET, KINDS, THRESHOLD, THRESHOLD_TOOLTIP, TOOLTIP
 from .widgets import shown_with
 
 
-def preset(last: str, words: str) -> io.Combo.Input:
-    """The presets and a last choice of the node's own, with the words for that."""
-    tooltip = preset_words.tooltip(f"{last}: {words}")
-    return io.Combo.Input("preset", options=[*PRESETS, last], default=DEFAULT, tooltip=tooltip)
+def preset(rows: Sequence[PresetRow], default: str, last: str, words: str) -> io.Combo.Input:
+    """These presets and a last choice of the node's own, with the words for that."""
+    tooltip = preset_words.tooltip(f"{last}: {words}", rows)
+    return io.Combo.Input("preset", options=[*(row.name for row in rows), last], default=default, tooltip=tooltip)
 
 
 def step_reuse(advanced: bool) -> io.Combo.Input:

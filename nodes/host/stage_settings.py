@@ -10,6 +10,7 @@ from jenga.sampling.presets import (
     Preset,
     StageRule,
     computed_steps,
+    dial_of,
     keeps_trajectory,
     reuses_steps,
     split,
@@ -19,7 +20,7 @@ from jenga.sampling.resolution import boundary_by_sigma
 from jenga.sampling.reuse import StepReuse
 
 from .families import preset_family
-from .step_reuse import FROM_PRESET, OFF, STATIC, THRESHOLD, PlannedRun, step_reuse
+from .step_reuse import ADAPTIVE, FROM_PRESET, OFF, STATIC, THRESHOLD, PlannedRun, step_reuse
 
 TRAJECTORY = "trajectory"  # the noisy latent itself goes on, at a switch
 UPSAMPLE = "bicubic"  # of a switch that predicts clean, where nothing else is said
@@ -75,10 +76,12 @@ class StageSettings:
 
         size: latent rows and columns at full size. note: takes the words about what decides.
         """
-        kind = self.step_reuse
-        if kind == FROM_PRESET:
+        kind, threshold = self.step_reuse, self.reuse_threshold
+        if kind == FROM_PRESET and self.rules is None and (dial := dial_of(self.preset)):
+            kind, threshold = ADAPTIVE, dial.threshold
+        elif kind == FROM_PRESET:
             kind = STATIC if self.rules is None and reuses_steps(self.preset) else OFF
-        return step_reuse(kind, PlannedRun(plan, patcher, size, steps, self.reuse_threshold), note)
+        return step_reuse(kind, PlannedRun(plan, patcher, size, steps, threshold), note)
 
 
 def is_whole(sigmas: torch.Tensor, model_sampling) -> bool:

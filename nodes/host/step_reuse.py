@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jenga.sampling.presets import ROWS, Preset
+from jenga.sampling.presets import Preset
 from jenga.sampling.reuse import StepReuse
 from jenga.sampling.reuse_rules import MeasuredRateRule, PublishedRule, ReuseRule, StaticRule
 
 from .families import FAMILIES, host_family
 
-FROM_PRESET, OFF, STATIC = "from preset", "off", "static"
+FROM_PRESET, OFF, STATIC, ADAPTIVE = "from preset", "off", "static", "adaptive"
 NONE_REUSED = "step reuse: no step was reused"
 THRESHOLD = 0.15  # of the published Wan presets; with the other rule better than static at fewer calls (RESULTS.md)
 PUBLISHED = tuple(name for family in FAMILIES if family.reuse for name in family.reuse.coefficients)
@@ -64,7 +64,7 @@ KINDS = {
         "computed.",
         static_rule,
     ),
-    "adaptive": Kind(
+    ADAPTIVE: Kind(
         "a step repeats it while the output is expected to have changed by less than reuse_threshold: by published "
         f"coefficients ({', '.join(PUBLISHED)}), by the change of the model's input for any other model; the node says "
         "which.",
@@ -76,8 +76,7 @@ CHOICES = (FROM_PRESET, OFF, *KINDS)
 TOOLTIP = " ".join(
     [
         *(f"{name}: {kind.help}" for name, kind in KINDS.items()),
-        f"{FROM_PRESET}: {STATIC}, but off with {', '.join(row.name for row in ROWS if not row.reuses_steps)} and "
-        "custom.",
+        f"{FROM_PRESET}: as its words say; off with custom.",
     ]
 )
 THRESHOLD_TOOLTIP = (

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from comfy_host import PromptFailed
+from comfy_host import PromptFailed, pack_module
 
 from workflows import carved, dial, node, report, samples, sizes, staged, stock_sampler, workflow
 
@@ -44,6 +44,38 @@ def test_it_is_jenga_attention_and_the_progressive_sampler_in_one(host, sampler,
     same = ("model_calls_computed", "model_calls_reused", "kept_share_map", "backends", "notes")
     assert {key: report(one)[key] for key in same} == {key: report(two)[key] for key in same}
     assert sizes(one) == sizes(two)
+
+
+DIAL = {
+    "near-lossless": ({"density": 0.1, "anchor_distance": "4"}, {"scales": "1.0", "switch_points": ""}, 0.1),
+    "high": ({"density": 0.1, "anchor_distance": "4"}, {"scales": "1.0", "switch_points": ""}, 0.2),
+    "balanced": ({"density": 0.1, "anchor_distance": "8"}, {"scales": "1.0", "switch_points": ""}, 0.2),
+    "fast": ({"density": 0.05, "anchor_distance": "16"}, {"scales": "0.75, 1.0", "switch_points": "0.25"}, 0.2),
+}
+
+
+@pytest.mark.parametrize("name", DIAL)
+def test_a_position_of_the_dial_is_the_two_nodes_with_these_settings(host, name, monkeypatch):
+    """The settings of docs/frontier.md, whose figures are of the two nodes. A random model changes too much to reuse a
+    step, so the threshold is asked of the rule.
+    """
+    step_reuse, thresholds = pack_module("nodes.host.step_reuse"), []
+
+    class Rule(step_reuse.MeasuredRateRule):
+        def __init__(self, threshold: float, steps: int):
+            thresholds.append(threshold)
+            super().__init__(threshold, steps)
+
+    monkeypatch.setattr(step_reuse, "MeasuredRateRule", Rule)
+    attention, stages, threshold = DIAL[name]
+    sampler = staged(step_reuse="adaptive", reuse_threshold=threshold, upsample="from preset", **stages)
+    two = host.run(workflow([carved(**attention)], steps=20, cfg=3.0, **sampler))
+    one = run(host, dial(name), steps=20, cfg=3.0)
+    assert torch.equal(samples(one), samples(two))
+    same = ("model_calls_computed", "model_calls_reused", "kept_share_map", "backends", "anchors", "notes")
+    assert {key: report(one)[key] for key in same} == {key: report(two)[key] for key in same}
+    assert report(one)["anchors"] and thresholds == [threshold, threshold]
+    assert sizes(one) == ([18, 24] if name == "fast" else [24])
 
 
 @pytest.mark.parametrize("number", [1, 2, 4, 8])

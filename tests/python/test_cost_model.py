@@ -5,7 +5,8 @@ import pytest
 from benchmarks import frontier
 from benchmarks.clip_runs import file_name
 from benchmarks.cost_model import StageWork, StepCost, fit, mean_work, tables
-from benchmarks.search_space import PREFIX, SPACE
+from benchmarks.search_space import DIAL, PREFIX, SPACE, STAGES
+from jenga.sampling.presets import ROWS
 
 # As benchmarks.full_model prints it: rest 2 s, dense 10 s, carved 0.5 s + 8 s · share.
 OUTPUT = """NVIDIA, torch 2.11, ComfyUI 0.30.0, bf16
@@ -35,7 +36,7 @@ dense, cuDNN: a note with | in it
 |---|---|---|---|---|---|---|
 | dense, stock | 0.9 | 1.000 | 0.7 | 0.2 | 1.000 | 4.2 |
 """
-COST = StepCost(rest=2, dense=10, carved=0.5, share=8)
+COST = StepCost(rest=2, dense=10, anchor=5, carved=0.5, share=8)
 
 
 def test_the_table_of_full_model_is_read_and_fitted():
@@ -43,9 +44,10 @@ def test_the_table_of_full_model_is_read_and_fitted():
     assert list(rows) == ["Model A", "Model B"] and list(rows["Model A"])[1] == "dense, cuDNN"
     assert "peak GiB" not in rows["Model A"]["Jenga Attention, 20%"]
     found = fit(rows["Model A"])
-    assert (found.rest, found.dense) == (2, 10)
+    assert (found.rest, found.dense, found.anchor) == (2, 10, 5)
     assert (found.carved, found.share) == pytest.approx((0.5, 8))
-    assert fit(rows["Model A"], "dense, cuDNN").dense == 5
+    assert tables(OUTPUT, 50) == {"Model A": {"dense, stock": {"s": 600, "× stock": 1}}}
+    assert tables(OUTPUT, 30) == {}
     with pytest.raises(ValueError, match="two carved runs of different kept shares, got \\[\\]"):
         fit(rows["Model B"])
     with pytest.raises(ValueError, match="rows must have 'dense, stock', got none"):
@@ -58,7 +60,7 @@ def test_a_run_is_the_sum_of_its_evaluations():
     carved = StageWork(1.0, 10, dense=0.0, anchors=0.0, kept=0.1)
     assert COST.seconds([carved]) == pytest.approx(10 * (2 + 0.5 + 0.8))
     anchored = StageWork(1.0, 8, dense=0.0, anchors=0.125, kept=0.1)
-    assert COST.seconds([anchored]) == pytest.approx(8 * 3.3 + 10)  # one evaluation's worth of dense calls
+    assert COST.seconds([anchored]) == pytest.approx(8 * 3.3 + 5)  # one evaluation's worth of anchors
     small = StageWork(0.5, 4, dense=0.0, anchors=0.0, kept=0.4)
     assert COST.seconds([small]) == pytest.approx(4 * ((2 + 0.5) / 4 + 8 * 0.4 / 16))
     assert COST.seconds([small, carved]) == pytest.approx(COST.seconds([small]) + COST.seconds([carved]))
@@ -90,25 +92,50 @@ def test_the_frontier_holds_what_nothing_dominates(tmp_path):
         "fast": row(stage(25, 0.1), 25, 1.2),
         "slower and worse": row(stage(30, 0.1), 24, 1.5),
         "slower, worse clip, nearer set": row(stage(30, 0.1), 24, 1.1),
+        "sol_attn": row([], 30, 1.3),
         "no work known": row([], 30, 1.0),
+        "broken: 4 of 50 calls": row(stage(4, 1.0), 22, 1.0),
         "real clips": row([], None, 3.0),
     }
-    points = {point.name: point for point in frontier.points(rows, COST)}
-    assert list(points) == ["dense", "near", "fast", "slower and worse", "slower, worse clip, nearer set"]
+    points = {point.name: point for point in frontier.points(rows, COST, {"sol_attn": {"s": 300.0}})}
+    known = ["dense", "near", "fast", "slower and worse", "slower, worse clip, nearer set", "sol_attn"]
+    assert list(points) == [*known, "broken: 4 of 50 calls"]
+    assert points["sol_attn"].seconds == 300
     assert points["dense"].seconds == pytest.approx(600) and points["near"].seconds == pytest.approx(25 * 5.7)
     best = {point.name for point in frontier.pareto(list(points.values()))}
     assert best == {"dense", "near", "fast", "slower, worse clip, nearer set"}
     frontier.write(tmp_path, list(points.values()), "A model")
     lines = [line for line in (tmp_path / "frontier.md").read_text().splitlines() if line.startswith("| ")]
-    assert lines[1].startswith("| **fast** | 82.5 | 7.3 | 25.0 | 1.20 [0.20, 2.20] | 90.0 |")
-    assert [line.split(" | ")[0] for line in lines[2:]] == [
+    assert lines[1].startswith("| broken: 4 of 50 calls | 42.0 |")
+    assert lines[2].startswith("| **fast** | 82.5 | 7.3 | 25.0 | 1.20 [0.20, 2.20] | 90.0 |")
+    assert [line.split(" | ")[0] for line in lines[3:]] == [
         "| slower and worse",
         "| **slower, worse clip, nearer set**",
         "| **near**",
+        "| sol_attn",
         "| **dense**",
     ]
     frontier.draw(tmp_path / "frontier.png", list(points.values()), "A model")
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
+
+
+def test_positions_of_the_dial_are_points_of_the_search_with_the_settings_of_its_rows():
+    assert [row.name for row in ROWS if row.dial] == list(DIAL)
+    for name, setting in DIAL.items():
+        row = next(row for row in ROWS if row.name == name)
+        assert setting in SPACE
+        assert (setting.kept, setting.distance, setting.threshold) == (
+            row.dial.share,
+            str(row.dial.distance),
+            row.dial.threshold,
+        )
+        assert STAGES[setting.stages] == (
+            ", ".join(str(rule.scale) for rule in row.stages),
+            ", ".join(str(rule.until) for rule in row.stages[:-1]),
+        )
+        assert {rule.shift_ratio for rule in row.stages} == {1.0}
+    assert frontier.label(DIAL["fast"].name) == "fast (0.75 until .25, kept 5%, anchors 16, reuse 0.2)"
+    assert frontier.label("turbo") == "turbo"
 
 
 def test_every_point_of_the_search_has_its_own_file():

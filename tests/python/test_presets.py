@@ -8,9 +8,11 @@ import jenga
 from jenga.sampling.presets import (
     FEWEST_STEPS,
     PRESETS,
+    STAGE_ROWS,
     STAGES,
     StageRule,
     computed_steps,
+    dial_of,
     preset,
     reuses_steps,
     split,
@@ -21,7 +23,8 @@ T2V = (0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 26, 29, 32, 35, 38, 41, 43, 45,
 I2V = (0, 1, 2, 3, 5, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 37, 40, 42, 44, 45, 46, 47, 48, 49)
 
 
-PUBLISHED = [name for name in PRESETS if name != "few-step"]
+PUBLISHED = [row.name for row in STAGE_ROWS if row.name != "few-step"]
+DIAL = ("near-lossless", "high", "balanced", "fast")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -76,8 +79,21 @@ def test_every_number_of_steps_is_covered(family, name):
         assert result.computed[0] == 0 and result.computed[-1] == steps - 1
         switches = {b.first for a, b in zip(result.stages, result.stages[1:], strict=False) if a.scale != b.scale}
         assert switches <= set(result.computed)
-        longest = max(round(3 * steps / 50), 2) if steps >= FEWEST_STEPS else 1
+        longest = max(round(3 * steps / 50), 2) if steps >= FEWEST_STEPS and name not in DIAL else 1
         assert max((b - a for a, b in zip(result.computed, result.computed[1:], strict=False)), default=1) <= longest
+
+
+def test_the_dial_goes_from_the_closest_to_the_fastest():
+    """Less is dense, less is kept, more is reused, and the stages get smaller, from one position to the next."""
+    assert PRESETS[: len(DIAL)] == DIAL
+    dials = [dial_of(name) for name in DIAL]
+    for closer, faster in zip(dials, dials[1:], strict=False):
+        assert closer != faster
+        assert closer.distance <= faster.distance and closer.share >= faster.share
+        assert closer.threshold <= faster.threshold
+    assert [STAGES["any"][name][0].scale for name in DIAL] == [1.0, 1.0, 1.0, 0.75]
+    assert [name for name in PRESETS if dial_of(name)] == list(DIAL)
+    assert preset("balanced", "any", 50).computed == tuple(range(50))  # what is reused shows in the run
 
 
 def split_at(steps, ends):
@@ -118,7 +134,7 @@ def test_a_change_of_size_is_computed_wherever_it_is():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("fast", "any", 20), "name must be one of base, turbo"),
+        (("fastest", "any", 20), "name must be one of near-lossless, high, balanced, fast, base, turbo"),
         (("turbo", "sdxl", 20), "model_family must be one of"),
         (("turbo", "any", 0), "steps must be at least 1, got 0"),
     ],

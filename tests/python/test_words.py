@@ -10,7 +10,7 @@ import pytest
 from jenga.runtime import quality_words
 from jenga.runtime.qualities import QUALITIES
 from jenga.sampling import preset_words
-from jenga.sampling.presets import ROWS, STAGES
+from jenga.sampling.presets import ROWS, STAGE_ROWS, STAGES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -46,12 +46,21 @@ def test_sizes_and_reuse_are_told():
     assert plain(preset_words.sizes(STAGES["any"]["3-stage"])) == (
         "30 % of the steps at 50 % size, up to half at 75 %, then full size"
     )
-    assert [row.name for row in ROWS if line(row.name).endswith("No step reuse.")] == ["few-step"]
+    assert [row.name for row in ROWS if line(row.name).endswith("Step reuse: no.")] == ["few-step"]
+    assert line("turbo").endswith("Step reuse: static.")
 
 
-def test_the_table_has_a_row_for_each_preset():
-    rows = preset_words.table().splitlines()[2:]
-    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [row.name for row in ROWS]
+def test_a_position_of_the_dial_tells_its_anchors_and_its_threshold():
+    assert line("balanced") == (
+        "balanced, the default of Jenga: full size. Keeps 10 % of the key blocks, and each layer is dense on every 8th "
+        "step, in turns. Step reuse: adaptive, 0.2."
+    )
+    assert "fast," not in preset_words.tooltip("off.", STAGE_ROWS)
+
+
+@pytest.mark.parametrize(("table", "rows"), [(preset_words.table, ROWS), (preset_words.stages_table, STAGE_ROWS)])
+def test_the_table_has_a_row_for_each_preset(table, rows):
+    assert [row.split(" | ")[0].removeprefix("| ") for row in table().splitlines()[2:]] == [row.name for row in rows]
 
 
 def test_a_quality_tells_its_share_and_its_anchors():
@@ -96,6 +105,6 @@ def test_a_changed_row_is_noticed(write_tables, monkeypatch):
     assert write_tables.current(text) == text
     changed = dataclasses.replace(ROWS[0], purpose="something else")
     monkeypatch.setattr(preset_words, "ROWS", (changed, *ROWS[1:]))
-    assert "| base | something else |" in write_tables.current(text)
+    assert "| near-lossless | something else |" in write_tables.current(text)
     with pytest.raises(KeyError):
         write_tables.current("<!-- table: nothing -->\n<!-- end -->")

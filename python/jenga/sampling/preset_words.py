@@ -1,20 +1,30 @@
 """The presets in words, made from their rows: tooltips of the nodes, tables of the help pages and of the README."""
 
+from collections.abc import Sequence
 from itertools import groupby
 
-from .presets import FAMILIES, ROWS, PresetRow, StageRule
+from .presets import FAMILIES, ROWS, STAGE_ROWS, PresetRow, StageRule
 
 SHARES = {0.25: "a quarter of the steps", 0.5: "half of the steps"}
 
 
-def tooltip(last: str) -> str:
+def tooltip(last: str, rows: Sequence[PresetRow] = ROWS) -> str:
     """What each preset does, a line each. last: the line of the node's own choice behind them."""
-    return "\n".join([*map(_line, ROWS), last])
+    return "\n".join([*map(_line, rows), last])
 
 
 def table() -> str:
     """Markdown: a row for each preset."""
-    rows = [(row.name, row.purpose, sizes(row.stages), kept(row), "yes" if row.reuses_steps else "no") for row in ROWS]
+    return _table(ROWS)
+
+
+def stages_table() -> str:
+    """Markdown: a row for each preset that is no position of the dial."""
+    return _table(STAGE_ROWS)
+
+
+def _table(presets: Sequence[PresetRow]) -> str:
+    rows = [(row.name, row.purpose, sizes(row.stages), kept(row), reuse(row)) for row in presets]
     head = ("preset", "for", "size", "kept share of key blocks", "step reuse")
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *rows))
 
@@ -35,16 +45,24 @@ def sizes(rules: tuple[StageRule, ...]) -> str:
 
 def kept(row: PresetRow, of: str = "") -> str:
     """Kept share of every stage, the word `of` behind it, and that of families with published numbers of their own."""
+    if row.dial:
+        return f"{_percent(row.dial.share)}{of}, and each layer is dense on every {row.dial.distance}th step, in turns"
     usual = _densities(row.stages)
     others = {FAMILIES[family]: _densities(rules) for family, rules in row.published.items()}
     words = "; ".join(f"{name}: {shares}" for name, shares in others.items() if shares != usual)
     return f"{usual}{of}{f' ({words})' if words else ''}"
 
 
+def reuse(row: PresetRow) -> str:
+    """How it repeats the model's last output."""
+    if row.dial:
+        return f"adaptive, {row.dial.threshold:g}"
+    return "static" if row.reuses_steps else "no"
+
+
 def _line(row: PresetRow) -> str:
-    reuse = "" if row.reuses_steps else " No step reuse."
-    shares = kept(row, " of the key blocks")
-    return f"{row.name}, {row.purpose}: {sizes(row.stages)}. Keeps {shares}.{reuse}"
+    shares, purpose = kept(row, " of the key blocks"), row.purpose.replace("*", "")
+    return f"{row.name}, {purpose}: {sizes(row.stages)}. Keeps {shares}. Step reuse: {reuse(row)}."
 
 
 def _densities(rules: tuple[StageRule, ...]) -> str:

@@ -1,7 +1,7 @@
 """The schedules behind the presets: resolution and kept share by stage, and which steps are computed.
 
-A preset is one row of ROWS, with the published numbers. `preset` turns it into stages and computed steps for any number
-of steps; at 50 steps the result is the published one.
+A preset is one row of ROWS: the dial, which is ours, and the presets of the paper with the published numbers. `preset`
+turns it into stages and computed steps for any number of steps; at 50 steps those of the paper are the published ones.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -51,17 +51,30 @@ class Preset:
 
 
 @dataclass(frozen=True)
+class Dial:
+    """What the positions of the dial have besides stages. distance: each layer is dense on every distance-th step.
+    share: of key blocks kept between these. threshold: of adaptive step reuse, relative change of the model's output.
+    """
+
+    distance: int
+    share: float
+    threshold: float
+
+
+@dataclass(frozen=True)
 class PresetRow:
     """What a preset is, before the number of steps is known.
 
-    purpose: in a few words, what it is for. stages: its rules. published: keys of FAMILIES whose published rules are
-    others. reuses_steps: whether it repeats the model's last output on some steps. keeps_trajectory: whether the noisy
-    latent itself goes on at a change of size; else, as published, its clean prediction noised again.
+    purpose: in a few words, what it is for. stages: its rules; with a dial their kept shares are for a run that has no
+    room for anchors. dial: None for the presets of the paper and few-step. published: keys of FAMILIES whose published
+    rules are others. reuses_steps: whether it repeats the model's last output on some steps. keeps_trajectory: whether
+    the noisy latent itself goes on at a change of size; else, as published, its clean prediction noised again.
     """
 
     name: str
     purpose: str
     stages: tuple[StageRule, ...]
+    dial: Dial | None = None
     published: Mapping[str, tuple[StageRule, ...]] = field(default_factory=dict)
     reuses_steps: bool = True
     keeps_trajectory: bool = False
@@ -79,27 +92,40 @@ def _three(*densities: float) -> tuple[StageRule, ...]:
     return tuple(StageRule(*row) for row in zip(scales, untils, ratios, densities, strict=True))
 
 
-# Numbers from the paper. A family without a published row of its own takes HunyuanVideo's.
+# The dial is ours: points of the measured frontier (docs/frontier.md). Anchors and adaptive reuse are worth more than
+# small stages are: only fast has one.
+#
+# base to 3-stage: numbers from the paper. A family without a published row of its own takes HunyuanVideo's.
 #
 # few-step is ours. A dense warm-up would cost half of such a run, so all steps are carved: at the shares published for
 # the five-step model, where compensation stands in for the warm-up. The small stage is short (two steps of 4 to 7,
 # three of 8), since every step decides more. The schedule keeps its shift: a distilled model knows few noise levels.
 # No step is reused: neighbouring steps have little in common.
 ROWS = (
+    PresetRow("near-lossless", "the closest result", (StageRule(1.0, 1.0, 1.0, 0.4),), Dial(4, 0.1, 0.1)),
+    PresetRow("high", "close", (StageRule(1.0, 1.0, 1.0, 0.4),), Dial(4, 0.1, 0.2)),
+    PresetRow("balanced", "the default of *Jenga*", (StageRule(1.0, 1.0, 1.0, 0.3),), Dial(8, 0.1, 0.2)),
+    PresetRow(
+        "fast",
+        "drafts",
+        (StageRule(0.75, 0.25, 1.0, 0.2), StageRule(1.0, 1.0, 1.0, 0.2)),
+        Dial(16, 0.05, 0.2),
+        keeps_trajectory=True,
+    ),
     PresetRow(
         "base",
-        "the closest result",
+        "of the paper, at full size",
         _two(1.0, 1.0, 0.25, 0.15),
-        {"wan-14b": _two(1.0, 1.0, 0.3, 0.2)},
+        published={"wan-14b": _two(1.0, 1.0, 0.3, 0.2)},
     ),
     PresetRow(
         "turbo",
-        "the default",
+        "of the paper, its middle",
         _two(0.75, 9 / 7, 0.3, 0.2),
-        {"wan-1.3b": _two(0.75, 10 / 8, 0.25, 0.15), "wan-14b": _two(0.75, 10 / 8, 0.5, 0.1)},
+        published={"wan-1.3b": _two(0.75, 10 / 8, 0.25, 0.15), "wan-14b": _two(0.75, 10 / 8, 0.5, 0.1)},
     ),
-    PresetRow("flash", "drafts", _two(0.75, 9 / 7, 0.2, 0.05)),
-    PresetRow("3-stage", "the fastest", _three(0.25, 0.15, 0.15)),
+    PresetRow("flash", "of the paper, drafts", _two(0.75, 9 / 7, 0.2, 0.05)),
+    PresetRow("3-stage", "of the paper, in three sizes", _three(0.25, 0.15, 0.15)),
     PresetRow(
         "few-step",
         "4 to 8 steps with a distilled LoRA at CFG 1",
@@ -109,7 +135,7 @@ ROWS = (
     ),
 )
 PRESETS = tuple(row.name for row in ROWS)
-DEFAULT = "turbo"
+STAGE_ROWS = tuple(row for row in ROWS if row.dial is None)  # what stages and listed steps say wholly
 STAGES: dict[str, dict[str, tuple[StageRule, ...]]] = {
     family: {row.name: row.rules(family) for row in ROWS} for family in FAMILIES
 }
@@ -118,6 +144,11 @@ STAGES: dict[str, dict[str, tuple[StageRule, ...]]] = {
 def reuses_steps(name: str) -> bool:
     """Whether a preset repeats the model's last output on some steps."""
     return _row(name).reuses_steps
+
+
+def dial_of(name: str) -> Dial | None:
+    """What a preset has besides stages; None for those that have no more."""
+    return _row(name).dial
 
 
 def keeps_trajectory(name: str) -> bool:
@@ -132,8 +163,8 @@ def _row(name: str) -> PresetRow:
 def preset(name: str, model_family: str, steps: int) -> Preset:
     """Stages and computed steps of a preset for a whole schedule of `steps` steps.
 
-    name: a key of STAGES[model_family]; model_family: a key of STAGES. Raises ValueError for unknown names and for
-    steps below 1. Source: paper at 50 steps, ours for other numbers.
+    name: a key of STAGES[model_family]; model_family: a key of STAGES. All steps count as computed where the run itself
+    decides (dial). Raises ValueError for unknown names and for steps below 1. Source: paper at 50 steps, else ours.
     """
     if model_family not in STAGES:
         raise ValueError(f"preset: model_family must be one of {', '.join(STAGES)}, got {model_family!r}")
@@ -143,7 +174,8 @@ def preset(name: str, model_family: str, steps: int) -> Preset:
     if not isinstance(steps, Integral) or steps < 1:
         raise ValueError(f"preset: steps must be at least 1, got {steps!r}")
     stages = split(rules, steps, lambda until: whole_schedule_boundary(until, steps))
-    computed = computed_steps(steps, stages, model_family) if reuses_steps(name) else tuple(range(steps))
+    listed = reuses_steps(name) and dial_of(name) is None
+    computed = computed_steps(steps, stages, model_family) if listed else tuple(range(steps))
     return Preset(stages, computed)
 
 
