@@ -15,7 +15,7 @@ from scripts.workflows.parts import (
 
 STEPS = 30
 MODEL = {"diffusion_models": "wan2.1_t2v_1.3B_fp16.safetensors"}
-CARD = Card("A/B with report", "dense and Jenga on the same noise", "turbo", "wan-1.3b", STEPS)
+CARD = Card("A/B with report", "dense and Jenga on the same noise", "balanced", "wan-1.3b", STEPS, kept=False)
 NOTE = note(
     """## A/B with report
 
@@ -39,7 +39,7 @@ def build(object_info: dict) -> Graph:
     wan = Wan.add(loaders, prompts)
     latent = prompts.add("EmptyHunyuanLatentVideo", width=832, height=480, length=81)
     shifted = prompts.add("ModelSamplingSD3", model=unet[0], shift=8.0)
-    model = prompts.add("Jenga", room=STATUS_ROOM, model=shifted[0], preset="turbo")
+    model = prompts.add("Jenga", room=STATUS_ROOM, model=shifted[0], preset="balanced")
     ab = run.add(
         "JengaAB",
         room=STATUS_ROOM,

@@ -6,7 +6,7 @@ from scripts.workflows.parts import LATENT_ROOM, STATUS_ROOM, WAN_21, WAN_FILES,
 
 STEPS = 20
 MODEL = {"diffusion_models": "wan2.1_i2v_480p_14B_fp16.safetensors", "clip_vision": "clip_vision_h.safetensors"}
-CARD = Card("Wan image to video", "the picture follows every size", "turbo", "wan-14b", STEPS)
+CARD = Card("Wan image to video", "the picture follows every size", "fast", "wan-14b", STEPS, kept=False)
 NOTE = note(
     """## Wan 2.1 image to video
 
@@ -42,7 +42,7 @@ def build(object_info: dict) -> Graph:
         length=81,
     )
     shifted = run.add("ModelSamplingSD3", model=unet[0], shift=8.0)
-    model = run.add("Jenga", room=STATUS_ROOM, model=shifted[0], preset="turbo")
+    model = run.add("Jenga", room=STATUS_ROOM, model=shifted[0], preset="fast")
     sampled = run.add(
         "KSampler",
         room=LATENT_ROOM,

@@ -6,12 +6,12 @@ from scripts.workflows.parts import LATENT_ROOM, STATUS_ROOM, WAN_21, WAN_FILES,
 
 STEPS = 30
 MODEL = {"diffusion_models": "wan2.1_t2v_1.3B_fp16.safetensors"}
-CARD = Card("Wan text to video", "one Jenga node before the KSampler", "turbo", "wan-1.3b", STEPS)
+CARD = Card("Wan text to video", "one Jenga node before the KSampler", "balanced", "wan-1.3b", STEPS, kept=False)
 NOTE = note(
     """## Wan 2.1 text to video
 
-The stock graph with one node more: **Jenga** between the model and the KSampler. Its `preset` is the only dial: base is
-closest to the dense run, turbo the default, flash for drafts, off gives the model as it came.
+The stock graph with one node more: **Jenga** between the model and the KSampler. Its `preset` is the only dial: near-lossless
+is closest to the dense run, balanced the default, fast for drafts, off gives the model as it came.
 
 Bypass the node to compare. *Jenga Report* says what was kept, what ran and why.""",
     WAN_21,
@@ -29,7 +29,7 @@ def build(object_info: dict) -> Graph:
     wan = Wan.add(loaders, prompts)
     latent = prompts.add("EmptyHunyuanLatentVideo", width=832, height=480, length=81)
     shifted = run.add("ModelSamplingSD3", model=unet[0], shift=8.0)
-    model = run.add("Jenga", room=STATUS_ROOM, model=shifted[0], preset="turbo")
+    model = run.add("Jenga", room=STATUS_ROOM, model=shifted[0], preset="balanced")
     sampled = run.add(
         "KSampler",
         room=LATENT_ROOM,
