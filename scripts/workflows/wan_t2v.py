@@ -10,8 +10,8 @@ CARD = Card("Wan text to video", "one Jenga node before the KSampler", "balanced
 NOTE = note(
     """## Wan 2.1 text to video
 
-The stock graph with one node more: **Jenga** between the model and the KSampler. Its `preset` is the only dial: near-lossless
-is closest to the dense run, balanced the default, fast for drafts, off gives the model as it came.
+The stock graph with one node more: **Jenga** between the model and the KSampler. Its `preset` is the only dial:
+near-lossless is closest to the dense run, balanced the default, fast for drafts, off gives the model as it came.
 
 Bypass the node to compare. *Jenga Report* says what was kept, what ran and why.""",
     WAN_21,
