@@ -347,6 +347,14 @@ def test_devices_that_are_not_there_are_said_once(devices, told, monkeypatch):
             strict.steps(1)
 
 
+def test_the_report_has_the_peak_of_the_other_device():
+    model = Model(TWO)
+    model.steps(2)
+    model.run.close()
+    (peak,) = model.run.listener.summary()["other_peaks"]
+    assert peak["bytes"] > 0
+
+
 def test_auto_leaves_short_calls_on_one_device(monkeypatch):
     monkeypatch.setattr(over_devices, "others_for", lambda home, wanted: ((SECOND,), ""))
     for least, expected in ((GRID.num_tokens, "heads over cpu, cpu:1"), (1000, "all heads on cpu in calls of fewer")):

@@ -86,6 +86,27 @@ def test_summary_counts_anchors_as_dense_and_is_json():
     assert summary["peak_memory"]["bytes"] > 0
 
 
+def test_every_device_has_its_peak(monkeypatch):
+    class Peak:
+        def __init__(self, device: torch.device):
+            self.of = f"allocated by torch on {device}"
+
+        def read(self) -> dict:
+            return {"bytes": 3 << 30, "growth": None, "of": self.of}
+
+    monkeypatch.setattr("jenga.report.report.PeakMemory", Peak)
+    report = Report()
+    for device in ("cuda:1", "cuda:2", "cuda:1"):  # a split that begins again
+        report.other_device(torch.device(device))
+    with report.evaluation(CPU):
+        report.model_call(False)
+    assert report.summary()["other_peaks"] == []
+    report.close()
+    text = report_view.text(report.summary())
+    for device in ("cpu", "cuda:1", "cuda:2"):
+        assert text.count(f"| peak memory | 3.00 GiB allocated by torch on {device} |") == 1
+
+
 def test_text_has_every_figure_and_labels_the_estimate():
     text = report_view.text(filled().summary())
     for words in (

@@ -95,9 +95,11 @@ class Report(Listener):
         self.notes: list[str] = []
         self.kept_blocks: dict[int, KeptBlocks] = {}  # layer -> its last carved evaluation
         self.peak_memory: dict | None = None  # of jenga.runtime.measure.PeakMemory
+        self.other_peaks: list[dict] = []  # of the devices beside it, when the run is over
         self.streams: list[Streamed] = []  # of each device that moved any, when the run is over
         self._traffic: dict[str, list[Traffic]] = {}
         self._memory: PeakMemory | None = None
+        self._other_memory: dict[torch.device, PeakMemory] = {}
         self._lock = threading.Lock()
 
     @contextmanager
@@ -124,6 +126,11 @@ class Report(Listener):
         timed = device.type in ("cpu", "cuda")  # others have no events to measure with
         evaluation.seconds = watch.stop() if timed else time.perf_counter() - start
         self.peak_memory = self._memory.read()
+
+    def other_device(self, device: torch.device) -> None:
+        with self._lock:
+            if device not in self._other_memory:
+                self._other_memory[device] = PeakMemory(device)
 
     def model_call(self, reused: bool) -> None:
         with self._lock:
@@ -175,6 +182,8 @@ class Report(Listener):
             self.note(one.words())
         with self._lock:
             self.streams += streamed
+            peaks = [memory.read() for memory in self._other_memory.values()]
+            self.other_peaks = [peak for peak in peaks if peak is not None]
             self.kept_blocks = {layer: kept.to_host() for layer, kept in self.kept_blocks.items()}
             for evaluation in self.evaluations:
                 evaluation.read()
@@ -203,6 +212,7 @@ class Report(Listener):
             "anchors": sum(call.kind == ANCHOR for call in calls),
             "speed_estimate": None if speed is None else {**asdict(speed), "total": speed.total},
             "peak_memory": self.peak_memory,
+            "other_peaks": list(self.other_peaks),
             "streamed": [asdict(one) for one in self.streams],
             "backends": dict(self.backends),
             "fallbacks": dict(self.fallbacks),

@@ -22,7 +22,8 @@ def text(summary: dict) -> str:
     ]
     if summary["anchors"]:
         lines.append(f"| anchors | {summary['anchors']} of the dense attention calls |")
-    lines.append(f"| peak memory | {_memory(summary['peak_memory'])} |")
+    peaks = [summary["peak_memory"], *summary["other_peaks"]]
+    lines += [f"| peak memory | {_memory(peak)} |" for peak in peaks]
     speed, remarks = _speed(summary["speed_estimate"])
     lines.append(f"| speed from, **an estimate** | {speed} |")
     lines += ["", "| stage | scale | latent | steps | seconds |", "|---|---|---|---|---|"]

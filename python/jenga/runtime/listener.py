@@ -18,6 +18,9 @@ class Listener:
         """One prediction of the sampler."""
         return nullcontext()
 
+    def other_device(self, device: torch.device) -> None:
+        """Heads of this run are computed on that device too."""
+
     def model_call(self, reused: bool) -> None:
         """One model call, computed or reused."""
 

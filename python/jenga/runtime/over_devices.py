@@ -92,6 +92,8 @@ def _begin(carved_call: CarvedCall, home: torch.device) -> HeadSplit:
         else:
             fall_back(carved_call.run, carved_call.settings, words)
         return split
+    for device in others:
+        listener.other_device(device)
     far = [str(device) for device in others if not can_reach(home, device)]
     detour = f"; {home} reaches {', '.join(far)} through host memory alone, which is slow" if far else ""
     listener.note(f"heads over {', '.join(map(str, (home, *others)))}{detour}")
