@@ -18,16 +18,18 @@ from demo import clip_length, clips, comfyui, machine, summary, variants
 from demo.progress import Progress
 from demo.server import ROOT, WEIGHTS, Server, ServerError
 from demo.summary import Run
+from jenga.sampling.presets import ROWS
 
 WORKFLOW = ROOT / "workflows" / "demo_ab.json"
 BASE = ROOT / ".cache" / "demo"
 WARM_UP_STEPS = 2
+PRESETS = {row.name: row for row in ROWS if row.reuses_steps}  # the other one is for fewer steps
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompt", help="words of the demo's vocabulary (default: the workflow's own prompt)")
-    parser.add_argument("--preset", default="turbo", choices=["base", "turbo", "flash", "3-stage"])
+    parser.add_argument("--preset", default="turbo", choices=list(PRESETS))
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--frames", type=int, choices=clip_length.CHOICES, help="default: as this machine is fast")
@@ -85,7 +87,7 @@ def main() -> int:
         print(reason)
     print(f"preset {arguments.preset}, {arguments.steps} steps, {frames} frames", flush=True)
     settings = {"text": arguments.prompt, "frames": frames, "dtype": here.model.name}
-    settings |= {name: getattr(arguments, name) for name in ("preset", "seed", "steps")}
+    settings |= {"preset": PRESETS[arguments.preset], "seed": arguments.seed, "steps": arguments.steps}
     runs, failure = {}, None
     try:
         measure(arguments, here, settings, runs)
@@ -94,7 +96,8 @@ def main() -> int:
     except KeyboardInterrupt:
         failure = "stopped by the user"
     if runs:
-        found = summary.summarise(runs, {**settings, "device": here.name, "machine": str(here)})
+        said = {**settings, "preset": arguments.preset, "device": here.name, "machine": str(here)}
+        found = summary.summarise(runs, said)
         summary.print_table(found)
         summary.write(arguments.output, runs, found)
     if failure:

@@ -10,6 +10,8 @@ One after the other they attribute the speed-up: dense / carving, carving / reso
 
 import copy
 
+from jenga.sampling.presets import PresetRow
+
 VARIANTS = ("dense", "carving", "resolution", "jenga")
 STOCK_SAMPLER = "SamplerCustomAdvanced"
 JENGA_SAMPLER = "JengaProgressiveSampler"
@@ -36,7 +38,9 @@ def find_all(prompt: dict, class_type: str) -> list[str]:
     return [node for node, entry in prompt.items() if entry["class_type"] == class_type]
 
 
-def configure(prompt: dict, *, text: str | None, preset: str, seed: int, steps: int, frames: int, dtype: str) -> dict:
+def configure(
+    prompt: dict, *, text: str | None, preset: PresetRow, seed: int, steps: int, frames: int, dtype: str
+) -> dict:
     """A copy of the workflow's prompt with the run's settings; text None keeps the workflow's own.
 
     A clip of fewer frames is carved as the workflow's own is: the least number of tokens follows it.
@@ -48,11 +52,27 @@ def configure(prompt: dict, *, text: str | None, preset: str, seed: int, steps: 
     prompt[find(prompt, "RandomNoise")]["inputs"]["noise_seed"] = seed
     prompt[find(prompt, "BasicScheduler")]["inputs"]["steps"] = steps
     prompt[find(prompt, "ModelComputeDtype")]["inputs"]["dtype"] = dtype
-    prompt[find(prompt, JENGA_SAMPLER)]["inputs"]["preset"] = preset
+    sampled = prompt[find(prompt, JENGA_SAMPLER)]["inputs"]
+    sampled["preset"] = preset.name
+    if preset.dial:
+        carved |= {"quality": "custom", "density": preset.dial.share, "anchor_distance": str(preset.dial.distance)}
+        sampled |= by_hand(preset)
     if text is not None:
         guider = prompt[find(prompt, JENGA_SAMPLER)]["inputs"]["guider"][0]
         prompt[prompt[guider]["inputs"]["positive"][0]]["inputs"]["text"] = text
     return prompt
+
+
+def by_hand(preset: PresetRow) -> dict:
+    """Inputs of the progressive sampler that give a position of the dial its stages and its step reuse."""
+    return {
+        "preset": "custom",
+        "scales": ", ".join(str(rule.scale) for rule in preset.stages),
+        "switch_points": ", ".join(str(rule.until) for rule in preset.stages[:-1]),
+        "shift_ratios": "1.0",
+        "step_reuse": "adaptive",
+        "reuse_threshold": preset.dial.threshold,
+    }
 
 
 def variant(prompt: dict, name: str) -> tuple[dict, str]:

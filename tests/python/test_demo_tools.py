@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from demo import clip_stream, clips, comfyui, scenes, train_vae, variants
+from demo.run import PRESETS
 from scripts.graph import Graph
 
 OBJECT_INFO = {
@@ -48,7 +49,9 @@ def prompt() -> dict:
 
 def test_configure_sets_the_run_and_leaves_the_workflow_alone():
     original = prompt()
-    edited = variants.configure(original, text="new", preset="flash", seed=9, steps=12, frames=17, dtype="bf16")
+    edited = variants.configure(
+        original, text="new", preset=PRESETS["flash"], seed=9, steps=12, frames=17, dtype="bf16"
+    )
     assert original == prompt()
     assert edited["noise"]["inputs"]["noise_seed"] == 9
     assert edited["sigmas"]["inputs"]["steps"] == 12
@@ -57,6 +60,20 @@ def test_configure_sets_the_run_and_leaves_the_workflow_alone():
     assert edited["text"]["inputs"]["text"] == "new"
     assert edited["latent_image"]["inputs"]["length"] == 17  # 5 latent frames of 13
     assert edited["carved"]["inputs"]["min_tokens"] == 4096 * 5 // 13
+
+
+@pytest.mark.parametrize(
+    ("name", "scales", "switches", "distance"), [("balanced", "1.0", "", "8"), ("fast", "0.75, 1.0", "0.25", "16")]
+)
+def test_a_position_of_the_dial_is_set_on_the_two_nodes(name, scales, switches, distance):
+    settings = {"text": None, "seed": 9, "steps": 12, "frames": 49, "dtype": "bf16"}
+    edited = variants.configure(prompt(), preset=PRESETS[name], **settings)
+    dial = PRESETS[name].dial
+    carved, sampled = edited["carved"]["inputs"], edited["jenga"]["inputs"]
+    assert (carved["quality"], carved["density"], carved["anchor_distance"]) == ("custom", dial.share, distance)
+    assert (sampled["preset"], sampled["scales"], sampled["switch_points"]) == ("custom", scales, switches)
+    assert (sampled["step_reuse"], sampled["reuse_threshold"]) == ("adaptive", dial.threshold)
+    assert sampled.get("upsample", "from preset") == "from preset"  # a custom stage keeps the trajectory
 
 
 def test_dense_runs_nothing_of_jenga():
