@@ -18,7 +18,7 @@ using torch::stable::Tensor;
 using torch::stable::detail::from;
 using torch::stable::detail::to;
 
-// Arguments in, outputs in the same array; torch's error code.
+// Arguments in, every one that the schema has (csrc/ops/schemas.cpp), outputs in the same array; torch's error code.
 AOTITorchError call(const char* op, std::vector<StableIValue>& stack) {
   return torch_call_dispatcher((std::string("jenga::") + op).c_str(), "", stack.data(), TORCH_ABI_VERSION);
 }
@@ -96,6 +96,8 @@ TEST_F(WindowsOperators, AttentionOverAllBlocksIsDense) {
            from(std::optional<Tensor>(k_tail)),
            from(std::optional<Tensor>(v_tail)),
            from(int64_t{64}),
+           from(none),
+           from(none),
            from(none),
            from(none),
            from(none),
