@@ -29,7 +29,7 @@ PRESETS = {row.name: row for row in ROWS if row.reuses_steps}  # the other one i
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompt", help="words of the demo's vocabulary (default: the workflow's own prompt)")
-    parser.add_argument("--preset", default="turbo", choices=list(PRESETS))
+    parser.add_argument("--preset", default="balanced", choices=list(PRESETS))
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--frames", type=int, choices=clip_length.CHOICES, help="default: as this machine is fast")
