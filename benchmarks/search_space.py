@@ -3,6 +3,9 @@
 import itertools
 from dataclasses import dataclass
 
+from jenga.sampling import preset_words
+from jenga.sampling.presets import ROWS
+
 # Scales and switch points as the Progressive Resolution Sampler takes them; "full size" has one stage.
 STAGES = {
     "full size": ("1.0", ""),
@@ -44,11 +47,13 @@ class Setting:
         return {"scales": scales, "switch_points": switches, "shift_ratios": "1.0", "step_reuse": "off", **reuse}
 
 
-# The positions of the dial of the Jenga node: they are points of the search.
+_STAGES_BY_HAND = {by_hand: name for name, by_hand in STAGES.items()}
+# The positions of the dial of the Jenga node, which are points of the search.
 DIAL = {
-    "near-lossless": Setting("full size", 0.1, "4", 0.1),
-    "high": Setting("full size", 0.1, "4", 0.2),
-    "balanced": Setting("full size", 0.1, "8", 0.2),
-    "fast": Setting("0.75 until .25", 0.05, "16", 0.2),
+    row.name: Setting(
+        _STAGES_BY_HAND[preset_words.by_hand(row.stages)], row.dial.share, str(row.dial.distance), row.dial.threshold
+    )
+    for row in ROWS
+    if row.dial
 }
 SPACE = tuple(Setting(stages, *carving, reuse) for stages, carving, reuse in itertools.product(STAGES, CARVING, REUSE))

@@ -10,6 +10,7 @@ One after the other they attribute the speed-up: dense / carving, carving / reso
 
 import copy
 
+from jenga.sampling import preset_words
 from jenga.sampling.presets import PresetRow
 
 VARIANTS = ("dense", "carving", "resolution", "jenga")
@@ -65,10 +66,11 @@ def configure(
 
 def by_hand(preset: PresetRow) -> dict:
     """Inputs of the progressive sampler that give a position of the dial its stages and its step reuse."""
+    scales, switch_points = preset_words.by_hand(preset.stages)
     return {
         "preset": "custom",
-        "scales": ", ".join(str(rule.scale) for rule in preset.stages),
-        "switch_points": ", ".join(str(rule.until) for rule in preset.stages[:-1]),
+        "scales": scales,
+        "switch_points": switch_points,
         "shift_ratios": "1.0",
         "step_reuse": "adaptive",
         "reuse_threshold": preset.dial.threshold,

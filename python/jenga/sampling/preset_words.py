@@ -43,6 +43,11 @@ def sizes(rules: tuple[StageRule, ...]) -> str:
     return ", ".join(words)
 
 
+def by_hand(rules: tuple[StageRule, ...]) -> tuple[str, str]:
+    """scales and switch_points, as a user writes them for stages of his own."""
+    return ", ".join(str(rule.scale) for rule in rules), ", ".join(str(rule.until) for rule in rules[:-1])
+
+
 def kept(row: PresetRow, of: str = "") -> str:
     """Kept share of every stage, the word `of` behind it, and that of families with published numbers of their own."""
     if row.dial:
