@@ -58,23 +58,8 @@ __device__ __forceinline__ void plan_fp8_tiles(const Fp8Arguments& args, Fp8Stor
   RingPosition<kPlanSlots> tile;
   RingPosition<1> wanted;
   for (;; tile.advance(), wanted.advance()) {
-    TilePlan& plan = shared.plan[tile.slot];
-    barrier_wait(&shared.plan_wanted, wanted.empty_parity());  // the first is wanted from the start
-    barrier_wait(&shared.plan_empty[tile.slot], tile.empty_parity());
-    if (thread == 0) {
-      const int ticket = atomicAdd(args.next_ticket, 1);
-      if (ticket < args.num_tickets) {
-        plan.block = locate(args.walk, ticket);
-      } else {
-        plan.block.batch = -1;
-      }
-    }
-    named_barrier_sync(kPlannerBarrier, kPlannerThreads);
-    const bool done = plan.block.batch < 0;
-    if (!done) complete_plan(args.walk, plan, thread);
-    barrier_arrive(&shared.plan_full[tile.slot]);
-    if (done) return;
-    named_barrier_sync(kPlannerBarrier, kPlannerThreads);  // for the tokens
+    if (!plan_next_tile(args, shared, tile, wanted, thread)) return;
+    const TilePlan& plan = shared.plan[tile.slot];
     const int batch = plan.block.batch, head = plan.block.head;
     const T* q = static_cast<const T*>(p.q.data) + batch * p.q.strides.batch + head * p.q.strides.head;
     const float* center = p.k_center + (batch * p.heads + head) * kFp8HeadDim;

@@ -48,29 +48,40 @@ __device__ __forceinline__ void complete_plan(const TileWalk& walk, TilePlan& pl
   }
 }
 
+// The next tile's plan but for its queries, when it is wanted and its slot is free; false where no tile is left. All
+// planner threads. wanted: how often plans were asked for before.
+template <class Arguments, class Storage>
+__device__ __forceinline__ bool plan_next_tile(const Arguments& args, Storage& shared,
+                                               const RingPosition<kPlanSlots>& tile, const RingPosition<1>& wanted,
+                                               int thread) {
+  TilePlan& plan = shared.plan[tile.slot];
+  barrier_wait(&shared.plan_wanted, wanted.empty_parity());  // the first is wanted from the start
+  barrier_wait(&shared.plan_empty[tile.slot], tile.empty_parity());
+  if (thread == 0) {
+    const int ticket = atomicAdd(args.next_ticket, 1);
+    if (ticket < args.num_tickets) {
+      plan.block = locate(args.walk, ticket);
+    } else {
+      plan.block.batch = -1;
+    }
+  }
+  named_barrier_sync(kPlannerBarrier, kPlannerThreads);
+  const bool done = plan.block.batch < 0;
+  if (!done) complete_plan(args.walk, plan, thread);
+  barrier_arrive(&shared.plan_full[tile.slot]);
+  if (done) return false;
+  named_barrier_sync(kPlannerBarrier, kPlannerThreads);  // for the tokens
+  return true;
+}
+
 template <class T, int kHeadDim>
 __device__ __forceinline__ void plan_tiles(const AttentionArguments& args, SharedStorage<kHeadDim>& shared,
                                            int thread) {
   RingPosition<kPlanSlots> tile;
   RingPosition<1> queries;
   for (;; tile.advance(), queries.advance()) {
-    TilePlan& plan = shared.plan[tile.slot];
-    barrier_wait(&shared.plan_wanted, queries.empty_parity());  // the first is wanted from the start
-    barrier_wait(&shared.plan_empty[tile.slot], tile.empty_parity());
-    if (thread == 0) {
-      const int ticket = atomicAdd(args.next_ticket, 1);
-      if (ticket < args.num_tickets) {
-        plan.block = locate(args.walk, ticket);
-      } else {
-        plan.block.batch = -1;
-      }
-    }
-    named_barrier_sync(kPlannerBarrier, kPlannerThreads);
-    const bool done = plan.block.batch < 0;
-    if (!done) complete_plan(args.walk, plan, thread);
-    barrier_arrive(&shared.plan_full[tile.slot]);
-    if (done) return;
-    named_barrier_sync(kPlannerBarrier, kPlannerThreads);  // for the tokens
+    if (!plan_next_tile(args, shared, tile, queries, thread)) return;
+    const TilePlan& plan = shared.plan[tile.slot];
     for (int group = 0; group < kConsumerGroups; ++group) {
       barrier_wait(&shared.q_empty[group], queries.empty_parity());
       gather_queries<T, kHeadDim>(args.walk.params, plan, shared.q, group, thread);
