@@ -15,8 +15,7 @@ from benchmarks.search_space import SPACE
 from demo import scenes
 from demo.prompts import SLOTS
 from jenga.report.report import Report
-from jenga.runtime.qualities import QUALITIES, anchors_for
-from jenga.sampling.presets import dial_of
+from jenga.runtime.qualities import QUALITIES
 
 BROKEN_SHARE, BROKEN_CALLS, BROKEN = 0.05, 4, "broken: "
 DENSE, OTHER_SEEDS = "dense", "dense, other seeds"
@@ -80,7 +79,7 @@ def runs(host: SamplingHost, steps: int) -> dict[str, Callable[[], Variant]]:
     }
     for name in preset_runs.presets_for(steps):
         made[name] = lambda name=name: preset_runs.jenga(host, name)
-        if dial_of(name) is None and anchors_for(QUALITIES[ANCHORED].anchors, steps):
+        if preset_runs.takes_anchors(name, steps):
             made[f"{name} + anchors"] = lambda name=name: preset_runs.with_anchors(host, name, ANCHORED)
     for name in QUALITIES:
         made[f"quality {name}"] = lambda name=name: preset_runs.quality(host, name)

@@ -91,7 +91,7 @@ class PresetTables:
         seconds = [bench.dense.seconds, *(taken.get(part) for part in ("carving", "resolution", "reuse"))]
         total = bench.dense.seconds / whole.seconds
         anchors = everything = NONE
-        if anchors_for(QUALITIES[ANCHORED].anchors, bench.steps):
+        if preset_runs.takes_anchors(name, bench.steps):
             anchored = self._anchored(name)
             if anchored is not None:
                 anchors = f"{whole.seconds / anchored.seconds:.2f}"

@@ -14,7 +14,8 @@ from benchmarks.host.library import pack_module, run_node
 from benchmarks.host.meter import cudnn_attention, with_override
 from benchmarks.host.sampling import SamplingHost
 from jenga.report.report import Report
-from jenga.sampling.presets import PRESETS, STAGES, StageRule, reuses_steps
+from jenga.runtime.qualities import QUALITIES, anchors_for
+from jenga.sampling.presets import PRESETS, STAGES, StageRule, dial_of, reuses_steps
 from jenga.sampling.reuse import StepReuse
 from jenga.sampling.reuse_rules import StaticRule
 
@@ -41,6 +42,11 @@ class Variant:
 def presets_for(steps: int) -> list[str]:
     """The presets that are for so many steps."""
     return [name for name in PRESETS if reuses_steps(name) or steps <= FEW_STEPS]
+
+
+def takes_anchors(name: str, steps: int) -> bool:
+    """Whether a preset has none of its own and so many steps have room for those of ANCHORED."""
+    return dial_of(name) is None and anchors_for(QUALITIES[ANCHORED].anchors, steps) is not None
 
 
 def _runs() -> ModuleType:
