@@ -95,6 +95,7 @@ def draw(path: Path, given: list[Point], title: str) -> None:
     """Seconds against PSNR and against the Fréchet distance with its interval: the dial joined, all named runs, and the
     points of the search without names.
     """
+    from adjustText import adjust_text
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
@@ -104,6 +105,7 @@ def draw(path: Path, given: list[Point], title: str) -> None:
     heights = {PSNR: lambda point: point.psnr, FRECHET: lambda point: point.frechet.value}
     for axes, (name, height) in zip(figure.subplots(1, 2), heights.items(), strict=True):
         axes.plot([point.seconds for point in dial], [height(point) for point in dial], color="C0", zorder=0)
+        labels = []
         for point in (point for point in given if math.isfinite(height(point))):
             at = point.seconds, height(point)
             if point not in dial and point.name.startswith(PREFIX):
@@ -112,13 +114,15 @@ def draw(path: Path, given: list[Point], title: str) -> None:
             marker, colour = ("o", "C0") if point in dial else ("x", "C3")
             axes.plot(*at, marker, color=colour)
             text = POSITIONS.get(point.name, point.name)
-            axes.annotate(text, at, (4, 3), textcoords="offset points", fontsize=7, color=colour)
+            labels.append(axes.text(*at, text, fontsize=7, color=colour))
             if name == FRECHET:
                 interval = point.frechet.low, point.frechet.high
                 axes.plot([point.seconds] * 2, interval, color=colour, alpha=0.3, linewidth=1, zorder=0)
         axes.set(xscale="log", yscale="log" if name == FRECHET else "linear", xlabel="seconds of the run", ylabel=name)
         axes.set_xticks(TICKS, labels=TICKS)
         axes.xaxis.set_minor_locator(NullLocator())
+        line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.5}
+        adjust_text(labels, ax=axes, expand=(1.15, 1.6), arrowprops=line)
     figure.savefig(path, dpi=150)
 
 
