@@ -16,7 +16,7 @@ from jenga.runtime.carved_call import CarvedCall
 from jenga.runtime.devices import others_for, parse_devices
 from jenga.runtime.head_split import share_heads
 from jenga.runtime.host_tier import HostTier
-from jenga.runtime.lane import packed
+from jenga.runtime.lane import copy_rows, packed
 from jenga.runtime.layout import TokenLayout
 from jenga.runtime.residual_store import Budget
 from jenga.runtime.run import Run, StageState
@@ -383,3 +383,17 @@ def test_heads_are_packed_without_gaps_in_the_order_of_their_memory():
     assert torch.equal(part, q[:, 2:5]) and part.transpose(1, 2).is_contiguous()
     whole = torch.randn(1, 4, 6, 8)
     assert packed(whole[:, 1:3]).data_ptr() == whole[:, 1:3].data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize(("head_dim", "skipped"), [(64, 0), (8, 0), (6, 0), (64, 1), (3, 5)])
+def test_rows_are_copied_bit_by_bit_wherever_they_begin(dtype, head_dim, skipped):
+    """Of random bits, some of which are NaN; rows of whole 16 bytes and others, from a start that is aligned or not."""
+    size = torch.tensor([], dtype=dtype).itemsize
+    bits = {2: torch.int16, 4: torch.int32}[size]
+    numbers = torch.randint(torch.iinfo(bits).min, torch.iinfo(bits).max, (skipped + 2 * 5 * 4 * head_dim,), dtype=bits)
+    source = numbers[skipped:].view(2, 5, 4, head_dim).transpose(1, 2)[:, 1:3]
+    target = torch.zeros(2, 5, 6, head_dim, dtype=bits).transpose(1, 2)
+    copy_rows(target.view(dtype)[:, 2:4], source.view(dtype))
+    assert torch.equal(target[:, 2:4], source)
+    assert not target[:, :2].any() and not target[:, 4:].any()

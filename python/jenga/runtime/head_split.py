@@ -14,7 +14,7 @@ import torch
 
 from ..carving.attention import CarvedResult
 from .anchors import ANCHOR
-from .lane import Lane, packed, ready_at, wait_for
+from .lane import Lane, copy_rows, packed, ready_at, wait_for
 
 PIECES = 4  # of what one device computes: the first piece's way there and the last one's way back stay uncovered
 
@@ -98,7 +98,7 @@ class HeadSplit:
             first = work(own, *(x[:, : own.stop] for x in (q, k, v)), masks.at_home)
             for piece in pieces:
                 piece.compute(work, first)
-            whole[:, : own.stop] = first.out
+            copy_rows(whole[:, : own.stop], first.out)
             kept_share = first.kept_share * (own.heads / heads)
             for piece in pieces:
                 kept_share = kept_share + piece.join(whole)
@@ -161,7 +161,7 @@ class _Piece:
         """Writes its heads of the whole output; its part of the mean kept share."""
         with _failing(self.share.device):
             wait_for(self.event, self.share.home)
-        whole[:, self.share.start : self.share.stop] = self.places[0].transpose(1, 2)
+        copy_rows(whole[:, self.share.start : self.share.stop], self.places[0].transpose(1, 2))
         return self.places[1] * (self.share.heads / whole.shape[1])
 
 
