@@ -23,7 +23,7 @@ check-tools:
 	@$(PYTHON) scripts/check_tools.py
 
 $(VENV)/.dependencies: requirements-dev.txt scripts/check_tools.py
-	@$(PYTHON) scripts/check_tools.py
+	@$(PYTHON) scripts/check_tools.py $(if $(TESTS),--tests)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet -r requirements-dev.txt
