@@ -1,26 +1,24 @@
 """Closed loop of selection: what each way to choose the kept blocks leaves of the dense run of the same noise.
 
 `python -m benchmarks.selection_loop`: the demo model sampled with Euler, final latent against dense, PSNR in dB at cost
-(closed_loop), mean over prompts. A column is a way to carve, a row a way to select. "two lists" selects for each half
-of a query block alone and attends twice, once with either list; its rows then come from the half that they are in, as a
-kernel with two lists in a tile would give them. Mass rules keep half of the column's share at least.
+(closed_loop), mean over prompts. A column is a way to carve, a row a way to select. Those that do not ship are emulated
+(selection_rules). Cost counts what is kept: two lists in a tile have more stages than that but in the row "stages of
+one". Mass rules keep half of the column's share at least.
 """
 
 import argparse
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from benchmarks import selection_rules
 from benchmarks.closed_loop import Carving, Row, measure
 from benchmarks.common import print_head, print_row
 from benchmarks.demo_model import DemoModel, add_options
-from jenga import AnchorConfig, CarvedAttention, JengaConfig
-from jenga.carving import ops, reference
-from jenga.carving.config import Q_BLOCK_SIZE
-from jenga.carving.operands import BlockLists, ScoreCells
-
-HALF = 64  # queries of a half of a query block
+from jenga import AnchorConfig, CarvedAttention
 
 
 @dataclass(frozen=True)
@@ -40,44 +38,28 @@ COLUMNS = (
 CELLS = {"1 × 1": (1, 1), "2 × 2": (2, 2), "4 × 4": (4, 4), "8 × 4": (8, 4), "8 × 8": (8, 8)}
 
 
-class HalvedLists:
-    """A CarvedAttention with a list for every 64 queries; its lists [B, H, 2 nq, ...] are those of the halves."""
+class Selecting(Carving):
+    """Carving with another attention in the place of CarvedAttention: attention(config)."""
 
-    def __init__(self, config: JengaConfig):
-        self.config, self._carved = config, CarvedAttention(config)
-        self.pack_residual = self._carved.pack_residual
-
-    def __call__(self, q, k, v, grid, *context, lists=None, residual=None):
-        *context, lists, residual = context if len(context) == 6 else (*context, lists, residual)
-        order = ops.curve_order(grid.t, grid.h, grid.w).to(q.device)
-        lists = lists or self._select(q, k, order)
-        halves = (BlockLists(*(x[:, :, half::2].contiguous() for x in lists)) for half in (0, 1))
-        first, second = (self._carved(q, k, v, grid, *context, lists=x, residual=residual) for x in halves)
-        in_second = torch.empty_like(order, dtype=torch.bool)
-        in_second[order.long()] = torch.arange(len(order), device=q.device) // HALF % 2 == 1
-        out = torch.where(in_second[:, None], second.out, first.out)
-        return replace(first, out=out, lists=lists, kept_share=(first.kept_share + second.kept_share) / 2)
-
-    def _select(self, q, k, order) -> BlockLists:
-        config, tokens = self.config, len(order)
-        q_cells, k_cells = config.score_cells
-        q_size, k_size = min(Q_BLOCK_SIZE // q_cells, HALF), config.kv_block_size // k_cells
-        carved = (reference.reorder_tokens(x, order) for x in (q, k))
-        means = (reference.block_means(x, size) for x, size in zip(carved, (q_size, k_size), strict=True))
-        cells = ScoreCells(tokens, HALF, config.kv_block_size, HALF // q_size, k_cells)
-        rule = (config.min_blocks(tokens), config.top_p, q.shape[-1] ** -0.5)
-        lists = reference.select_blocks(*means, None, cells, *rule)
-        if lists.count.shape[2] % 2:  # the last query block has no second half
-            lists = BlockLists(*(torch.cat([x, x[:, :, -1:]], 2) for x in lists))
-        return lists
-
-
-class Halved(Carving):
-    """Carving with HalvedLists."""
-
-    def __init__(self, model: DemoModel, *arguments, **options):
+    def __init__(self, attention: Callable, model: DemoModel, *arguments, **options):
         super().__init__(model, *arguments, **options)
-        self._carved = HalvedLists(self.config)
+        self._carved = attention(self.config)
+
+
+class ListsAnew(CarvedAttention):
+    """Selects in every call, also where an anchor has left its lists."""
+
+    def __call__(self, q, k, v, grid, *context):  # as AttentionInput.carve has it, lists and residual last
+        return super().__call__(q, k, v, grid, *context[:4], residual=context[5] if context else None)
+
+
+def ruled(rule: Callable) -> Callable:
+    """Carving by a rule of selection_rules."""
+    return partial(Selecting, lambda config: selection_rules.RuledAttention(config, rule))
+
+
+def by_error(spread: str) -> Callable:
+    return ruled(lambda q, k, v, number: selection_rules.top(selection_rules.predicted_error(q, k, v, spread), number))
 
 
 def rows(column: Column) -> list[Row]:
@@ -86,14 +68,21 @@ def rows(column: Column) -> list[Row]:
     def row(name: str, kind=Carving, share: float = 1.0, **options) -> Row:
         return Row(name, lambda model: kind(model, column.share * share, column.anchors, **options))
 
+    halved = partial(Selecting, selection_rules.HalvedLists)
+    within = partial(Selecting, partial(selection_rules.HalvedLists, within=True))
     coarse, fine = CELLS["1 × 1"], CELLS["8 × 8"]
     return [
         *(row(f"cells {name}", score_cells=cells) for name, cells in CELLS.items()),
-        row("cells 1 × 1, two lists", Halved, score_cells=coarse),
-        row("cells 8 × 8, two lists", Halved, score_cells=fine),
+        row("cells 1 × 1, two lists", halved, score_cells=coarse),
+        row("cells 8 × 8, two lists", halved, score_cells=fine),
+        row("cells 8 × 8, two lists, stages of one", within, score_cells=fine),
+        row("cells 8 × 8, union as one list", ruled(selection_rules.union_as_one_list), score_cells=fine),
         row("cells 1 × 1, tail 32", score_cells=coarse, tail_block_size=32),
         row("cells 8 × 8, tail 32", score_cells=fine, tail_block_size=32),
         *(row(f"cells 8 × 8, mass {p}", share=0.5, score_cells=fine, top_p=p) for p in (0.3, 0.5, 0.7)),
+        *(row(f"error: {spread}", by_error(spread), score_cells=fine) for spread in selection_rules.SPREADS),
+        row("cells 8 × 8, lists anew at every step", partial(Selecting, ListsAnew), score_cells=fine),
+        row("cells 8 × 8, 1.5 of the share", share=1.5, score_cells=fine),
     ]
 
 
