@@ -83,13 +83,16 @@ class Jenga(io.ComfyNode):
             carving = CarvingSettings(config, anchors, dense_blocks=blocks, min_tokens=min_tokens)
             patched = patch_model(model, carving, node_id)
             patched.set_attachments(OWN_CARVING, AttentionPatch.of(patched))
-        reason = no_stages_reason(model)
         patched.set_attachments(runs.NOTES, ())
-        if reason:
-            remarks.append(f"preset {preset} is not used: {reason}")
+        if reason := no_stages_reason(model):
+            remarks.append(f"{used_without_stages(patched, preset, quality)}: {reason}")
             patched.set_attachments(runs.NOTES, tuple(remarks))
         else:
-            settings = StageSettings(preset, None, step_reuse, reuse_threshold, notes=tuple(remarks))
+            settings = StageSettings(
+                *(preset, None, step_reuse, reuse_threshold),
+                notes=tuple(remarks),
+                elsewhere=lambda patcher: used_without_stages(patcher, preset, quality),
+            )
             add_stages(patched, settings, node_id)
         if remarks:
             status.say(node_id, "; ".join(remarks))
@@ -104,10 +107,25 @@ def anchors_of(quality: str, preset: str) -> tuple[jenga.AnchorConfig, ...]:
     return (jenga.AnchorConfig(dial.distance, density=dial.share),) if dial else ()
 
 
+def used_without_stages(patched, preset: str, quality: str) -> str:
+    """What of a Jenga node's choice counts on a MODEL where neither its stages nor its step reuse run."""
+    if is_carved_by_a_dial(patched):
+        if quality != FROM_PRESET:
+            return f"quality {quality} is used, preset {preset} is not"
+        if dial_of(preset):
+            return f"of preset {preset} only the kept share and the anchors are used"
+    return f"preset {preset} is not used"
+
+
 def is_carved_by_another(model) -> bool:
     """Whether a Jenga Attention node carves a MODEL, and not the Jenga node that put stages on it."""
+    return AttentionPatch.of(model) is not None and not is_carved_by_a_dial(model)
+
+
+def is_carved_by_a_dial(model) -> bool:
+    """Whether a MODEL is carved by the patch that a Jenga node put on it."""
     patch = AttentionPatch.of(model)
-    return patch is not None and patch is not model.attachments.get(OWN_CARVING)
+    return patch is not None and patch is model.attachments.get(OWN_CARVING)
 
 
 def add_stages(patched, settings: StageSettings, node_id: str | None) -> None:

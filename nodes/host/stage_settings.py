@@ -32,7 +32,8 @@ class StageSettings:
 
     reuse_threshold: of adaptive: relative change of the model's output. upsample: how the latent gets from one size to
     the next, FROM_PRESET, TRAJECTORY or, of its clean prediction, one of jenga.sampling.resolution.RESIZE_MODES.
-    stage_noise: dct or independent. notes: what every run reports.
+    stage_noise: dct or independent. notes: what every run reports. elsewhere(patcher): what of a node's choice
+    counts where another node runs the stages, in words.
     """
 
     preset: str
@@ -42,6 +43,7 @@ class StageSettings:
     upsample: str = FROM_PRESET
     stage_noise: str = "dct"
     notes: tuple[str, ...] = ()
+    elsewhere: Callable[[object], str] = lambda patcher: "nothing of it is used"
 
     @property
     def switch(self) -> str:

@@ -31,7 +31,7 @@ def outer_sample(settings: StageSettings, node_id: str | None) -> Callable:
         guider = executor.class_obj
         owner = runs.running_stage(guider.model_options)
         if owner is not None:
-            reason = f"another node runs the stages: preset {settings.preset} of the Jenga node is not used"
+            reason = f"another node runs the stages, not the Jenga node: {settings.elsewhere(guider.model_patcher)}"
             owner.run.listener.note(reason)
             status.say(node_id, reason)
             return executor(*args, **kwargs)

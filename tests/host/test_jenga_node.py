@@ -155,6 +155,32 @@ def test_a_preset_that_is_not_used_is_said(host, checkpoint, before):
         assert not any("is not used" in note for note in report(run(host, *before, **settings))["notes"])
 
 
+ONLY = "of preset balanced only the kept share and the anchors are used"
+WHAT_IS_USED = {  # of a dial, by its own widgets and what is before it
+    "balanced": ((), dial("balanced"), ONLY),
+    "another quality": ((), dial("balanced", quality="high"), "quality high is used, preset balanced is not"),
+    "behind Jenga Attention": ((carved(),), dial("balanced"), "preset balanced is not used"),
+}
+
+
+@pytest.mark.parametrize("case", WHAT_IS_USED)
+def test_what_of_a_position_of_the_dial_is_used_without_stages_is_said(host, case):
+    before, patch, words = WHAT_IS_USED[case]
+    channels, reason = WITHOUT_STAGES["stranger"]
+    latent = node("JengaTestLatent", height=24, width=24, keep_first=False, channels=channels)
+    outputs = run(host, *before, patch, checkpoint="stranger", latent=latent, steps=8)
+    assert f"{words}: {reason}" in report(outputs)["notes"]
+    assert said(host, f"p{len(before)}", f"{words}: {reason}")
+    assert ("anchor step" in report(outputs)["dense_by_choice"]) == (not before)
+
+
+def test_what_of_a_position_is_used_under_the_sampler_node_is_said(host):
+    for patches, words in (((dial("balanced"),), ONLY), ((dial("balanced"), carved()), "preset balanced is not used")):
+        outputs = host.run(workflow(patches, steps=4, **staged()))
+        assert f"another node runs the stages, not the Jenga node: {words}" in report(outputs)["notes"]
+        assert ("anchor step" in report(outputs)["dense_by_choice"]) == (words is ONLY)
+
+
 KEPT = "carved as the Jenga Attention node before this one says"
 REPLACED = "carves in the place of the Jenga node before this one"
 
@@ -227,7 +253,7 @@ def test_the_sampler_node_owns_the_stages_and_that_is_said(host):
     outputs = host.run(workflow([dial("3-stage")], steps=4, **staged()))
     assert sizes(outputs) == [12, 24]
     assert torch.equal(samples(outputs), samples(alone))
-    words = "preset 3-stage of the Jenga node is not used"
+    words = "another node runs the stages, not the Jenga node: preset 3-stage is not used"
     assert any(words in note for note in report(outputs)["notes"])
     assert any(node_id == "p0" and words in text for node_id, text in host.status)
 
