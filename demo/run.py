@@ -72,7 +72,7 @@ def measure(arguments: argparse.Namespace, here: machine.Machine, settings: dict
         prompt = convert_ui_to_api(json.loads(WORKFLOW.read_text()), server.get("object_info"))
         warm_up(server, prompt, settings)
         configured = variants.configure(prompt, **settings)
-        for name in variants.VARIANTS:
+        for name in variants.names(settings["preset"]):
             runs[name] = sample(server, configured, name)
         for name in ("dense", *summary.COMPARED):
             runs[name].frames = decode(server, configured, name, runs[name])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -12,11 +13,6 @@ from jenga.report import compare
 
 FRAMES_PER_SECOND = 16
 COMPARED = ("carving", "jenga")  # with dense
-PARTS = {  # of the speed-up: seconds of the first run over those of the second
-    "carving": ("dense", "carving"),
-    "resolution": ("carving", "resolution"),
-    "step_reuse": ("resolution", "jenga"),
-}
 
 
 @dataclass
@@ -45,8 +41,10 @@ def summarise(runs: dict[str, Run], settings: dict) -> dict:
                 "psnr_per_frame": comparison.psnr,
                 "ssim_per_frame": comparison.ssim,
             }
-    pairs = {"total": ("dense", "jenga"), **PARTS}
-    speed_up = {part: seconds[a] / seconds[b] for part, (a, b) in pairs.items() if a in runs and b in runs}
+    ran = [name for name in variants.VARIANTS if name in runs]
+    speed_up = {variants.ADDED[name]: seconds[before] / seconds[name] for before, name in pairwise(ran)}
+    if "jenga" in runs:
+        speed_up["total"] = seconds["dense"] / seconds["jenga"]
     reports = {name: run.report for name, run in runs.items() if run.report}
     return {"settings": settings, "seconds": seconds, "speed_up": speed_up, "quality": quality, "reports": reports}
 
@@ -62,8 +60,9 @@ def print_table(summary: dict) -> None:
             row += f"{quality[name]['psnr']:>8.2f}{quality[name]['ssim']:>9.4f}"
         print(row)
     if "total" in speed:
-        parts = ", ".join(f"{part.replace('_', ' ')} {speed[part]:.2f}×" for part in PARTS)
-        print(f"\nJenga is {speed['total']:.2f}× faster than dense: {parts}.")
+        print(f"\nJenga is {speed['total']:.2f}× faster than dense: {figure.split(speed, ', ')}.")
+        if "resolution" not in seconds:
+            print(f"No run with resolution alone: preset {summary['settings']['preset']} has one size.")
 
 
 def write(folder: Path, runs: dict[str, Run], summary: dict) -> None:

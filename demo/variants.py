@@ -5,7 +5,8 @@ carving     the stock sampler on the model with Jenga Attention
 resolution  the progressive sampler with the preset's stages, step reuse off
 jenga       the preset as it is
 
-One after the other they attribute the speed-up: dense / carving, carving / resolution, resolution / jenga.
+One after the other they attribute the speed-up: dense / carving, carving / resolution, resolution / jenga. A position
+of the dial with one stage has no resolution: that run would be carving once more.
 """
 
 import copy
@@ -14,11 +15,18 @@ from jenga.sampling import preset_words
 from jenga.sampling.presets import PresetRow
 
 VARIANTS = ("dense", "carving", "resolution", "jenga")
+ADDED = {"carving": "carving", "resolution": "resolution", "jenga": "step_reuse"}  # to the run before
 STOCK_SAMPLER = "SamplerCustomAdvanced"
 JENGA_SAMPLER = "JengaProgressiveSampler"
 REPORT = "JengaReport"
 EMPTY_LATENT = "EmptyHunyuanLatentVideo"
 LATENT_SLOT = 0  # of both samplers
+
+
+def names(preset: PresetRow) -> tuple[str, ...]:
+    """The variants of a preset, each one thing more than the one before it."""
+    same = preset.dial and len(preset.stages) == 1
+    return tuple(name for name in VARIANTS if not (same and name == "resolution"))
 
 
 def latent_frames(frames: int) -> int:

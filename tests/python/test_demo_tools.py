@@ -1,12 +1,13 @@
 """The demo's own tools: workflow edits, the workflow writer, the ComfyUI fetch, videos."""
 
 import hashlib
+import math
 
 import av
 import pytest
 import torch
 
-from demo import clip_stream, clips, comfyui, scenes, train_vae, variants
+from demo import clip_stream, clips, comfyui, figure, scenes, summary, train_vae, variants
 from demo.run import PRESETS
 from scripts.graph import Graph
 
@@ -96,6 +97,27 @@ def test_each_variant_adds_one_thing(name, kind, reuse):
     assert edited[sampler]["inputs"].get("step_reuse") == reuse
     assert edited[sampler]["inputs"]["guider"] == ["guide_jenga", 0]
     assert "dense" not in edited and "report" in edited
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_position_with_one_size_has_no_run_with_resolution_alone(name, capsys):
+    ran = variants.names(PRESETS[name])
+    assert set(variants.VARIANTS) - set(ran) == (
+        {"resolution"} if name in ("near-lossless", "high", "balanced") else set()
+    )
+    frames = torch.rand(3, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    report = {"kept_share": 0.25, "kept_share_map": [[0.25, 1.0]]}
+    runs = {one: summary.Run(10.0 / (i + 1), None, report if i else None, frames) for i, one in enumerate(ran)}
+    found = summary.summarise(runs, {"preset": name, "steps": 2, "dtype": "bf16", "device": "cpu"})
+    speed = found["speed_up"]
+    parts = {part: factor for part, factor in speed.items() if part != "total"}
+    assert list(parts) == [
+        part for part in ("carving", "resolution", "step_reuse") if part in ran or part == "step_reuse"
+    ]
+    assert speed["total"] == pytest.approx(math.prod(parts.values())) == len(ran)
+    summary.print_table(found)
+    assert (f"preset {name} has one size" in capsys.readouterr().out) == ("resolution" not in ran)
+    assert len(figure.draw(found, frames, frames).axes) > 4
 
 
 def test_decoding_reads_the_saved_latent_and_samples_nothing():
