@@ -8,8 +8,9 @@
 Quality is the demo model's, measured by clip_quality; seconds are what the same run would take on the large model:
 its work by size, as its reports count it, times the parts that full_model measured (benchmarks/cost_model.py); of runs
 without such a count, as sol_attn is, the seconds of --runs. A run is on the frontier if no other is as fast, as near to
-dense in PSNR and as near to dense in Fréchet distance; runs that are broken on purpose are not asked. Points of the
-search that are positions of the dial have its names. Writes frontier.md and frontier.png into the folder.
+dense in PSNR and as near to dense in Fréchet distance, where dense with other seeds is there to measure it; runs that
+are broken on purpose are not asked. Points of the search that are positions of the dial have its names. Writes
+frontier.md and frontier.png into the folder.
 """
 
 import argparse
@@ -28,12 +29,13 @@ NONE = "–"
 TICKS = (100, 200, 500, 1000, 2000)  # seconds
 POSITIONS = {setting.name: name for name, setting in DIAL.items()}
 FOUND, PSNR, FRECHET = "words found", "PSNR dB", "Fréchet to dense"
+UNKNOWN = Estimate(math.inf, math.inf, math.inf)
 
 
 @dataclass(frozen=True)
 class Point:
     """A run: seconds on the large model, PSNR against dense (infinite for dense itself), the Fréchet distance to dense
-    with other seeds, the share of words found.
+    with other seeds (UNKNOWN without these), the share of words found.
     """
 
     name: str
@@ -56,7 +58,8 @@ def points(rows: dict[str, dict], cost: StepCost, measured: dict[str, dict[str, 
         seconds = cost.seconds(work) if work else measured.get(name, {}).get("s")
         if seconds:
             psnr = quality[PSNR]["value"] if PSNR in quality else math.inf
-            distance, words = Estimate(**quality[FRECHET]), quality[FOUND]["value"]
+            distance = Estimate(**quality[FRECHET]) if FRECHET in quality else UNKNOWN
+            words = quality[FOUND]["value"]
             found.append(Point(name, seconds, psnr, distance, words))
     return found
 
@@ -86,14 +89,15 @@ def write(folder: Path, given: list[Point], title: str) -> None:
     for point in sorted(given, key=lambda point: point.seconds):
         name = f"**{label(point.name)}**" if point in best else label(point.name)
         psnr = f"{point.psnr:.1f}" if math.isfinite(point.psnr) else NONE
-        distance, words = point.frechet.text(2), f"{point.found * 100:.1f}"
+        distance = NONE if point.frechet == UNKNOWN else point.frechet.text(2)
+        words = f"{point.found * 100:.1f}"
         cells = f"{point.seconds:.1f}", f"{dense / point.seconds:.1f}", psnr, distance, words
         table.add(name, *cells)
 
 
 def draw(path: Path, given: list[Point], title: str) -> None:
-    """Seconds against PSNR and against the Fréchet distance with its interval: the dial joined, all named runs, and the
-    points of the search without names.
+    """Seconds against PSNR and, where it is known, against the Fréchet distance with its interval: the dial joined, all
+    named runs, and the points of the search without names.
     """
     from adjustText import adjust_text
     from matplotlib.figure import Figure
@@ -103,7 +107,8 @@ def draw(path: Path, given: list[Point], title: str) -> None:
     figure.suptitle(title)
     dial = sorted((point for point in given if point.name in POSITIONS), key=lambda point: point.seconds)
     heights = {PSNR: lambda point: point.psnr, FRECHET: lambda point: point.frechet.value}
-    for axes, (name, height) in zip(figure.subplots(1, 2), heights.items(), strict=True):
+    known = {name: height for name, height in heights.items() if any(math.isfinite(height(point)) for point in given)}
+    for axes, (name, height) in zip(figure.subplots(1, len(known), squeeze=False)[0], known.items(), strict=True):
         axes.plot([point.seconds for point in dial], [height(point) for point in dial], color="C0", zorder=0)
         labels = []
         for point in (point for point in given if math.isfinite(height(point))):

@@ -16,6 +16,10 @@ STAGES = {
 # Kept share, and the anchors' distance as Jenga Attention takes it.
 CARVING = ((0.2, "off"), (0.1, "off"), (0.05, "16"), (0.05, "8"), (0.1, "8"), (0.1, "4"))
 REUSE = (0.0, 0.1, 0.2)  # threshold of adaptive reuse; 0 computes every step
+# Finer, between near-lossless and adaptive reuse alone: full size, kept share, distance, threshold.
+FINER = ((0.05, 0.1, 0.2), ("2", "3", "4"), (0.05, 0.07, 0.1, 0.2))
+FIRST = "first step"  # the one distance that is no number
+SHORT = ((0.05, 0.1, 0.2), (FIRST,), REUSE)  # for schedules that have no room for more
 PREFIX = "search: "
 
 
@@ -30,7 +34,8 @@ class Setting:
 
     @property
     def name(self) -> str:
-        anchors = "" if self.distance == "off" else f", anchors {self.distance}"
+        distances = {"off": "", FIRST: ", first step dense"}
+        anchors = distances.get(self.distance, f", anchors {self.distance}")
         reuse = f", reuse {self.threshold:g}" if self.threshold else ""
         return f"{PREFIX}{self.stages}, kept {self.kept:.0%}{anchors}{reuse}"
 
@@ -56,4 +61,6 @@ DIAL = {
     for row in ROWS
     if row.dial
 }
-SPACE = tuple(Setting(stages, *carving, reuse) for stages, carving, reuse in itertools.product(STAGES, CARVING, REUSE))
+_COARSE = (Setting(stages, *carving, reuse) for stages, carving, reuse in itertools.product(STAGES, CARVING, REUSE))
+_AT_FULL_SIZE = (Setting("full size", *one) for rules in (FINER, SHORT) for one in itertools.product(*rules))
+SPACE = tuple(dict.fromkeys((*_COARSE, *_AT_FULL_SIZE)))

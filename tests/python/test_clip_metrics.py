@@ -153,3 +153,12 @@ def test_the_tables_mark_what_lies_apart_from_the_floor(tmp_path):
     assert list(figures) == list(made)
     distance = {name: row["quality"]["Fréchet to dense"] for name, row in figures.items()}
     assert distance["broken"]["low"] > distance[clip_runs.OTHER_SEEDS]["high"]
+
+    (tmp_path / clip_runs.file_name(clip_runs.OTHER_SEEDS)).unlink()  # without the floor nothing is told by it
+    clip_tables.write(tmp_path, say=lambda text: None)
+    lines = (tmp_path / "quality.md").read_text().splitlines()
+    assert not any("**" in line for line in lines if line.startswith("| broken |"))
+    figures = json.loads((tmp_path / "quality.json").read_text())["rows"]
+    assert list(figures) == ["dense", "good", "broken"]
+    assert all({"PSNR dB", "words found"} <= set(row["quality"]) for row in figures.values())
+    assert not any("Fréchet to dense" in row["quality"] for row in figures.values())

@@ -119,6 +119,22 @@ def test_the_frontier_holds_what_nothing_dominates(tmp_path):
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
 
 
+def test_without_dense_of_other_seeds_the_frontier_is_seconds_and_psnr(tmp_path):
+    rows = {
+        "near": row(stage(25, 0.4), 38, 1.0),
+        "fast": row(stage(25, 0.1), 25, 2.0),
+        "worse": row(stage(30, 0.1), 24, 1),
+    }
+    for figures in rows.values():
+        del figures["quality"]["Fréchet to dense"]
+    points = frontier.points(rows, COST, {})
+    assert {point.name for point in frontier.pareto(points)} == {"near", "fast"}
+    frontier.write(tmp_path, points, "A model")
+    assert "| **near** | 142.5 | 1.0 | 38.0 | – | 90.0 |" in (tmp_path / "frontier.md").read_text()
+    frontier.draw(tmp_path / "frontier.png", points, "A model")
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000
+
+
 def test_positions_of_the_dial_are_points_of_the_search_with_the_settings_of_its_rows():
     assert [row.name for row in ROWS if row.dial] == list(DIAL)
     for name, setting in DIAL.items():
