@@ -91,6 +91,7 @@ def test_the_dial_goes_from_the_closest_to_the_fastest():
         assert closer != faster
         assert closer.distance <= faster.distance and closer.share >= faster.share
         assert closer.threshold <= faster.threshold
+    assert [one.distance for one in dials] == [2, 4, 8, 16]  # anchors halve from one to the next
     assert [STAGES["any"][name][0].scale for name in DIAL] == [1.0, 1.0, 1.0, 0.75]
     assert [name for name in PRESETS if dial_of(name)] == list(DIAL)
     assert preset("balanced", "any", 50).computed == tuple(range(50))  # what is reused shows in the run

@@ -58,6 +58,11 @@ def test_a_position_of_the_dial_tells_its_anchors_and_its_threshold():
     assert "fast," not in preset_words.tooltip("off.", STAGE_ROWS)
 
 
+def test_a_distance_of_two_is_every_second_step():
+    assert "each layer is dense on every second step, in turns" in line("near-lossless")
+    assert "each layer is dense on every 16th step, in turns" in line("fast")
+
+
 @pytest.mark.parametrize(("table", "rows"), [(preset_words.table, ROWS), (preset_words.stages_table, STAGE_ROWS)])
 def test_the_table_has_a_row_for_each_preset(table, rows):
     assert [row.split(" | ")[0].removeprefix("| ") for row in table().splitlines()[2:]] == [row.name for row in rows]

@@ -51,7 +51,8 @@ def by_hand(rules: tuple[StageRule, ...]) -> tuple[str, str]:
 def kept(row: PresetRow, of: str = "") -> str:
     """Kept share of every stage, the word `of` behind it, and that of families with published numbers of their own."""
     if row.dial:
-        return f"{_percent(row.dial.share)}{of}, and each layer is dense on every {row.dial.distance}th step, in turns"
+        every = {2: "second", 3: "third"}.get(row.dial.distance, f"{row.dial.distance}th")
+        return f"{_percent(row.dial.share)}{of}, and each layer is dense on every {every} step, in turns"
     usual = _densities(row.stages)
     others = {FAMILIES[family]: _densities(rules) for family, rules in row.published.items()}
     words = "; ".join(f"{name}: {shares}" for name, shares in others.items() if shares != usual)

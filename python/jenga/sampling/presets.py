@@ -93,7 +93,7 @@ def _three(*densities: float) -> tuple[StageRule, ...]:
 
 
 # The dial is ours: points of the measured frontier (docs/frontier.md). Anchors and adaptive reuse are worth more than
-# small stages are: only fast has one.
+# small stages are: only fast has one. From one position to the next anchors are half as many.
 #
 # base to 3-stage: numbers from the paper. A family without a published row of its own takes HunyuanVideo's.
 #
@@ -102,7 +102,7 @@ def _three(*densities: float) -> tuple[StageRule, ...]:
 # three of 8), since every step decides more. The schedule keeps its shift: a distilled model knows few noise levels.
 # No step is reused: neighbouring steps have little in common.
 ROWS = (
-    PresetRow("near-lossless", "the closest result", (StageRule(1.0, 1.0, 1.0, 0.4),), Dial(4, 0.1, 0.1)),
+    PresetRow("near-lossless", "the closest result", (StageRule(1.0, 1.0, 1.0, 0.6),), Dial(2, 0.1, 0.1)),
     PresetRow("high", "close", (StageRule(1.0, 1.0, 1.0, 0.4),), Dial(4, 0.1, 0.2)),
     PresetRow("balanced", "the default of *Jenga*", (StageRule(1.0, 1.0, 1.0, 0.3),), Dial(8, 0.1, 0.2)),
     PresetRow(
