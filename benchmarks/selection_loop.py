@@ -53,13 +53,13 @@ class ListsAnew(CarvedAttention):
         return super().__call__(q, k, v, grid, *context[:4], residual=context[5] if context else None)
 
 
-def ruled(rule: Callable) -> Callable:
-    """Carving by a rule of selection_rules."""
-    return partial(Selecting, lambda config: selection_rules.RuledAttention(config, rule))
-
-
 def by_error(spread: str) -> Callable:
-    return ruled(lambda q, k, v, number: selection_rules.top(selection_rules.predicted_error(q, k, v, spread), number))
+    """Carving whose lists come from selection_rules.predicted_error."""
+
+    def rule(q, k, v, number: int):
+        return selection_rules.top(selection_rules.predicted_error(q, k, v, spread), number)
+
+    return partial(Selecting, lambda config: selection_rules.RuledAttention(config, rule))
 
 
 def rows(column: Column) -> list[Row]:
@@ -76,13 +76,11 @@ def rows(column: Column) -> list[Row]:
         row("cells 1 × 1, two lists", halved, score_cells=coarse),
         row("cells 8 × 8, two lists", halved, score_cells=fine),
         row("cells 8 × 8, two lists, stages of one", within, score_cells=fine),
-        row("cells 8 × 8, union as one list", ruled(selection_rules.union_as_one_list), score_cells=fine),
         row("cells 1 × 1, tail 32", score_cells=coarse, tail_block_size=32),
         row("cells 8 × 8, tail 32", score_cells=fine, tail_block_size=32),
         *(row(f"cells 8 × 8, mass {p}", share=0.5, score_cells=fine, top_p=p) for p in (0.3, 0.5, 0.7)),
         *(row(f"error: {spread}", by_error(spread), score_cells=fine) for spread in selection_rules.SPREADS),
         row("cells 8 × 8, lists anew at every step", partial(Selecting, ListsAnew), score_cells=fine),
-        row("cells 8 × 8, 1.5 of the share", share=1.5, score_cells=fine),
     ]
 
 

@@ -17,7 +17,7 @@ from jenga.carving.operands import BlockLists, ScoreCells
 KV_BLOCK = 64
 HALF = 64  # queries of a half of a query block
 Q_CELL, K_CELL = 16, 8
-SPREADS = ("own mean", "block's mean", "keys and values", "error of means")
+SPREADS = ("own mean", "block's mean", "keys and values", "cells as means", "beyond the tail", "beyond, squared")
 
 
 def top(scores: torch.Tensor, number: int | torch.Tensor) -> BlockLists:
@@ -57,7 +57,9 @@ def predicted_error(q, k, v, spread: str) -> torch.Tensor:
     own mean         of the cell's values about their own mean
     block's mean     of the cell's values about the mean of their block, which is the tail cell that would stand for it
     keys and values  the one before, times that of the cell's keys
-    error of means   not a product: the norm of what the output would change by, were every cell its mean
+    cells as means   not a product: the norm of what the output would change by, were every cell its mean
+    beyond the tail  nor this: its share of attention by its cells less that of its tail cell, which would stand for it
+    beyond, squared  the sum over query cells of the squares of that
     """
     each = [_predicted_error(*(x[b, h] for x in (q, k, v)), spread) for b, h in _heads(q)]
     return torch.stack(each).unflatten(0, q.shape[:2])
@@ -79,12 +81,15 @@ def _predicted_error(q, k, v, spread: str) -> torch.Tensor:
     def by_block(x):  # [..., key cells] -> [..., nkv, cells of a block]
         return F.pad(x, (0, -x.shape[-1] % per_block)).unflatten(-1, (-1, per_block))
 
-    if spread == "error of means":
-        tail_share = (scale * q_means @ k_tail.mT + tail_tokens.log() - total).exp()
+    tail_share = (scale * q_means @ k_tail.mT + tail_tokens.log() - total).exp()
+    if spread == "cells as means":
         excess = by_block(share) - tail_share[..., None] * by_block(k_tokens) / tail_tokens[:, None]
         out = share @ v_means
         change = torch.einsum("qbc,bcd->qbd", excess, _parts(v_means, per_block)[0])
         error = (change - excess.sum(-1, keepdim=True) * out[:, None]).square().sum(-1)
+    elif spread.startswith("beyond"):
+        error = (by_block(share).sum(-1) - tail_share).clamp_min(0)
+        error = error.square() if spread == "beyond, squared" else error
     else:
         of_block = torch.arange(len(k_means), device=q.device) // per_block
         weight = _distance(v, v_means if spread == "own mean" else v_tail[of_block])

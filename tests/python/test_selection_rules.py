@@ -57,7 +57,7 @@ def test_the_error_of_means_is_exact_where_every_cell_is_its_mean():
 
     q, k, v = qkv()
     q, k, v = flat(q, 16), flat(k, 8), flat(v, 8)
-    predicted, exact = rules.predicted_error(q, k, v, "error of means"), rules.exact_error(q, k, v)
+    predicted, exact = rules.predicted_error(q, k, v, "cells as means"), rules.exact_error(q, k, v)
     # The exact one divides by what is left of the softmax, within a few per cent of 1 here.
     torch.testing.assert_close(predicted, exact, rtol=0.1, atol=1e-6)
 
@@ -105,3 +105,11 @@ def test_a_rule_makes_the_lists_unless_they_are_given():
     assert (result.lists.count == 3).all()
     again = attention(q, k, v, GRID, 0, None, None, None, result.lists, None)
     assert torch.equal(again.out, result.out)
+
+
+@pytest.mark.parametrize("spread", rules.SPREADS[4:])
+def test_a_block_of_equal_keys_is_in_the_tail_as_it_is(spread):
+    q, k, v = qkv()
+    k[:, :, 64:128] = k[:, :, 64:65]
+    error = rules.predicted_error(q, k, v, spread)
+    assert error[..., 1].max() < 1e-3 * error[..., 0].min()
