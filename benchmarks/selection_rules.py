@@ -17,7 +17,7 @@ from jenga.carving.operands import BlockLists, ScoreCells
 KV_BLOCK = 64
 HALF = 64  # queries of a half of a query block
 Q_CELL, K_CELL = 16, 8
-SPREADS = ("own mean", "block's mean", "keys and values", "cells as means", "beyond the tail", "beyond, squared")
+SPREADS = ("own mean", "block's mean", "keys and values", "cells as means", "beyond the tail")
 
 
 def top(scores: torch.Tensor, number: int | torch.Tensor) -> BlockLists:
@@ -59,7 +59,6 @@ def predicted_error(q, k, v, spread: str) -> torch.Tensor:
     keys and values  the one before, times that of the cell's keys
     cells as means   not a product: the norm of what the output would change by, were every cell its mean
     beyond the tail  nor this: its share of attention by its cells less that of its tail cell, which would stand for it
-    beyond, squared  the sum over query cells of the squares of that
     """
     each = [_predicted_error(*(x[b, h] for x in (q, k, v)), spread) for b, h in _heads(q)]
     return torch.stack(each).unflatten(0, q.shape[:2])
@@ -87,9 +86,8 @@ def _predicted_error(q, k, v, spread: str) -> torch.Tensor:
         out = share @ v_means
         change = torch.einsum("qbc,bcd->qbd", excess, _parts(v_means, per_block)[0])
         error = (change - excess.sum(-1, keepdim=True) * out[:, None]).square().sum(-1)
-    elif spread.startswith("beyond"):
+    elif spread == "beyond the tail":
         error = (by_block(share).sum(-1) - tail_share).clamp_min(0)
-        error = error.square() if spread == "beyond, squared" else error
     else:
         of_block = torch.arange(len(k_means), device=q.device) // per_block
         weight = _distance(v, v_means if spread == "own mean" else v_tail[of_block])
