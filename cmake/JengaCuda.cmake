@@ -33,14 +33,13 @@ else()
   endif()
 endif()
 
-# The architectures that a file is compiled for.
-# JENGA_ALL_ARCHS, for releases: code for 80 is also compiled for each newer generation that this nvcc knows, so that no
-# GPU waits for its driver to translate PTX. Without it 86 and 89 run the code for 80, newer ones the PTX.
-function(jenga_cuda_archs result)
-  set(archs ${ARGN})
-  if(JENGA_ALL_ARCHS AND "80-ptx" IN_LIST archs)
+# The architectures that a folder is compiled for: those of ARCHS (`80-ptx`: PTX), and with JENGA_ALL_ARCHS, for releases,
+# those of NEWER that this nvcc knows, so that no GPU waits for its driver to translate PTX. Without it 86 and 89 run the
+# code for 80, newer ones the PTX.
+function(jenga_cuda_archs result archs newer)
+  if(JENGA_ALL_ARCHS AND newer)
     execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
-    foreach(arch 86 89 90 100 120)  # 90: head dims that sm90/ has no kernel for
+    foreach(arch IN LISTS newer)  # 90 in sm80/: head dims that sm90/ has no kernel for
       if(known MATCHES "sm_${arch}[^0-9]" AND NOT "${arch}a" IN_LIST archs)
         list(APPEND archs ${arch})
       endif()
@@ -86,17 +85,17 @@ function(jenga_cuda_assemble source fatbin)
     DEPENDS ${source} ${script} ${headers} VERBATIM)
 endfunction()
 
-# One folder of kernels/cuda: jenga_cuda_folder(sm80 HOST a.cpp CODE b.cu c.cu ARCHS 80 80-ptx)
+# One folder of kernels/cuda: jenga_cuda_folder(sm80 HOST a.cpp CODE b.cu c.cu ARCHS 80 80-ptx NEWER 86 90)
 # An object library jenga_kernels_cuda_sm80 of the host's files and of the code of every .cu file, which host code finds
 # as sm80_b_code (kernels/cuda/driver/kernel.h).
 function(jenga_cuda_folder folder)
-  cmake_parse_arguments(ARG "" "" "HOST;CODE;ARCHS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "HOST;CODE;ARCHS;NEWER" ${ARGN})
   set(target jenga_kernels_cuda_${folder})
   add_library(${target} OBJECT ${ARG_HOST})
   jenga_cxx_defaults(${target})
   target_include_directories(${target} SYSTEM PUBLIC ${JENGA_CUDA_INCLUDE})
   if(ARG_CODE AND CMAKE_CUDA_COMPILER)
-    jenga_cuda_archs(archs ${ARG_ARCHS})
+    jenga_cuda_archs(archs "${ARG_ARCHS}" "${ARG_NEWER}")
   endif()
   foreach(source IN LISTS ARG_CODE)
     get_filename_component(stem ${source} NAME_WE)

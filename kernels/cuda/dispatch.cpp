@@ -1,10 +1,8 @@
 // The table of attention kernels, and the choice among them: by device, by precision, by what a kernel takes.
-#include <string_view>
-
-#include "kernels/cuda/driver/device.h"
-#include "kernels/cuda/forced_sm.h"
+#include "kernels/cuda/capability.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/sm80/attention.h"
+#include "kernels/cuda/sm86/attention.h"
 #include "kernels/cuda/sm90/attention.h"
 #include "kernels/cuda/sm90/fp8_attention.h"
 
@@ -12,8 +10,7 @@ namespace jenga::cuda {
 namespace {
 
 struct AttentionKernel {
-  std::string_view sm;         // what JENGA_FORCE_SM calls it
-  bool (*runs_on)(int major);  // compute capability of the device
+  bool (*runs_on)(int capability);  // 86 for 8.6
   Precision precision;
   bool (*supports)(const BlockSparseAttentionParams&);
   size_t (*workspace)(const BlockSparseAttentionParams&);
@@ -28,41 +25,30 @@ constexpr Precision kInt8Float8{DataType::kInt8, DataType::kFloat8};
 
 template <int kHeadDim>
 constexpr AttentionKernel sm90_row(Precision precision) {
-  return {"90",
-          sm90::runs_on,
-          precision,
-          sm90::supports_attention<kHeadDim>,
-          sm90::attention_workspace,
+  return {sm90::runs_on, precision, sm90::supports_attention<kHeadDim>, sm90::attention_workspace,
           sm90::launch_attention<kHeadDim>};
 }
 template <int kHeadDim>
+constexpr AttentionKernel sm86_row(Precision precision) {
+  return {sm86::runs_on, precision, sm80::supports_attention<kHeadDim>, sm80::attention_workspace,
+          sm86::launch_attention<kHeadDim>};
+}
+template <int kHeadDim>
 constexpr AttentionKernel sm80_row(Precision precision) {
-  return {"80",
-          sm80::runs_on,
-          precision,
-          sm80::supports_attention<kHeadDim>,
-          sm80::attention_workspace,
+  return {sm80::runs_on, precision, sm80::supports_attention<kHeadDim>, sm80::attention_workspace,
           sm80::launch_attention<kHeadDim>};
 }
 
 template <int kHeadDim>
 constexpr AttentionKernel sm80_int8_row(Precision precision) {
-  return {"80",
-          sm80::runs_on,
-          precision,
-          sm80::supports_int8_attention<kHeadDim>,
-          sm80::attention_workspace,
+  return {sm80::runs_on, precision, sm80::supports_int8_attention<kHeadDim>, sm80::attention_workspace,
           sm80::launch_int8_attention<kHeadDim>};
 }
 
-constexpr AttentionKernel kSm90Fp8Row = {"90",
-                                         sm90::runs_on,
-                                         kInt8Float8,
-                                         sm90::supports_fp8_attention,
-                                         sm90::attention_workspace,
-                                         sm90::launch_fp8_attention};
+constexpr AttentionKernel kSm90Fp8Row = {sm90::runs_on, kInt8Float8, sm90::supports_fp8_attention,
+                                         sm90::attention_workspace, sm90::launch_fp8_attention};
 
-// The first that fits is taken.
+// The first that fits is taken: of an architecture before older ones, of smaller head dims before larger ones.
 constexpr AttentionKernel kAttentionKernels[] = {
     sm90_row<128>(kBFloat16),
     sm90_row<128>(kFloat16),
@@ -74,10 +60,16 @@ constexpr AttentionKernel kAttentionKernels[] = {
     sm80_row<64>(kFloat16),
     sm80_row<96>(kBFloat16),
     sm80_row<96>(kFloat16),
+    sm86_row<128>(kBFloat16),
+    sm86_row<128>(kFloat16),
     sm80_row<128>(kBFloat16),
     sm80_row<128>(kFloat16),
+    sm86_row<192>(kBFloat16),
+    sm86_row<192>(kFloat16),
     sm80_row<192>(kBFloat16),
     sm80_row<192>(kFloat16),
+    sm86_row<256>(kBFloat16),
+    sm86_row<256>(kFloat16),
     sm80_row<256>(kBFloat16),
     sm80_row<256>(kFloat16),
     sm80_int8_row<64>(kInt8BFloat16),
@@ -89,12 +81,11 @@ constexpr AttentionKernel kAttentionKernels[] = {
 
 // *kernel: for this call on the current device, null where there is none.
 CUresult choose(const BlockSparseAttentionParams& params, const AttentionKernel** kernel) {
-  int major = 0;
-  if (CUresult error = device_attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major)) return error;
+  int capability = 0;
+  if (CUresult error = compute_capability(&capability)) return error;
   *kernel = nullptr;
   for (const AttentionKernel& row : kAttentionKernels) {
-    const bool fits = row.runs_on(major) && row.precision == precision_of(params) && row.supports(params);
-    if (!fits || !is_allowed(row.sm)) continue;
+    if (!row.runs_on(capability) || !(row.precision == precision_of(params)) || !row.supports(params)) continue;
     *kernel = &row;
     break;
   }

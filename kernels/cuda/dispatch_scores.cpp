@@ -1,9 +1,8 @@
 // The scoring kernels of select_blocks: what they get, and the choice among them by device and head dim.
 #include <cmath>
 
+#include "kernels/cuda/capability.h"
 #include "kernels/cuda/common/score_cells.h"
-#include "kernels/cuda/driver/device.h"
-#include "kernels/cuda/forced_sm.h"
 #include "kernels/cuda/sm80/score_cells.h"
 #include "kernels/cuda/sm90/score_cells.h"
 
@@ -45,17 +44,17 @@ ScoreArguments score_arguments(const SelectBlocksParams& p, const ScoreWorkspace
 
 CUresult score_cells(const SelectBlocksParams& params, const ScoreWorkspace& workspace, CUstream stream) {
   if (params.head_dim % 8 != 0 || params.head_dim > kMaxHeadDim) return CUDA_ERROR_NOT_SUPPORTED;
-  int major = 0;
-  if (CUresult error = device_attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major)) return error;
+  int capability = 0;
+  if (CUresult error = compute_capability(&capability)) return error;
   const ScoreArguments cells = score_arguments(params, workspace);
   ScoreArguments coarse = cells;
   coarse.k_means = workspace.coarse_means;
   coarse.num_k_cells = static_cast<int32_t>(params.num_coarse());
   coarse.last_k_logit = log2_share(params.last_coarse(), params.coarse_size()) / coarse.scale;
   const int64_t heads = params.batch * params.heads;
-  if (is_allowed("90") && sm90::runs_scores(major, params.head_dim))
+  if (sm90::runs_scores(capability, params.head_dim))
     return launch_score_passes(sm90::score_kernels(params.head_dim), params.dtype, coarse, cells, heads, stream);
-  if (is_allowed("80") && sm80::runs_scores(major, params.head_dim))
+  if (sm80::runs_scores(capability, params.head_dim))
     return launch_score_passes(sm80::score_kernels(params.head_dim), params.dtype, coarse, cells, heads, stream);
   return CUDA_ERROR_NOT_SUPPORTED;
 }

@@ -1,8 +1,8 @@
 // Entry points of the CUDA kernels: everything is queued on `stream`, nothing allocates, synchronises or throws.
 // Pointers and strides of the parameter structs (kernels/params.h) are device memory; every launch may be captured in a
 // CUDA graph. Returns CUDA_ERROR_NOT_SUPPORTED where no kernel fits (dtype fp32, head dim, device),
-// CUDA_ERROR_MISALIGNED_ADDRESS where rows do not start on 16 bytes, else the launch error. JENGA_FORCE_SM=80 (or 90)
-// leaves only the attention kernels of that generation, to test and time them on a newer GPU.
+// CUDA_ERROR_MISALIGNED_ADDRESS where rows do not start on 16 bytes, else the launch error. JENGA_FORCE_SM=80 (or
+// 86, 89, 90) chooses kernels as on a card of that compute capability (capability.h).
 #pragma once
 
 #include <cuda.h>

@@ -57,9 +57,10 @@ def test_too_many_blocks_are_refused_with_the_limit(inputs):
 
 def test_the_kernels_of_a_generation_can_be_forced(inputs, monkeypatch):
     expected = cases.run(CASE, inputs)
-    monkeypatch.setenv("JENGA_FORCE_SM", "80")
-    actual = cases.run(CASE, inputs)
-    torch.testing.assert_close(actual.out, expected.out, atol=2e-2, rtol=2e-2)
+    for sm in ("80", "86"):
+        monkeypatch.setenv("JENGA_FORCE_SM", sm)
+        actual = cases.run(CASE, inputs)
+        torch.testing.assert_close(actual.out, expected.out, atol=2e-2, rtol=2e-2)
     monkeypatch.setenv("JENGA_FORCE_SM", "70")
     with pytest.raises(RuntimeError, match="select_blocks: q_means must be .* kernel for"):
         cases.run(CASE, inputs)

@@ -90,7 +90,7 @@ __device__ __forceinline__ void mark_kept(const TileWalk& walk, const QueryBlock
 // True where tail unit `unit` holds a cell whose key block was dropped: then the unit is attended.
 template <int kUnitKeys>
 __device__ __forceinline__ bool has_dropped_cell(const TileWalk& walk, const uint32_t* kept, int unit) {
-  const int blocks = kUnitKeys >> walk.block_cells_log2;  // a multiple of 16
+  const int blocks = kUnitKeys >> walk.block_cells_log2;  // a power of two from 4 on
   const int first = unit * blocks, last = min(first + blocks, walk.num_kv_blocks);
   bool dropped = false;
   for (int block = first; block < last; block += 32) {

@@ -10,7 +10,7 @@
 
 namespace jenga::cuda::sm80 {
 
-inline bool runs_on(int major) { return major >= 8; }
+inline bool runs_on(int capability) { return capability >= 80; }
 
 // True for any head dim that is a multiple of 8 up to kHeadDim (the channels between are zeros) and what every
 // attention kernel asks for.

@@ -1,3 +1,3 @@
 #include "kernels/cuda/sm80/attention_kernel.h"
 
-JENGA_DEFINE_SM80_ATTENTION(96)
+JENGA_DEFINE_MMA_ATTENTION(jenga_sm80_attention_96, sm80::TileShape<96>)

@@ -12,15 +12,14 @@
 namespace jenga::cuda::sm80 {
 
 // A warp's rows with scores out of 16-bit queries and keys.
-template <class T, int kHeadDim>
-struct ScoredTile : WarpTile<T, kHeadDim> {
-  using Shape = TileShape<kHeadDim>;
-  static constexpr int kRowGroups = Shape::kRowGroups, kSteps = kHeadDim / 16;
-  const FragmentAddress<kHeadDim> query_address, key_address;
+template <class T, class Shape>
+struct ScoredTile : WarpTile<T, Shape> {
+  static constexpr int kRowGroups = Shape::kRowGroups, kSteps = Shape::kHeadDim / 16;
+  const FragmentAddress<Shape> query_address, key_address;
   uint32_t kept_queries[Shape::kQueriesInRegisters ? kSteps : 1][kRowGroups][4];
 
   __device__ ScoredTile(int warp, int lane)
-      : WarpTile<T, kHeadDim>(lane), query_address(lane, 3, 4, warp * kRowGroups * 16), key_address(lane, 4, 3) {}
+      : WarpTile<T, Shape>(lane), query_address(lane, 3, 4, warp * kRowGroups * 16), key_address(lane, 4, 3) {}
 
   __device__ __forceinline__ void keep_queries(uint32_t queries) {
 #pragma unroll
@@ -50,7 +49,7 @@ struct ScoredTile : WarpTile<T, kHeadDim> {
         }
       }
 #pragma unroll
-      for (int group = 0; group < kUnitKeys / 16; ++group) {
+      for (int group = 0; group < Shape::kUnitKeys / 16; ++group) {
         uint32_t k[4];
         load_matrices(k, key_address(keys, group, step));
 #pragma unroll
@@ -63,9 +62,9 @@ struct ScoredTile : WarpTile<T, kHeadDim> {
   }
 };
 
-template <class T, int kHeadDim>
+template <class T, class Shape>
 __device__ __forceinline__ void attend(const AttentionArguments& args) {
-  using Shape = TileShape<kHeadDim>;
+  constexpr int kUnitKeys = Shape::kUnitKeys;
   extern __shared__ __align__(1024) uint8_t dynamic_shared[];
   const uint32_t queries = shared_address(dynamic_shared);
   const uint32_t ring = queries + Shape::kTileBytes;
@@ -74,17 +73,17 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
   uint32_t* kept = reinterpret_cast<uint32_t*>(&plan + 1);
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  plan_tile(args.walk, Shape::kTilesPerBlock, Shape::kTileRows, plan, kept);
+  plan_tile<Shape>(args.walk, plan, kept);
   const int num_units = plan.units.all(), biased_units = plan.units.biased();
   const float scale_log2 = args.walk.params.softmax_scale * kLog2E;
 
-  CopyQueue<kHeadDim> copies{args, plan, kept, ring, bias, {}, 2 * num_units};
+  CopyQueue<Shape> copies{args, plan, kept, ring, bias, {}, 2 * num_units};
   copies.reader.prefetch(args.walk, plan, 0);
-  copy_queries<kHeadDim>(args.walk.params, plan, queries);
+  copy_queries<Shape>(args.walk.params, plan, queries);
   copies.fill_next_slot();
   if (args.slots == 3) copies.fill_next_slot();
 
-  ScoredTile<T, kHeadDim> tile(warp, lane);
+  ScoredTile<T, Shape> tile(warp, lane);
   int slot = 0;
   for (int unit = 0; unit < num_units; ++unit) {
     copies.next_slot();
@@ -103,11 +102,10 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
 
 }  // namespace jenga::cuda::sm80
 
-// Both kernels of a head dim; one file each, so that they build in parallel.
-#define JENGA_DEFINE_SM80_ATTENTION(dim)                                                                \
-  namespace jenga::cuda {                                                                               \
-  JENGA_DEFINE_KERNEL(jenga_sm80_attention_##dim##_bf16, sm80::AttentionArguments, (sm80::kThreads, 2), \
-                      sm80::attend<__nv_bfloat16, dim>)                                                 \
-  JENGA_DEFINE_KERNEL(jenga_sm80_attention_##dim##_fp16, sm80::AttentionArguments, (sm80::kThreads, 2), \
-                      sm80::attend<__half, dim>)                                                        \
+// Both kernels of a shape, name_bf16 and name_fp16; one file each, so that they build in parallel.
+#define JENGA_DEFINE_MMA_ATTENTION(name, ...)                                                                        \
+  namespace jenga::cuda {                                                                                            \
+  JENGA_DEFINE_KERNEL(name##_bf16, sm80::AttentionArguments, (sm80::kThreads, 2),                                    \
+                      sm80::attend<__nv_bfloat16, __VA_ARGS__>)                                                      \
+  JENGA_DEFINE_KERNEL(name##_fp16, sm80::AttentionArguments, (sm80::kThreads, 2), sm80::attend<__half, __VA_ARGS__>) \
   }

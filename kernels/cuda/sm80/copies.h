@@ -9,11 +9,10 @@
 namespace jenga::cuda::sm80 {
 
 // The rows of a unit into a slot; rows from num_valid on and channels past head_dim are zeros.
-template <int kHeadDim>
+template <class Shape>
 __device__ __forceinline__ void copy_unit(uint32_t target, const uint16_t* source, int64_t stride, int num_valid,
                                           int head_dim) {
-  using Shape = TileShape<kHeadDim>;
-  constexpr int kCopies = kUnitKeys * Shape::kChunks / kThreads;
+  constexpr int kCopies = Shape::kUnitKeys * Shape::kChunks / kThreads;
   if constexpr (kThreads % Shape::kChunks == 0) {
     constexpr int kRowStep = kThreads / Shape::kChunks;
     static_assert(kRowStep % 8 == 0 || kRowStep == 4, "the swizzle must repeat");
@@ -37,10 +36,9 @@ __device__ __forceinline__ void copy_unit(uint32_t target, const uint16_t* sourc
 }
 
 // The 16-bit queries of a tile; rows and channels that do not exist are zeros.
-template <int kHeadDim>
+template <class Shape>
 __device__ __forceinline__ void copy_queries(const BlockSparseAttentionParams& p, const TilePlan& plan,
                                              uint32_t target) {
-  using Shape = TileShape<kHeadDim>;
   const Strides& strides = p.q.strides;
   const uint16_t* q =
       static_cast<const uint16_t*>(p.q.data) + plan.block.batch * strides.batch + plan.block.head * strides.head;
@@ -57,15 +55,15 @@ __device__ __forceinline__ void copy_queries(const BlockSparseAttentionParams& p
 }
 
 // The copies of the units of one tile.
-template <int kHeadDim>
+template <class Shape>
 struct CopyQueue {
-  using Shape = TileShape<kHeadDim>;
+  static constexpr int kUnitKeys = Shape::kUnitKeys;
   const AttentionArguments& args;
   const TilePlan& plan;
   const uint32_t* kept;
   uint32_t ring;
   float* bias;  // [2][kUnitKeys], of even and odd units
-  UnitReader reader;
+  UnitReader<kUnitKeys> reader;
   int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
   int slot = 0;   // the next to fill
 
@@ -82,9 +80,9 @@ struct CopyQueue {
       }
       const Operand& rows = is_key ? (reader.is_tail ? p.k_tail : p.k_carved) : reader.is_tail ? p.v_tail : p.v_carved;
       const int64_t start = plan.block.batch * rows.strides.batch + plan.block.head * rows.strides.head;
-      copy_unit<kHeadDim>(ring + slot * Shape::kUnitBytes,
-                          static_cast<const uint16_t*>(rows.data) + start + reader.first * rows.strides.token,
-                          rows.strides.token, reader.num_valid, static_cast<int>(p.head_dim));
+      copy_unit<Shape>(ring + slot * Shape::kUnitBytes,
+                       static_cast<const uint16_t*>(rows.data) + start + reader.first * rows.strides.token,
+                       rows.strides.token, reader.num_valid, static_cast<int>(p.head_dim));
       --remaining;
     }
     commit_copies();

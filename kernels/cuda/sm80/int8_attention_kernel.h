@@ -16,17 +16,19 @@ namespace jenga::cuda::sm80 {
 
 // A warp's rows with scores out of int8 queries and keys.
 template <class T, int kHeadDim>
-struct Int8Tile : WarpTile<T, kHeadDim> {
+struct Int8Tile : WarpTile<T, TileShape<kHeadDim>> {
   using Shape = Int8Shape<kHeadDim>;
   static constexpr int kRowGroups = TileShape<kHeadDim>::kRowGroups, kSteps = Shape::kSteps;
   // An int32 sum below 2^22 in magnitude, added to this, is the bits of the float 1.5 * 2^23 + sum.
   static constexpr int32_t kFloatBits = 0x4B400000;
   static constexpr float kFloatOffset = 12582912.f;
   static_assert(127 * 127 * kHeadDim < 1 << 22);
-  const FragmentAddress<kHeadDim / 2> query_address, key_address;
+  const FragmentAddress<typename Shape::Codes> query_address, key_address;
 
   __device__ Int8Tile(int warp, int lane)
-      : WarpTile<T, kHeadDim>(lane), query_address(lane, 3, 4, warp * kRowGroups * 16), key_address(lane, 4, 3) {}
+      : WarpTile<T, TileShape<kHeadDim>>(lane),
+        query_address(lane, 3, 4, warp * kRowGroups * 16),
+        key_address(lane, 4, 3) {}
 
   // Row i of group g of this thread, in the tile.
   __device__ static int tile_row(int warp, int lane, int g, int i) {
@@ -152,11 +154,11 @@ __device__ __forceinline__ void attend_int8(const AttentionArguments& args) {
 
   const BlockSparseAttentionParams& p = args.walk.params;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  plan_tile(args.walk, Shape::Queries::kTilesPerBlock, Shape::kTileRows, plan, kept);
+  plan_tile<typename Shape::Queries>(args.walk, plan, kept);
   const int num_units = plan.units.all(), biased_units = plan.units.biased();
   const float scale_log2 = p.softmax_scale * kLog2E;
 
-  copy_queries<kHeadDim>(p, plan, queries);
+  copy_queries<typename Shape::Queries>(p, plan, queries);
   commit_copies();
   wait_copies<0>();
   __syncthreads();

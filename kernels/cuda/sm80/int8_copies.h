@@ -20,7 +20,7 @@ struct Int8CopyQueue {
   uint32_t ring;
   float* bias;      // [2][kUnitKeys], of even and odd units
   uint32_t scales;  // the same, of keys
-  UnitReader reader;
+  UnitReader<kUnitKeys> reader;
   int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
   int slot = 0;   // the next to fill
 
@@ -37,8 +37,8 @@ struct Int8CopyQueue {
     const Operand& keys = reader.is_tail ? p.k_tail : p.k_carved;
     const int8_t* codes = static_cast<const int8_t*>(keys.data) + plan.block.batch * keys.strides.batch +
                           plan.block.head * keys.strides.head + reader.first * keys.strides.token;
-    copy_unit<kHeadDim / 2>(slot_address(slot), reinterpret_cast<const uint16_t*>(codes), keys.strides.token / 2,
-                            reader.num_valid, static_cast<int>(p.head_dim) / 2);
+    copy_unit<Codes>(slot_address(slot), reinterpret_cast<const uint16_t*>(codes), keys.strides.token / 2,
+                     reader.num_valid, static_cast<int>(p.head_dim) / 2);
     if (threadIdx.x < kUnitKeys) {
       const int64_t rows =
           reader.is_tail ? args.walk.num_tail_cells : args.walk.context_blocks * kContextAlignment + p.num_video;
@@ -53,7 +53,7 @@ struct Int8CopyQueue {
     const Operand& values = reader.is_tail ? p.v_tail : p.v_carved;
     const uint16_t* rows = static_cast<const uint16_t*>(values.data) + plan.block.batch * values.strides.batch +
                            plan.block.head * values.strides.head + reader.first * values.strides.token;
-    copy_unit<kHeadDim>(slot_address(slot), rows, values.strides.token, reader.num_valid, static_cast<int>(p.head_dim));
+    copy_unit<Values>(slot_address(slot), rows, values.strides.token, reader.num_valid, static_cast<int>(p.head_dim));
   }
 
   // Asks for the next K or V; a group of copies is closed even where there is none, so that groups count slots.

@@ -13,11 +13,13 @@ namespace jenga::cuda::sm80 {
 
 inline constexpr int kThreads = 128;
 inline constexpr int kWarps = kThreads / 32;
-inline constexpr int kUnitKeys = 64;
+inline constexpr int kUnitKeys = 64;  // of a unit where a kernel does not say otherwise
 
-template <int kHeadDim>
+// kKeys: of a unit. Fewer take less shared memory (kernels/cuda/sm86/shape.h).
+template <int kDim, int kKeys = jenga::cuda::sm80::kUnitKeys>
 struct TileShape {
-  static_assert(kHeadDim % 32 == 0 && kHeadDim <= 256);
+  static constexpr int kHeadDim = kDim, kUnitKeys = kKeys;
+  static_assert(kHeadDim % 32 == 0 && kHeadDim <= 256 && kUnitKeys % 16 == 0 && kUnitKeys <= 64);
   static constexpr int kRowGroups = kHeadDim <= 128 ? 2 : 1;  // of 16 rows, per warp
   static constexpr int kTileRows = kWarps * kRowGroups * 16;
   static constexpr int kTilesPerBlock = kQueryBlockRows / kTileRows;
@@ -30,6 +32,10 @@ struct TileShape {
   // What is added to the chunk number of a row by exclusive or; the same for rows that are 8 apart.
   static constexpr int swizzle(int row) { return kChunks % 8 == 0 ? row % 8 : row / 2 % 4; }
   static constexpr uint32_t offset(int row, int chunk) { return row * kRowBytes + (chunk ^ swizzle(row)) * 16; }
+  // Bytes of shared memory in front of the plan: queries, slots of the ring, bias of two units.
+  static constexpr int64_t plan_offset(int64_t slots) {
+    return kTileBytes + slots * kUnitBytes + 2 * kUnitKeys * int64_t{sizeof(float)};
+  }
 };
 
 }  // namespace jenga::cuda::sm80

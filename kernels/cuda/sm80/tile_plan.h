@@ -9,11 +9,12 @@ namespace jenga::cuda::sm80 {
 static_assert(sizeof(TilePlan) == kPlanBytes);
 
 // Called by all threads of the block. kept: bitset of the listed blocks, filled only where there is a tail.
-__device__ __forceinline__ void plan_tile(const TileWalk& walk, int tiles_per_block, int tile_rows,
-                                          TilePlan& shared_plan, uint32_t* kept) {
+template <class Shape>
+__device__ __forceinline__ void plan_tile(const TileWalk& walk, TilePlan& shared_plan, uint32_t* kept) {
+  constexpr int kUnitKeys = Shape::kUnitKeys;
   TilePlan plan;
-  plan.block = locate(walk, blockIdx.x / tiles_per_block);
-  plan.first_row = plan.block.first_row + blockIdx.x % tiles_per_block * tile_rows;
+  plan.block = locate(walk, blockIdx.x / Shape::kTilesPerBlock);
+  plan.first_row = plan.block.first_row + blockIdx.x % Shape::kTilesPerBlock * Shape::kTileRows;
   int tail_units = 0;
   if (walk.num_tail_cells > 0 && !plan.block.is_context) {
     mark_kept(walk, plan.block, kept, threadIdx.x, kThreads, [] { __syncthreads(); });

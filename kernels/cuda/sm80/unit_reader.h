@@ -18,6 +18,7 @@ struct TilePlan {
 };
 
 // Walks the units in order, for the copies: rows of the carved keys, or tail cells.
+template <int kUnitKeys>
 struct UnitReader {
   int first = 0;      // first key row, or cell of a tail unit
   int num_valid = 0;  // rows past it do not exist

@@ -11,27 +11,27 @@ namespace jenga::cuda::sm80 {
 
 // Shared-memory addresses of the fragments that this lane gives to ldmatrix. Bit `chunk_bit` of the lane chooses
 // between the two chunks of a 16-channel step, bit `row_bit` between rows 0 .. 7 and 8 .. 15.
-template <int kHeadDim>
+template <class Shape>
 struct FragmentAddress {
   uint32_t row_offset, chunk_offset;
 
   __device__ FragmentAddress(int lane, int row_bit, int chunk_bit, int first_row = 0) {
     const int row = first_row + lane % 8 + (lane >> row_bit & 1) * 8;
-    row_offset = row * TileShape<kHeadDim>::kRowBytes;
-    chunk_offset = ((lane >> chunk_bit & 1) ^ TileShape<kHeadDim>::swizzle(row)) * 16;
+    row_offset = row * Shape::kRowBytes;
+    chunk_offset = ((lane >> chunk_bit & 1) ^ Shape::swizzle(row)) * 16;
   }
   // Of channels 16 step .. 16 step + 15 in row group `group` of 16.
   __device__ uint32_t operator()(uint32_t base, int group, int step) const {
-    return base + row_offset + group * 16 * TileShape<kHeadDim>::kRowBytes + (chunk_offset ^ step * 32);
+    return base + row_offset + group * 16 * Shape::kRowBytes + (chunk_offset ^ step * 32);
   }
 };
 
 // Layout of scores and outputs: softmax.h.
-template <class T, int kHeadDim>
+template <class T, class Shape>
 struct WarpTile {
-  using Shape = TileShape<kHeadDim>;
+  static constexpr int kHeadDim = Shape::kHeadDim, kUnitKeys = Shape::kUnitKeys;
   static constexpr int kRowGroups = Shape::kRowGroups, kSteps = kHeadDim / 16;
-  const FragmentAddress<kHeadDim> value_address;
+  const FragmentAddress<Shape> value_address;
   float scores[kRowGroups][kUnitKeys / 2];
   uint32_t probabilities[kRowGroups][kUnitKeys / 4];
   float outputs[kRowGroups][kHeadDim / 2] = {};

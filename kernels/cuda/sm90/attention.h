@@ -10,7 +10,7 @@
 namespace jenga::cuda::sm90 {
 
 // Machine code for 9.0a runs on no other generation.
-inline bool runs_on(int major) { return major == 9; }
+inline bool runs_on(int capability) { return capability == 90; }
 
 // True for a head dim of kHeadDim, at most 8192 tail cells, and what every attention kernel asks for.
 template <int kHeadDim>

@@ -5,7 +5,9 @@
 
 namespace jenga::cuda::sm90 {
 
-inline bool runs_scores(int major, int64_t head_dim) { return major == 9 && (head_dim == 64 || head_dim == 128); }
+inline bool runs_scores(int capability, int64_t head_dim) {
+  return capability == 90 && (head_dim == 64 || head_dim == 128);
+}
 
 // Of a head dim that runs_scores.
 const ScoreKernels& score_kernels(int64_t head_dim);

@@ -1,14 +1,23 @@
-// The sm_80 attention kernel, on any GPU, against fp64 on the host: values, lse, every row written, bitwise repeatable.
+// The attention kernels of mma.sync, with the tiles of sm_80 and of sm_86, on any GPU, against fp64 on the host:
+// values, lse, every row written, bitwise repeatable.
 #include <gtest/gtest.h>
 
 #include "kernels/cuda/sm80/attention.h"
+#include "kernels/cuda/sm86/attention.h"
 #include "tests/cpp/cuda/attention_case.h"
 #include "tests/cpp/cuda/device_array.h"
 
 namespace jenga::testing {
 namespace {
 
-CUresult launch_smallest(const BlockSparseAttentionParams& params, void* workspace) {
+enum class Tiles { kSm80, kSm86 };
+
+CUresult launch_smallest(Tiles tiles, const BlockSparseAttentionParams& params, void* workspace) {
+  if (tiles == Tiles::kSm86) {
+    if (params.head_dim <= 128) return cuda::sm86::launch_attention<128>(params, workspace, nullptr);
+    if (params.head_dim <= 192) return cuda::sm86::launch_attention<192>(params, workspace, nullptr);
+    return cuda::sm86::launch_attention<256>(params, workspace, nullptr);
+  }
   if (params.head_dim <= 32) return cuda::sm80::launch_attention<32>(params, workspace, nullptr);
   if (params.head_dim <= 64) return cuda::sm80::launch_attention<64>(params, workspace, nullptr);
   if (params.head_dim <= 96) return cuda::sm80::launch_attention<96>(params, workspace, nullptr);
@@ -17,11 +26,11 @@ CUresult launch_smallest(const BlockSparseAttentionParams& params, void* workspa
   return cuda::sm80::launch_attention<256>(params, workspace, nullptr);
 }
 
-class Sm80Attention : public ::testing::TestWithParam<AttentionCase> {};
+class Sm80Attention : public ::testing::TestWithParam<std::tuple<AttentionCase, Tiles>> {};
 
 TEST_P(Sm80Attention, MatchesFp64AndRepeatsBitwise) {
   JENGA_SKIP_WITHOUT_DEVICE();
-  const AttentionCase& shape = GetParam();
+  const auto& [shape, tiles] = GetParam();
   const AttentionData data(shape, 1);
   const int64_t channels = shape.head_dim, rows = shape.batch * shape.heads * shape.tokens();
   const DeviceArray q(encoded(shape.dtype, data.q)), k(encoded(shape.dtype, data.k_carved)),
@@ -66,7 +75,7 @@ TEST_P(Sm80Attention, MatchesFp64AndRepeatsBitwise) {
     const DeviceArray<float> lse(rows);
     params.out = {out.get(), params.q.strides, shape.dtype};
     params.lse = lse.get();
-    ASSERT_EQ(launch_smallest(params, workspace.get()), CUDA_SUCCESS);
+    ASSERT_EQ(launch_smallest(tiles, params, workspace.get()), CUDA_SUCCESS);
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     outs[run] = out.download();
     lses[run] = lse.download();
@@ -90,36 +99,39 @@ TEST_P(Sm80Attention, MatchesFp64AndRepeatsBitwise) {
 }
 
 constexpr DataType kHalf = DataType::kFloat16;
-INSTANTIATE_TEST_SUITE_P(
-    Cases, Sm80Attention,
-    ::testing::Values(
-        AttentionCase{.name = "Dense", .num_video = 512, .lists = Lists::kFull}, AttentionCase{.name = "Random64"},
-        AttentionCase{.name = "Random128", .kv_block_size = 128}, AttentionCase{.name = "Fp16", .dtype = kHalf},
-        AttentionCase{.name = "Uneven", .num_video = 900, .lists = Lists::kUneven, .heads = 3},
-        AttentionCase{.name = "Empty", .lists = Lists::kEmpty},
-        AttentionCase{.name = "EmptyButContext", .num_context = 20, .lists = Lists::kEmpty},
-        AttentionCase{.name = "RaggedBlockOnly", .num_video = 450, .kv_block_size = 128, .lists = Lists::kLast},
-        AttentionCase{.name = "OneToken", .num_video = 1, .lists = Lists::kFull},
-        AttentionCase{.name = "BiasedContext", .num_context = 77, .bias = Bias::kFinite},
-        AttentionCase{.name = "MaskedContext", .num_context = 200, .kv_block_size = 128, .bias = Bias::kMasked},
-        AttentionCase{.name = "Tail64Blocks64", .num_context = 50, .num_video = 900, .tail_block_size = 64},
-        AttentionCase{.name = "Tail32Blocks64", .num_video = 900, .tail_block_size = 32, .lists = Lists::kUneven},
-        AttentionCase{.name = "Tail32Blocks128", .num_video = 900, .kv_block_size = 128, .tail_block_size = 32},
-        AttentionCase{.name = "Tail128Blocks128", .num_video = 900, .kv_block_size = 128, .tail_block_size = 128},
-        AttentionCase{.name = "TailEverythingDropped", .tail_block_size = 64, .lists = Lists::kEmpty},
-        AttentionCase{.name = "TailManyUnits", .num_video = 4500, .tail_block_size = 32, .heads = 1},
-        AttentionCase{.name = "Batch3", .num_context = 33, .tail_block_size = 64, .bias = Bias::kMasked, .batch = 3},
-        AttentionCase{.name = "HeadDim8", .head_dim = 8, .num_context = 3},
-        AttentionCase{.name = "HeadDim40", .head_dim = 40, .tail_block_size = 64},
-        AttentionCase{.name = "HeadDim64", .head_dim = 64, .num_context = 10},
-        AttentionCase{.name = "HeadDim96", .head_dim = 96, .num_context = 10},
-        AttentionCase{.name = "HeadDim192", .head_dim = 192, .num_context = 10, .tail_block_size = 64},
-        AttentionCase{.name = "HeadDim256", .dtype = kHalf, .head_dim = 256, .num_context = 10},
-        AttentionCase{.name = "ResidualFp32", .residual = ResidualType::kFloat32},
-        AttentionCase{.name = "ResidualBf16", .num_context = 30, .residual = ResidualType::kBFloat16},
-        AttentionCase{.name = "ResidualInt8", .num_context = 30, .residual = ResidualType::kInt8},
-        AttentionCase{.name = "ResidualInt4", .num_context = 30, .residual = ResidualType::kInt4}),
-    [](const auto& info) { return std::string(info.param.name); });
+const auto kCases = ::testing::Values(
+    AttentionCase{.name = "Dense", .num_video = 512, .lists = Lists::kFull}, AttentionCase{.name = "Random64"},
+    AttentionCase{.name = "Random128", .kv_block_size = 128}, AttentionCase{.name = "Fp16", .dtype = kHalf},
+    AttentionCase{.name = "Uneven", .num_video = 900, .lists = Lists::kUneven, .heads = 3},
+    AttentionCase{.name = "Empty", .lists = Lists::kEmpty},
+    AttentionCase{.name = "EmptyButContext", .num_context = 20, .lists = Lists::kEmpty},
+    AttentionCase{.name = "RaggedBlockOnly", .num_video = 450, .kv_block_size = 128, .lists = Lists::kLast},
+    AttentionCase{.name = "OneToken", .num_video = 1, .lists = Lists::kFull},
+    AttentionCase{.name = "BiasedContext", .num_context = 77, .bias = Bias::kFinite},
+    AttentionCase{.name = "MaskedContext", .num_context = 200, .kv_block_size = 128, .bias = Bias::kMasked},
+    AttentionCase{.name = "Tail64Blocks64", .num_context = 50, .num_video = 900, .tail_block_size = 64},
+    AttentionCase{.name = "Tail32Blocks64", .num_video = 900, .tail_block_size = 32, .lists = Lists::kUneven},
+    AttentionCase{.name = "Tail32Blocks128", .num_video = 900, .kv_block_size = 128, .tail_block_size = 32},
+    AttentionCase{.name = "Tail128Blocks128", .num_video = 900, .kv_block_size = 128, .tail_block_size = 128},
+    AttentionCase{.name = "TailEverythingDropped", .tail_block_size = 64, .lists = Lists::kEmpty},
+    AttentionCase{.name = "TailManyUnits", .num_video = 4500, .tail_block_size = 32, .heads = 1},
+    AttentionCase{.name = "Batch3", .num_context = 33, .tail_block_size = 64, .bias = Bias::kMasked, .batch = 3},
+    AttentionCase{.name = "HeadDim8", .head_dim = 8, .num_context = 3},
+    AttentionCase{.name = "HeadDim40", .head_dim = 40, .tail_block_size = 64},
+    AttentionCase{.name = "HeadDim64", .head_dim = 64, .num_context = 10},
+    AttentionCase{.name = "HeadDim96", .head_dim = 96, .num_context = 10},
+    AttentionCase{.name = "HeadDim192", .head_dim = 192, .num_context = 10, .tail_block_size = 64},
+    AttentionCase{.name = "HeadDim256", .dtype = kHalf, .head_dim = 256, .num_context = 10},
+    AttentionCase{.name = "ResidualFp32", .residual = ResidualType::kFloat32},
+    AttentionCase{.name = "ResidualBf16", .num_context = 30, .residual = ResidualType::kBFloat16},
+    AttentionCase{.name = "ResidualInt8", .num_context = 30, .residual = ResidualType::kInt8},
+    AttentionCase{.name = "ResidualInt4", .num_context = 30, .residual = ResidualType::kInt4});
+INSTANTIATE_TEST_SUITE_P(Cases, Sm80Attention,
+                         ::testing::Combine(kCases, ::testing::Values(Tiles::kSm80, Tiles::kSm86)),
+                         [](const auto& info) {
+                           const bool sm80 = std::get<1>(info.param) == Tiles::kSm80;
+                           return std::string(std::get<0>(info.param).name) + (sm80 ? "" : "TilesOfSm86");
+                         });
 
 }  // namespace
 }  // namespace jenga::testing

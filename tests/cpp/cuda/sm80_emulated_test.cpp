@@ -1,6 +1,6 @@
-// The sm_80 attention kernels on the host, thread by thread (emulated/): which element of shared memory and of a
-// fragment goes where, every unit of a tile, scales, bias, lse and the stores. Needs no GPU. What it cannot see: waits
-// that are missing, and time.
+// The attention kernels of mma.sync, with the tiles of sm_80 and of sm_86, on the host, thread by thread (emulated/):
+// which element of shared memory and of a fragment goes where, every unit of a tile, scales, bias, lse and the stores.
+// Needs no GPU. What it cannot see: waits that are missing, and time.
 #include <gtest/gtest.h>
 
 #define JENGA_EMULATES_DYNAMIC_SHARED
@@ -8,6 +8,7 @@
 // The stand-ins come first: the headers below are written in CUDA's terms.
 #include "kernels/cuda/sm80/attention_kernel.h"
 #include "kernels/cuda/sm80/int8_attention_kernel.h"
+#include "kernels/cuda/sm86/shape.h"
 #include "kernels/reference/reference.h"
 #include "tests/cpp/cuda/int8_case.h"
 
@@ -15,10 +16,10 @@ namespace jenga::testing {
 namespace {
 
 constexpr DataType kHalf = DataType::kFloat16;
-enum class Keys { kSixteenBit, kInt8 };
+enum class Keys { kSixteenBit, kShortUnits, kInt8 };  // kShortUnits: 16-bit too, tiles of sm_86
 
-template <class T, int kHeadDim>
-void run(Keys keys, const BlockSparseAttentionParams& params, int slots) {
+template <int kHeadDim, class Attend>
+void run(const BlockSparseAttentionParams& params, int slots, Attend attend) {
   std::vector<int32_t> order;
   for (int64_t head = 0; head < params.batch * params.heads; ++head) {
     for (int i = 0; i < static_cast<int>(ceil_div(params.num_video, 128)); ++i) order.push_back(i);
@@ -28,20 +29,26 @@ void run(Keys keys, const BlockSparseAttentionParams& params, int slots) {
   const auto tickets = static_cast<int>(cuda::num_tickets(params));
   for (int ticket = 0; ticket < tickets * cuda::sm80::TileShape<kHeadDim>::kTilesPerBlock; ++ticket) {
     std::memset(cuda::sm80::dynamic_shared, 0xFF, sizeof cuda::sm80::dynamic_shared);
-    block.run(ticket, [&] {
-      if (keys == Keys::kInt8) {
-        cuda::sm80::attend_int8<T, kHeadDim>(args);
-      } else {
-        cuda::sm80::attend<T, kHeadDim>(args);
-      }
-    });
+    block.run(ticket, [&] { attend(args); });
   }
 }
 
-template <int kHeadDim>
-void run(DataType dtype, Keys keys, const BlockSparseAttentionParams& params, int slots) {
-  return dtype == kHalf ? run<__half, kHeadDim>(keys, params, slots)
-                        : run<__nv_bfloat16, kHeadDim>(keys, params, slots);
+template <class T>
+void run(Keys keys, const BlockSparseAttentionParams& params, int slots) {
+  using namespace cuda;
+  const int64_t dim = params.head_dim;
+  if (keys == Keys::kInt8) {
+    if (dim <= 64) return run<64>(params, slots, sm80::attend_int8<T, 64>);
+    return run<128>(params, slots, sm80::attend_int8<T, 128>);
+  }
+  if (keys == Keys::kShortUnits) {
+    if (dim <= 64) return run<64>(params, slots, sm80::attend<T, sm80::TileShape<64, 16>>);
+    if (dim <= 128) return run<128>(params, slots, sm80::attend<T, sm86::TileShape<128>>);
+    if (dim <= 192) return run<192>(params, slots, sm80::attend<T, sm86::TileShape<192>>);
+    return run<256>(params, slots, sm80::attend<T, sm86::TileShape<256>>);
+  }
+  if (dim <= 64) return run<64>(params, slots, sm80::attend<T, sm80::TileShape<64>>);
+  run<128>(params, slots, sm80::attend<T, sm80::TileShape<128>>);
 }
 
 // In memory of the case, with 16-bit keys where wanted, which must outlive what it returns.
@@ -77,11 +84,7 @@ TEST_P(Sm80Emulated, MatchesTheReferenceWithEveryNumberOfSlots) {
     std::vector<float> got_lse(rows, NAN);
     params.out = {got.data(), params.q.strides, shape.dtype};
     params.lse = got_lse.data();
-    if (shape.head_dim <= 64) {
-      run<64>(shape.dtype, keys, params, slots);
-    } else {
-      run<128>(shape.dtype, keys, params, slots);
-    }
+    shape.dtype == kHalf ? run<__half>(keys, params, slots) : run<__nv_bfloat16>(keys, params, slots);
     std::vector<double> out;
     for (const uint16_t bits : got) out.push_back(decode(shape.dtype, bits));
     const double error = relative_error(out, {wanted.begin(), wanted.end()});
@@ -112,13 +115,31 @@ constexpr AttentionCase kCases[] = {
     {.name = "OneToken", .num_video = 1, .lists = Lists::kFull, .batch = 2},
 };
 
+// Head dims whose tile is another on sm_86.
+constexpr AttentionCase kWideCases[] = {
+    {.name = "HeadDim192",
+     .head_dim = 192,
+     .num_context = 9,
+     .num_video = 220,
+     .kv_block_size = 128,
+     .tail_block_size = 32,
+     .heads = 1},
+    {.name = "HeadDim256", .head_dim = 256, .num_context = 9, .num_video = 150, .tail_block_size = 32, .heads = 1},
+};
+
+std::string name_of(const ::testing::TestParamInfo<Emulated>& info) {
+  const Keys keys = std::get<1>(info.param);
+  return std::string(std::get<0>(info.param).name) + (keys == Keys::kInt8         ? "Int8"
+                                                      : keys == Keys::kShortUnits ? "ShortUnits"
+                                                                                  : "SixteenBit");
+}
 INSTANTIATE_TEST_SUITE_P(Cases, Sm80Emulated,
                          ::testing::Combine(::testing::ValuesIn(kCases),
-                                            ::testing::Values(Keys::kSixteenBit, Keys::kInt8)),
-                         [](const auto& info) {
-                           const bool int8 = std::get<1>(info.param) == Keys::kInt8;
-                           return std::string(std::get<0>(info.param).name) + (int8 ? "Int8" : "SixteenBit");
-                         });
+                                            ::testing::Values(Keys::kSixteenBit, Keys::kShortUnits, Keys::kInt8)),
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(WideCases, Sm80Emulated,
+                         ::testing::Combine(::testing::ValuesIn(kWideCases), ::testing::Values(Keys::kShortUnits)),
+                         name_of);
 
 }  // namespace
 }  // namespace jenga::testing

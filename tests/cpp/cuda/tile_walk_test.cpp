@@ -105,6 +105,10 @@ class TileWalkTest : public ::testing::TestWithParam<WalkCase> {
     return blocks;
   }
 
+  // Walked in units of so many keys.
+  template <int kUnitKeys>
+  void expect_every_key_once() const;
+
   BlockSparseAttentionParams params_{};
   TileWalk walk_{};
   int64_t nkv_ = 0, padded_ = 0;
@@ -126,7 +130,8 @@ TEST_P(TileWalkTest, TicketsNameEveryQueryBlockOnce) {
   }
 }
 
-TEST_P(TileWalkTest, UnitsOfSm80MeetEveryKeyOnce) {
+template <int kUnitKeys>
+void TileWalkTest::expect_every_key_once() const {
   using namespace cuda::sm80;
   for (const cuda::QueryBlock& block : all_blocks()) {
     const std::vector<uint32_t> bits = kept(block);
@@ -134,7 +139,7 @@ TEST_P(TileWalkTest, UnitsOfSm80MeetEveryKeyOnce) {
     for (int unit = 0; !block.is_context && unit * kUnitKeys < walk_.num_tail_cells; ++unit)
       tail_units += cuda::has_dropped_cell<kUnitKeys>(walk_, bits.data(), unit);
     const TilePlan plan{block, block.first_row, cuda::count_units<kUnitKeys>(walk_, block, tail_units)};
-    UnitReader reader;
+    UnitReader<kUnitKeys> reader;
     reader.prefetch(walk_, plan, 0);
     std::map<int, float> met;
     for (int unit = 0; unit < plan.units.all(); ++unit) {
@@ -153,6 +158,12 @@ TEST_P(TileWalkTest, UnitsOfSm80MeetEveryKeyOnce) {
       EXPECT_NEAR(met[key], bias, 1e-5) << key;
     }
   }
+}
+
+TEST_P(TileWalkTest, UnitsOfSm80MeetEveryKeyOnce) { expect_every_key_once<64>(); }
+TEST_P(TileWalkTest, ShorterUnitsOfSm86MeetEveryKeyOnce) {
+  expect_every_key_once<32>();
+  expect_every_key_once<16>();
 }
 
 // A unit of 128 keys, as on sm_90a: all video rows in whole and partial units, and the tail units with a dropped cell.

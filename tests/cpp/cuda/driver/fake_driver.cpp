@@ -18,7 +18,7 @@ struct Kernel {
   int shared_bytes = kSharedByDefault;
 };
 
-FakeDevice device{8, 108, 166912, 167936, 1024};
+FakeDevice device{8, 0, 108, 166912, 167936, 1024};
 void (*listener)(const FakeLaunch*) = nullptr;
 std::list<Kernel> kernels;
 std::string failing;
@@ -76,6 +76,9 @@ JENGA_FAKE_API CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attr
   switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
       *value = device.major;
+      return CUDA_SUCCESS;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+      *value = device.minor;
       return CUDA_SUCCESS;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
       *value = device.processors;

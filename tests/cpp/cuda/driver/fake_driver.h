@@ -14,7 +14,7 @@
 #endif
 
 struct FakeDevice {
-  int major, processors;
+  int major, minor, processors;
   int shared_per_block, shared_per_processor, shared_reserved;  // bytes
 };
 

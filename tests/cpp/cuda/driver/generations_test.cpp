@@ -31,16 +31,18 @@ INSTANTIATE_TEST_SUITE_P(
         Case{kA100, 192, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_192_bf16 504 128 74308"}},
         Case{kA100, 256, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_256_bf16 504 128 131652"}},
         Case{kRtx4090, 96, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_96_bf16 252 128 49732"}},
-        Case{kRtx4090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_128_bf16 252 128 82500"}},
-        Case{kRtx4090, 192, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_192_bf16 504 128 98884"}},
-        Case{kRtx4090, 256, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_256_bf16 504 128 98884"}},
+        Case{kRtx4090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm86_attention_128_bf16 252 128 49476"}},
+        Case{kRtx4090, 192, {"jenga_order_tiles 6 128 0", "jenga_sm86_attention_192_bf16 504 128 49476"}},
+        Case{kRtx4090, 256, {"jenga_order_tiles 6 128 0", "jenga_sm86_attention_256_bf16 504 128 49348"}},
+        Case{kRtx3090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm86_attention_128_bf16 252 128 49476"}},
         Case{kH100, 40, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_64_bf16 252 128 41540"}},
         Case{kH100, 64, {"jenga_order_tiles 6 128 0", "memset 1 0 0", "jenga_sm90_attention_64_bf16 132 384 152920"}},
         Case{kH100, 96, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_96_bf16 252 128 62020"}},
         Case{kH100, 128, {"jenga_order_tiles 6 128 0", "memset 1 0 0", "jenga_sm90_attention_128_bf16 132 384 202024"}},
         Case{kH100, 256, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_256_bf16 504 128 98884"}},
         Case{kRtx5090, 64, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_64_bf16 252 128 41540"}},
-        Case{kRtx5090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_128_bf16 252 128 82500"}}));
+        Case{kRtx5090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm86_attention_128_bf16 252 128 49476"}},
+        Case{kB200, 128, {"jenga_order_tiles 6 128 0", "jenga_sm80_attention_128_bf16 252 128 82500"}}));
 
 class Int8AttentionOn : public Launch, public ::testing::WithParamInterface<Case> {};
 
@@ -163,29 +165,33 @@ TEST_F(Launch, LongRowsOfMassesGetAThreadBlockEachAndTooLongOnesAreRefused) {
 
 // An older GPU (Turing, 7.5) has no kernel here: the error that the operator turns into words.
 TEST_F(Launch, OlderGenerationsHaveNoKernel) {
-  on({7, 72, 65536, 65536, 0});
+  on({7, 5, 72, 65536, 65536, 0});
   EXPECT_EQ(cuda::block_sparse_attention(attention_case(kHalf, 64), address(21), nullptr), CUDA_ERROR_NOT_SUPPORTED);
   EXPECT_EQ(shapes(), Shapes{});
 }
 
-TEST_F(Launch, AGenerationCanBeForced) {
+void force(const char* sm) {
 #ifdef _WIN32
-  _putenv_s("JENGA_FORCE_SM", "80");
+  _putenv_s("JENGA_FORCE_SM", sm);
 #else
-  setenv("JENGA_FORCE_SM", "80", 1);
+  setenv("JENGA_FORCE_SM", sm, 1);
 #endif
+}
+
+TEST_F(Launch, AGenerationCanBeForced) {
   on(kH100);
+  force("80");
   const CUresult attention = cuda::block_sparse_attention(attention_case(kBrain, 128), address(21), nullptr);
   const CUresult scores = cuda::select_blocks(select_case(kBrain, 128), address(20), nullptr);
-#ifdef _WIN32
-  _putenv_s("JENGA_FORCE_SM", "");
-#else
-  unsetenv("JENGA_FORCE_SM");
-#endif
+  force("86");
+  const CUresult newer = cuda::block_sparse_attention(attention_case(kBrain, 128), address(21), nullptr);
+  force("");
   ASSERT_EQ(attention, CUDA_SUCCESS);
   ASSERT_EQ(scores, CUDA_SUCCESS);
+  ASSERT_EQ(newer, CUDA_SUCCESS);
   EXPECT_EQ(shapes()[1], "jenga_sm80_attention_128_bf16 252 128 82500");
   EXPECT_EQ(shapes()[3], "jenga_sm80_score_shifts_128_bf16 18 128 49152");
+  EXPECT_EQ(shapes().back(), "jenga_sm86_attention_128_bf16 252 128 57668");
 }
 
 }  // namespace

@@ -94,8 +94,9 @@ inline BlockSparseAttentionParams attention_case(DataType dtype, int64_t head_di
 }
 
 // The same with int8 keys.
-inline BlockSparseAttentionParams int8_attention_case(DataType dtype, int64_t head_dim, bool tail = true) {
-  BlockSparseAttentionParams p = attention_case(dtype, head_dim, tail);
+inline BlockSparseAttentionParams int8_attention_case(DataType dtype, int64_t head_dim, bool tail = true,
+                                                      Shape shape = {}) {
+  BlockSparseAttentionParams p = attention_case(dtype, head_dim, tail, shape);
   p.k_carved.dtype = DataType::kInt8;
   p.k_carved.scale = static_cast<float*>(address(22));
   if (tail) {
@@ -107,8 +108,9 @@ inline BlockSparseAttentionParams int8_attention_case(DataType dtype, int64_t he
 }
 
 // The same with e4m3 values too.
-inline BlockSparseAttentionParams fp8_attention_case(DataType dtype, int64_t head_dim, bool tail = true) {
-  BlockSparseAttentionParams p = int8_attention_case(dtype, head_dim, tail);
+inline BlockSparseAttentionParams fp8_attention_case(DataType dtype, int64_t head_dim, bool tail = true,
+                                                     Shape shape = {}) {
+  BlockSparseAttentionParams p = int8_attention_case(dtype, head_dim, tail, shape);
   p.v_carved.dtype = DataType::kFloat8;
   p.v_carved.scale = static_cast<float*>(address(25));
   if (tail) {

@@ -22,8 +22,9 @@
 namespace jenga::testing {
 
 inline constexpr DataType kBrain = DataType::kBFloat16, kHalf = DataType::kFloat16;
-inline constexpr FakeDevice kA100{8, 108, 166912, 167936, 1024}, kRtx4090{8, 128, 101376, 102400, 1024},
-    kH100{9, 132, 232448, 233472, 1024}, kRtx5090{12, 170, 101376, 102400, 1024};
+inline constexpr FakeDevice kA100{8, 0, 108, 166912, 167936, 1024}, kRtx3090{8, 6, 82, 101376, 102400, 1024},
+    kRtx4090{8, 9, 128, 101376, 102400, 1024}, kH100{9, 0, 132, 232448, 233472, 1024},
+    kB200{10, 0, 148, 232448, 233472, 1024}, kRtx5090{12, 0, 170, 101376, 102400, 1024};
 
 inline size_t argument_bytes(const std::string& kernel) {
   const auto is = [&](const char* part) { return kernel.find(part) != std::string::npos; };
@@ -36,7 +37,8 @@ inline size_t argument_bytes(const std::string& kernel) {
   if (is("select_blocks")) return sizeof(cuda::SelectArguments);
   if (is("order_tiles")) return sizeof(cuda::OrderArguments);
   if (is("pack_residual")) return sizeof(PackResidualParams);
-  if (is("sm80_attention") || is("sm80_int8_attention")) return sizeof(cuda::sm80::AttentionArguments);
+  if (is("sm80_attention") || is("sm80_int8_attention") || is("sm86_attention"))
+    return sizeof(cuda::sm80::AttentionArguments);
   if (is("sm90_fp8_attention")) return sizeof(cuda::sm90::Fp8Arguments);
   if (is("sm90_attention")) return sizeof(cuda::sm90::AttentionArguments);
   ADD_FAILURE() << "nothing is known of " << kernel;
