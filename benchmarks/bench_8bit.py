@@ -1,8 +1,9 @@
 """8 bits against 16 on a GPU: preparation, attention alone with the same lists, and the whole carved call.
 
-`python -m benchmarks.bench_8bit --precision fp8 --kept 0.1 --kept 0.2`. int8 is set against the sm_80 kernels in 16
-bits (JENGA_FORCE_SM=80 for both), fp8, which is Hopper's and for head dim 128, against the kernels that the card takes
-in 16 bits by itself. Times take turns in one process. error: 8-bit against 16-bit output, relative L2.
+`python -m benchmarks.bench_8bit --precision fp8 --kept 0.1 --kept 0.2`. On Hopper int8 is set against the sm_80 kernels
+in 16 bits (JENGA_FORCE_SM=80 for both); else both are the kernels that the card takes by itself, fp8 for head dim 128.
+With JENGA_FORCE_SM=89 around it a Hopper times fp8 by mma.sync. Times take turns in one process. error: 8-bit against
+16-bit output, relative L2.
 """
 
 import os
@@ -17,6 +18,7 @@ from jenga.carving import ops
 from jenga.carving.quantise import PRECISIONS
 
 KEPT_SHARES = (0.1, 0.2, 0.3)
+PRECISIONS_TIMED = ("int8", "fp8")
 Statements = dict[tuple[str, str], Callable]  # by precision and part
 
 
@@ -37,12 +39,15 @@ def as_it_is(call: Callable) -> Callable:
     return call
 
 
-WAYS = {"int8": on_sm80, "fp8": as_it_is}
+def way_of(precision: str, device: torch.device) -> Callable:
+    """On Hopper the kernels in 16 bits and in fp8 are other ones than int8's: of an architecture of their own."""
+    on_hopper = torch.cuda.get_device_capability(device) == (9, 0)
+    return on_sm80 if precision == "int8" and on_hopper else as_it_is
 
 
 def statements_of(case, precision: str, q, k, v, shares) -> tuple[Statements, dict[str, float]]:
     """What is timed, in 16 bits and in that precision, and the errors of attention alone by part."""
-    bias, scale, way = context_bias(case, q.device), case.head_dim**-0.5, WAYS[precision]
+    bias, scale, way = context_bias(case, q.device), case.head_dim**-0.5, way_of(precision, q.device)
     wide = prepared(case, q, k, v, 64)
 
     def prepare(name: str) -> Callable:
@@ -74,13 +79,15 @@ def statements_of(case, precision: str, q, k, v, shares) -> tuple[Statements, di
 @torch.inference_mode()
 def main() -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("--precision", action="append", choices=list(WAYS), help="may repeat; all of them by default")
+    parser.add_argument(
+        "--precision", action="append", choices=PRECISIONS_TIMED, help="may repeat; all of them by default"
+    )
     arguments = parser.parse_args()
     if not arguments.device.startswith("cuda"):
         raise SystemExit("bench_8bit: device must be a CUDA device, got " + arguments.device)
     for case, dtype in common.selected(arguments):
         q, k, v = common.structured_qkv(case, dtype, arguments.device)
-        for precision in arguments.precision or WAYS:
+        for precision in arguments.precision or PRECISIONS_TIMED:
             if precision == "fp8" and case.head_dim != 128:
                 continue
             statements, errors = statements_of(case, precision, q, k, v, arguments.kept or KEPT_SHARES)

@@ -3,6 +3,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/sm80/attention.h"
 #include "kernels/cuda/sm86/attention.h"
+#include "kernels/cuda/sm89/fp8_attention.h"
 #include "kernels/cuda/sm90/attention.h"
 #include "kernels/cuda/sm90/fp8_attention.h"
 
@@ -48,6 +49,9 @@ constexpr AttentionKernel sm80_int8_row(Precision precision) {
 constexpr AttentionKernel kSm90Fp8Row = {sm90::runs_on, kInt8Float8, sm90::supports_fp8_attention,
                                          sm90::attention_workspace, sm90::launch_fp8_attention};
 
+constexpr AttentionKernel kSm89Fp8Row = {sm89::runs_on, kInt8Float8, sm89::supports_fp8_attention,
+                                         sm80::attention_workspace, sm89::launch_fp8_attention};
+
 // The first that fits is taken: of an architecture before older ones, of smaller head dims before larger ones.
 constexpr AttentionKernel kAttentionKernels[] = {
     sm90_row<128>(kBFloat16),
@@ -77,6 +81,7 @@ constexpr AttentionKernel kAttentionKernels[] = {
     sm80_int8_row<128>(kInt8BFloat16),
     sm80_int8_row<128>(kInt8Float16),
     kSm90Fp8Row,
+    kSm89Fp8Row,
 };
 
 // *kernel: for this call on the current device, null where there is none.

@@ -1,5 +1,6 @@
-"""The operators with int8 keys and e4m3 values: every case of head dim 128 against the reference. Hopper has them; the
-order of values in blocks and what a CPU says of them need no GPU.
+"""The operators with int8 keys and e4m3 values: every case of head dim 128 against the reference. GPUs of compute
+capability 8.9, 9.0 and 12.x have them, a Hopper both kinds; the order of values in blocks and what a CPU says of them
+need no GPU.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from oracles import relative_error
 
 from jenga import CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import ops, reference, self_test
+from jenga.carving.dispatch import PrecisionUnavailable
 from jenga.carving.quantise import PRECISIONS, ROW_AT_PLACE, SIXTEEN_BIT, in_rows
 
 FP8 = PRECISIONS["fp8"]
@@ -18,11 +20,19 @@ DTYPES = (torch.bfloat16, torch.float16)
 CASES = [dataclasses.replace(case, head_dim=128) for case in cases.CASES if case.q_block_size == 128]
 
 
-@pytest.fixture
-def hopper(cuda) -> str:
-    if torch.cuda.get_device_capability()[0] != 9:
-        pytest.skip("e4m3 values have kernels for compute capability 9.0 alone")
-    return cuda
+@pytest.fixture(params=["own kernel", "kernel of 8.9"])
+def card(cuda, request, monkeypatch) -> str:
+    """A GPU with the kernel that it takes by itself, and a Hopper with the one that every other card takes."""
+    capability = torch.cuda.get_device_capability()
+    if capability not in ((8, 9), (9, 0)) and capability[0] != 12:
+        pytest.skip(f"e4m3 values have kernels for compute capabilities 8.9, 9.0 and 12, this GPU has {capability}")
+    if request.param == "kernel of 8.9":
+        if capability != (9, 0):
+            pytest.skip("the kernel of 8.9 is the one that this GPU takes by itself")
+        monkeypatch.setenv("JENGA_FORCE_SM", "89")
+    self_test._failure.cache_clear()  # which kernel it was that passed is not in its key
+    yield cuda
+    self_test._failure.cache_clear()
 
 
 def prepare(module, case, inputs, precision=FP8):
@@ -68,8 +78,8 @@ def near_codes(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_case(case, dtype, hopper, poisoned_outputs):
-    inputs = cases.make_inputs(case, dtype, hopper)
+def test_case(case, dtype, card, poisoned_outputs):
+    inputs = cases.make_inputs(case, dtype, card)
     found, wanted = prepare(ops, case, inputs), prepare(reference, case, inputs)
     for one, other in zip((*found.keys, *found.values), (*wanted.keys, *wanted.values), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
@@ -96,23 +106,34 @@ def test_case(case, dtype, hopper, poisoned_outputs):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_self_test_passes(dtype, hopper):
-    assert self_test.failure(torch.device(hopper), dtype, 128, "fp8") == ""
+def test_the_self_test_passes(dtype, card):
+    assert self_test.failure(torch.device(card), dtype, 128, "fp8") == ""
+
+
+def test_a_kernel_that_is_wrong_is_refused_with_the_reason(card, monkeypatch):
+    def wrong(q, *arguments):
+        out, lse = ops.block_sparse_attention(q, *arguments)
+        return out * 1.2, lse
+
+    monkeypatch.setattr(self_test, "block_sparse_attention", wrong)
+    q = torch.randn(3, 1, 2, TokenGrid(2, 8, 8).num_tokens, 128, device=card, dtype=torch.bfloat16)
+    with pytest.raises(PrecisionUnavailable, match="native_cuda: self-test failed: dense out off by"):
+        CarvedAttention(JengaConfig(precision="fp8"))(*q.unbind(0), TokenGrid(2, 8, 8))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_carved_attention_takes_it_by_name(dtype, hopper):
+def test_carved_attention_takes_it_by_name(dtype, card):
     grid = TokenGrid(4, 12, 16)
-    q, k, v = torch.randn(3, 1, 2, grid.num_tokens, 128, device=hopper, dtype=dtype).unbind(0)
+    q, k, v = torch.randn(3, 1, 2, grid.num_tokens, 128, device=card, dtype=dtype).unbind(0)
     exact = CarvedAttention(JengaConfig(strict=True))(q, k, v, grid)
     result = CarvedAttention(JengaConfig(precision="fp8", strict=True))(q, k, v, grid)
     assert (result.backend, result.precision, exact.precision) == ("native_cuda", "fp8", "16-bit")
     assert 1e-3 < relative_error(result.out, exact.out) < 0.05
 
 
-def test_opcheck(hopper):
+def test_opcheck(card):
     case = cases.Case("compile", grid=(2, 9, 13), batch=2, before=20, masked=3, head_dim=128)
-    inputs = cases.make_inputs(case, torch.bfloat16, hopper)
+    inputs = cases.make_inputs(case, torch.bfloat16, card)
     tensors = (inputs.q, inputs.k, inputs.v, inputs.token_index, case.num_context)
     torch.library.opcheck(torch.ops.jenga.prepare_fp8_blocks.default, (*tensors, 16, 8, 32, inputs.context_bias))
 

@@ -56,7 +56,11 @@ def test_the_reference_has_it_by_name(precision, limit, dtype):
         ("int8", 48, None),
         ("int8", 40, "precision must be 16-bit for head dims that are no multiple of 16 up to 128, got int8 for 40"),
         ("int8", 256, "precision must be 16-bit for head dims that are no multiple of 16 up to 128, got int8 for 256"),
-        ("fp8", 128, "precision must be 16-bit or int8 for compute capabilities other than 9.0, got fp8 on 8.6"),
+        (
+            "fp8",
+            128,
+            "precision must be 16-bit or int8 for compute capabilities other than 8.9, 9.0 and 12, got fp8 on 8.6",
+        ),
         ("fp8", 64, "precision must be 16-bit for head dims other than 128, got fp8 for 64"),
     ],
 )
@@ -67,9 +71,16 @@ def test_who_takes_what_on_a_gpu(monkeypatch, precision, head_dim, expected):
     assert (None if refusal is None else str(refusal)) == expected
 
 
-def test_hopper_alone_takes_fp8(monkeypatch):
+def test_cards_with_e4m3_products_take_fp8(monkeypatch):
     q = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16, shape=(1, 2, 9, 128))
-    for capability, taken in (((9, 0), True), ((8, 9), False), ((10, 0), False), ((12, 0), False)):
+    for capability, taken in (
+        ((9, 0), True),
+        ((8, 9), True),
+        ((10, 0), False),
+        ((12, 1), True),
+        ((8, 0), False),
+        ((8, 6), False),
+    ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, x=capability: x)
         assert (constraints.refusal("native_cuda", q, "fp8") is None) == taken
 

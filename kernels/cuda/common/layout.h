@@ -58,4 +58,11 @@ inline bool has_kernel_layout(const BlockSparseAttentionParams& p) {
          is_aligned(p.v_tail.data) && is_aligned(p.residual);
 }
 
+// True for int8 keys and e4m3 values with all their scales and centers, of the one head dim that has kernels.
+inline bool has_fp8_layout(const BlockSparseAttentionParams& p) {
+  return p.head_dim == kFloat8HeadDim && p.k_carved.scale != nullptr && p.v_carved.scale != nullptr &&
+         p.k_center != nullptr && p.v_center != nullptr && (p.k_tail.data == nullptr || p.k_tail.scale != nullptr) &&
+         has_kernel_layout(p);
+}
+
 }  // namespace jenga::cuda

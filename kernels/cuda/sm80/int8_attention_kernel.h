@@ -14,21 +14,18 @@
 
 namespace jenga::cuda::sm80 {
 
-// A warp's rows with scores out of int8 queries and keys.
-template <class T, int kHeadDim>
-struct Int8Tile : WarpTile<T, TileShape<kHeadDim>> {
-  using Shape = Int8Shape<kHeadDim>;
-  static constexpr int kRowGroups = TileShape<kHeadDim>::kRowGroups, kSteps = Shape::kSteps;
+// A warp's rows with scores out of int8 queries and keys. Rest: what is done once scores are there.
+template <class T, class Shape, class Rest = WarpTile<T, typename Shape::Queries>>
+struct Int8Tile : Rest {
+  static constexpr int kRowGroups = Shape::Queries::kRowGroups, kSteps = Shape::kSteps;
   // An int32 sum below 2^22 in magnitude, added to this, is the bits of the float 1.5 * 2^23 + sum.
   static constexpr int32_t kFloatBits = 0x4B400000;
   static constexpr float kFloatOffset = 12582912.f;
-  static_assert(127 * 127 * kHeadDim < 1 << 22);
+  static_assert(127 * 127 * Shape::kHeadDim < 1 << 22);
   const FragmentAddress<typename Shape::Codes> query_address, key_address;
 
   __device__ Int8Tile(int warp, int lane)
-      : WarpTile<T, TileShape<kHeadDim>>(lane),
-        query_address(lane, 3, 4, warp * kRowGroups * 16),
-        key_address(lane, 4, 3) {}
+      : Rest(lane), query_address(lane, 3, 4, warp * kRowGroups * 16), key_address(lane, 4, 3) {}
 
   // Row i of group g of this thread, in the tile.
   __device__ static int tile_row(int warp, int lane, int g, int i) {
@@ -140,12 +137,12 @@ struct Int8Tile : WarpTile<T, TileShape<kHeadDim>> {
   }
 };
 
-template <class T, int kHeadDim>
-__device__ __forceinline__ void attend_int8(const AttentionArguments& args) {
-  using Shape = Int8Shape<kHeadDim>;
+// Shape: Int8Shape, or one that has its members. Tile: an Int8Tile of its head dim.
+template <class Shape, class Tile>
+__device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   extern __shared__ __align__(1024) uint8_t dynamic_shared[];
   const uint32_t queries = shared_address(dynamic_shared);
-  float* bias = reinterpret_cast<float*>(dynamic_shared + Shape::kCodeBytes + args.slots / 2 * Shape::kPairBytes);
+  float* bias = reinterpret_cast<float*>(dynamic_shared + Shape::kCodeBytes + Shape::ring_bytes(args.slots));
   float* key_scales = bias + 2 * kUnitKeys;
   float* row_scales = key_scales + 2 * kUnitKeys;
   float* center_products = row_scales + Shape::kTileRows;
@@ -162,13 +159,13 @@ __device__ __forceinline__ void attend_int8(const AttentionArguments& args) {
   commit_copies();
   wait_copies<0>();
   __syncthreads();
-  Int8Tile<T, kHeadDim> tile(warp, lane);
+  Tile tile(warp, lane);
   const int64_t head = plan.block.batch * p.heads + plan.block.head;
   tile.quantise_queries(dynamic_shared, p.k_center + head * p.head_dim, row_scales, center_products,
                         static_cast<int>(p.head_dim), warp, lane);
 
-  Int8CopyQueue<kHeadDim> copies{
-      args, plan, kept, queries + Shape::kCodeBytes, bias, shared_address(key_scales), {}, 2 * num_units};
+  Int8CopyQueue<Shape> copies{args, plan,         kept, queries + Shape::kCodeBytes, bias, shared_address(key_scales),
+                              {},   2 * num_units};
   copies.reader.prefetch(args.walk, plan, 0);
   for (int slot = 1; slot < args.slots; ++slot) copies.fill_next_slot();
 
@@ -179,11 +176,18 @@ __device__ __forceinline__ void attend_int8(const AttentionArguments& args) {
     tile.score(queries, copies.slot_address(slot), row_scales, key_scales + buffer);
     tile.weigh(unit < biased_units ? bias + buffer : nullptr, scale_log2, lane);
     copies.next_slot();
-    tile.accumulate(copies.slot_address(slot + 1));
-    slot = slot + 2 == args.slots ? 0 : slot + 2;
+    tile.accumulate(copies.slot_address(Shape::slot_of_values(slot, args.slots)));
+    slot = Shape::next_slot_of_keys(slot, args.slots);
   }
-  tile.add_center_product(center_products, warp, lane);
-  tile.store(p, plan, warp, lane);
+  const unsigned thread = tile.thread_at_end(threadIdx.x);
+  tile.add_center_product(center_products, thread / 32, thread % 32);
+  tile.finish(p, plan.block.batch * p.heads + plan.block.head, thread % 32);
+  tile.store(p, plan, thread / 32, thread % 32);
+}
+
+template <class T, int kHeadDim>
+__device__ __forceinline__ void attend_int8(const AttentionArguments& args) {
+  attend_codes<Int8Shape<kHeadDim>, Int8Tile<T, Int8Shape<kHeadDim>>>(args);
 }
 
 }  // namespace jenga::cuda::sm80

@@ -10,10 +10,11 @@
 
 namespace jenga::cuda::sm80 {
 
-template <int kHeadDim>
+// Shape: Int8Shape, or one that has its members; values in blocks come by its own copy_block.
+template <class Shape>
 struct Int8CopyQueue {
-  using Values = TileShape<kHeadDim>;
-  using Codes = TileShape<kHeadDim / 2>;
+  using Values = typename Shape::Queries;
+  using Codes = typename Shape::Codes;
   const AttentionArguments& args;
   const TilePlan& plan;
   const uint32_t* kept;
@@ -25,7 +26,7 @@ struct Int8CopyQueue {
   int slot = 0;   // the next to fill
 
   __device__ uint32_t slot_address(int number) const {
-    return ring + number / 2 * Int8Shape<kHeadDim>::kPairBytes + number % 2 * Codes::kUnitBytes;
+    return ring + number / 2 * Shape::kPairBytes + number % 2 * Codes::kUnitBytes;
   }
 
   __device__ void fill_keys() {
@@ -51,6 +52,7 @@ struct Int8CopyQueue {
   __device__ void fill_values() {
     const BlockSparseAttentionParams& p = args.walk.params;
     const Operand& values = reader.is_tail ? p.v_tail : p.v_carved;
+    if constexpr (Shape::kValuesInBlocks) return copy_block(Shape{}, slot_address(slot), args.walk, plan.block, reader);
     const uint16_t* rows = static_cast<const uint16_t*>(values.data) + plan.block.batch * values.strides.batch +
                            plan.block.head * values.strides.head + reader.first * values.strides.token;
     copy_unit<Values>(slot_address(slot), rows, values.strides.token, reader.num_valid, static_cast<int>(p.head_dim));
@@ -75,7 +77,7 @@ struct Int8CopyQueue {
     if (args.slots == 2) {
       wait_copies<0>();
     } else {
-      wait_copies<2>();
+      wait_copies<Shape::kMostSlots - 2>();
     }
     __syncthreads();
     fill_next_slot();

@@ -6,10 +6,11 @@
 
 namespace jenga::cuda::sm80 {
 
-template <int kHeadDim>
+template <int kDim, int kGroups = 2>
 struct Int8Shape {
+  static constexpr int kHeadDim = kDim;
   static_assert(kHeadDim % 64 == 0 && kHeadDim <= kMaxInt8HeadDim);
-  using Queries = TileShape<kHeadDim>;    // as they come; values too
+  using Queries = TileShape<kHeadDim, kUnitKeys, kGroups>;  // as they come; values too
   using Codes = TileShape<kHeadDim / 2>;  // a row of codes is as long as one of half as many 16-bit channels
   static constexpr int kTileRows = Queries::kTileRows;
   static constexpr int kCodeBytes = kTileRows * Codes::kRowBytes;
@@ -17,9 +18,19 @@ struct Int8Shape {
   static_assert(Queries::kTileBytes <= kCodeBytes + kPairBytes, "queries that wait for their codes fit over both");
   static constexpr int kSteps = kHeadDim / 32;  // of a product
 
+  // Slots come in pairs, for the keys and for the values of a unit.
+  static constexpr int kMostSlots = 4;
+  static constexpr bool kValuesInBlocks = false;  // of kernels/value_blocks.h
+  static constexpr int ring_bytes(int slots) { return slots / 2 * kPairBytes; }
+  static constexpr int slot_of_values(int slot_of_keys, int) { return slot_of_keys + 1; }
+  static constexpr int next_slot_of_keys(int slot, int slots) { return slot + 2 == slots ? 0 : slot + 2; }
+
   // Bytes in front of the plan.
-  static constexpr int64_t plan_offset(int64_t slots) {
-    return kCodeBytes + slots / 2 * kPairBytes + (4 * kUnitKeys + 2 * kTileRows) * int64_t{sizeof(float)};
+  static constexpr int64_t plan_offset(int64_t slots) { return bytes_with_ring(ring_bytes(static_cast<int>(slots))); }
+
+ protected:
+  static constexpr int64_t bytes_with_ring(int64_t ring) {
+    return kCodeBytes + ring + (4 * kUnitKeys + 2 * kTileRows) * int64_t{sizeof(float)};
   }
 };
 

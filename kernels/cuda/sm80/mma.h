@@ -9,6 +9,13 @@
 
 namespace jenga::cuda::sm80 {
 
+// The index of this thread, read anew: where registers are short nothing made of an earlier reading is kept for it.
+__device__ __forceinline__ unsigned read_thread_index() {
+  unsigned thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }

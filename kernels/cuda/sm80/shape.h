@@ -15,12 +15,12 @@ inline constexpr int kThreads = 128;
 inline constexpr int kWarps = kThreads / 32;
 inline constexpr int kUnitKeys = 64;  // of a unit where a kernel does not say otherwise
 
-// kKeys: of a unit. Fewer take less shared memory (kernels/cuda/sm86/shape.h).
-template <int kDim, int kKeys = jenga::cuda::sm80::kUnitKeys>
+// kKeys: of a unit. Fewer take less shared memory (kernels/cuda/sm86/shape.h). kGroups: of 16 query rows, per warp.
+template <int kDim, int kKeys = jenga::cuda::sm80::kUnitKeys, int kGroups = kDim <= 128 ? 2 : 1>
 struct TileShape {
   static constexpr int kHeadDim = kDim, kUnitKeys = kKeys;
   static_assert(kHeadDim % 32 == 0 && kHeadDim <= 256 && kUnitKeys % 16 == 0 && kUnitKeys <= 64);
-  static constexpr int kRowGroups = kHeadDim <= 128 ? 2 : 1;  // of 16 rows, per warp
+  static constexpr int kRowGroups = kGroups;
   static constexpr int kTileRows = kWarps * kRowGroups * 16;
   static constexpr int kTilesPerBlock = kQueryBlockRows / kTileRows;
   static constexpr int kRowBytes = kHeadDim * 2;

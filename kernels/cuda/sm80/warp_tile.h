@@ -26,18 +26,51 @@ struct FragmentAddress {
   }
 };
 
-// Layout of scores and outputs: softmax.h.
-template <class T, class Shape>
-struct WarpTile {
-  static constexpr int kHeadDim = Shape::kHeadDim, kUnitKeys = Shape::kUnitKeys;
-  static constexpr int kRowGroups = Shape::kRowGroups, kSteps = kHeadDim / 16;
-  const FragmentAddress<Shape> value_address;
+// Layout of scores and outputs: softmax.h. Weights: what scores become, the first operand of the second product, so
+// many words a row group. ValueAddress: where this lane reads the other one.
+template <class T, class Shape, class ValueAddress, int kWeightWords>
+struct RowTile {
+  static constexpr int kHeadDim = Shape::kHeadDim, kUnitKeys = Shape::kUnitKeys, kRowGroups = Shape::kRowGroups;
+  const ValueAddress value_address;
   float scores[kRowGroups][kUnitKeys / 2];
-  uint32_t probabilities[kRowGroups][kUnitKeys / 4];
+  uint32_t weights[kRowGroups][kWeightWords];
   float outputs[kRowGroups][kHeadDim / 2] = {};
   RowState state[kRowGroups];
 
-  __device__ explicit WarpTile(int lane) : value_address(lane, 3, 4) {}
+  __device__ explicit RowTile(const ValueAddress& address) : value_address(address) {}
+
+  // Outputs to units of the values; those in 16 bits are. head: batch * heads + head.
+  __device__ __forceinline__ void finish(const BlockSparseAttentionParams&, int64_t, int) {}
+
+  __device__ __forceinline__ void store(const BlockSparseAttentionParams& p, const TilePlan& plan, int warp, int lane) {
+    const int num_rows = static_cast<int>(plan.block.is_context ? p.num_context : p.num_video);
+    const int32_t* tokens = p.token_index + (plan.block.is_context ? 0 : p.num_context);
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int row = plan.first_row + (warp * kRowGroups + g) * 16 + lane / 4 + 8 * i;
+        store_row<T, kHeadDim>(p, outputs[g], state[g], i, row < num_rows ? tokens[row] : -1, plan.block.batch,
+                               plan.block.head, lane);
+      }
+    }
+  }
+};
+
+// With weights, which are probabilities, and values in 16 bits.
+template <class T, class Shape>
+struct WarpTile : RowTile<T, Shape, FragmentAddress<Shape>, Shape::kUnitKeys / 4> {
+  using Base = RowTile<T, Shape, FragmentAddress<Shape>, Shape::kUnitKeys / 4>;
+  static constexpr int kHeadDim = Shape::kHeadDim, kUnitKeys = Shape::kUnitKeys;
+  static constexpr int kRowGroups = Shape::kRowGroups, kSteps = kHeadDim / 16;
+  __device__ static unsigned thread_at_end(unsigned thread) { return thread; }
+  using Base::outputs;
+  using Base::scores;
+  using Base::state;
+  using Base::value_address;
+  using Base::weights;
+
+  __device__ explicit WarpTile(int lane) : Base(FragmentAddress<Shape>(lane, 3, 4)) {}
 
   // Scores to probabilities; bias: of the unit's keys, or null.
   __device__ __forceinline__ void weigh(const float* bias, float scale_log2, int lane) {
@@ -47,7 +80,7 @@ struct WarpTile {
       float rescale[2];
       update_softmax(scores[g], state[g], rescale, scale_log2);
       if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f)) rescale_rows(outputs[g], rescale);
-      pack_probabilities<T>(probabilities[g], scores[g]);
+      pack_probabilities<T>(weights[g], scores[g]);
     }
   }
 
@@ -61,23 +94,9 @@ struct WarpTile {
         load_matrices_transposed(v, value_address(values, group, step));
 #pragma unroll
         for (int g = 0; g < kRowGroups; ++g) {
-          multiply_add<T>(outputs[g] + 8 * step, probabilities[g] + 4 * group, v[0], v[1]);
-          multiply_add<T>(outputs[g] + 8 * step + 4, probabilities[g] + 4 * group, v[2], v[3]);
+          multiply_add<T>(outputs[g] + 8 * step, weights[g] + 4 * group, v[0], v[1]);
+          multiply_add<T>(outputs[g] + 8 * step + 4, weights[g] + 4 * group, v[2], v[3]);
         }
-      }
-    }
-  }
-
-  __device__ __forceinline__ void store(const BlockSparseAttentionParams& p, const TilePlan& plan, int warp, int lane) {
-    const int num_rows = static_cast<int>(plan.block.is_context ? p.num_context : p.num_video);
-    const int32_t* tokens = p.token_index + (plan.block.is_context ? 0 : p.num_context);
-#pragma unroll
-    for (int g = 0; g < kRowGroups; ++g) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int row = plan.first_row + (warp * kRowGroups + g) * 16 + lane / 4 + 8 * i;
-        store_row<T, kHeadDim>(p, outputs[g], state[g], i, row < num_rows ? tokens[row] : -1, plan.block.batch,
-                               plan.block.head, lane);
       }
     }
   }

@@ -10,12 +10,7 @@ namespace jenga::cuda::sm90 {
 
 // True for head dim 128, at most 8192 tail cells, all scales and centers, and what every attention kernel asks for.
 inline bool supports_fp8_attention(const BlockSparseAttentionParams& params) {
-  const bool tail = params.k_tail.data != nullptr;
-  const bool scaled = params.k_carved.scale != nullptr && params.v_carved.scale != nullptr &&
-                      params.k_center != nullptr && params.v_center != nullptr &&
-                      (!tail || params.k_tail.scale != nullptr);
-  return scaled && params.head_dim == kFp8HeadDim && num_tail_cells(params) <= kMaxTailCells &&
-         has_kernel_layout(params);
+  return num_tail_cells(params) <= kMaxTailCells && has_fp8_layout(params);
 }
 
 // Int8 rows of one of k_carved and k_tail.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cuda/common/epilogue.h"
+#include "kernels/cuda/common/float8_weights.h"
 #include "kernels/cuda/common/softmax.h"
 #include "kernels/cuda/sm90/fp8_storage.h"
 #include "kernels/cuda/sm90/wgmma_8bit.h"
@@ -14,9 +15,6 @@
 namespace jenga::cuda::sm90 {
 
 inline constexpr int kOutputs = (kFp8HeadDim + 8) / 2;  // accumulators of a thread: channels, then the sums of weights
-inline constexpr float kShare = 1.f / kFloat8Max;       // weights are shares of 448
-inline constexpr float kLog2Float8Max = 8.807354922057604f;  // log2(448)
-static_assert(kFloat8Max == 448.f);
 
 __device__ __forceinline__ void issue_int8_scores(int32_t (&sums)[64], const uint8_t* q, const uint8_t* k) {
   const uint64_t q_base = panel_descriptor(q, 0), k_base = panel_descriptor(k, 0);

@@ -27,18 +27,6 @@ __device__ __forceinline__ void pin_registers(int32_t (&values)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(values[i])::"memory");
 }
 
-// Four weights, at most 448 but for rounding, as e4m3 codes: the first in the lowest byte.
-__device__ __forceinline__ uint32_t pack_weights(float a, float b, float c, float d) {
-  uint32_t packed;
-  asm("{\n.reg .b16 low, high;\n"
-      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
-      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
-      "mov.b32 %0, {low, high};\n}\n"
-      : "=r"(packed)
-      : "f"(a), "f"(b), "f"(c), "f"(d));
-  return packed;
-}
-
 // clang-format off
 #define JENGA_EACH4(c, d, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
 #define JENGA_EACH16(c, d, i) JENGA_EACH4(c, d, i), JENGA_EACH4(c, d, i + 4), JENGA_EACH4(c, d, i + 8), JENGA_EACH4(c, d, i + 12)

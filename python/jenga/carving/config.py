@@ -58,8 +58,8 @@ class JengaConfig:
     strict           a fallback raises RuntimeError instead of being reported
     semantics        corrected (ours) | published (paper); build the second with `JengaConfig.published`
     precision        auto | 16-bit | int8 (queries and keys in 8 bits) | fp8 (weights and values as e4m3 besides; on
-                     compute capability 9.0, for head dim 128); one that no backend has for the input raises
-                     PrecisionUnavailable; auto is 16-bit
+                     compute capabilities 8.9, 9.0 and 12, for head dim 128); one that no backend has for the input
+                     raises PrecisionUnavailable; auto is 16-bit
     """
 
     density: float = 0.2

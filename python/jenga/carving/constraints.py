@@ -11,7 +11,7 @@ class EightBits:
 
     head_dim_multiple: int
     max_head_dim: int
-    compute_capability_major: int | None = None  # of a CUDA device, where machine code is for one generation
+    compute_capabilities: tuple[tuple[int, ...], ...] = ()  # of a CUDA device: (8, 9), or (12,) for 12.x; (): any
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ CONSTRAINTS = {
         ("cuda",),
         (torch.bfloat16, torch.float16),
         *(8, 8, 256, _INT32_TOKENS, (8, 0), ("16-bit", "int8", "fp8")),
-        {"int8": EightBits(16, 128), "fp8": EightBits(128, 128, 9)},
+        {"int8": EightBits(16, 128), "fp8": EightBits(128, 128, ((8, 9), (9, 0), (12,)))},
     ),
     # Triton multiplies tiles of at least 16 channels.
     "flex": Constraint(("cuda",), (torch.float32, torch.bfloat16, torch.float16), 8, 16, 256, _INT32_TOKENS, (7, 0)),
@@ -92,10 +92,11 @@ def refusal(backend: str, q: torch.Tensor, precision: str = "16-bit") -> Refusal
             f"other than {largest}" if multiple == largest else f"that are no multiple of {multiple} up to {largest}"
         )
         return Refusal("precision", f"must be 16-bit for head dims {others}, got {precision} for {head_dim}")
-    major = eight_bits.compute_capability_major
-    if major is not None and capability[0] != major:
+    having = eight_bits.compute_capabilities
+    if having and not any(capability[: len(x)] == x for x in having):
+        *most, last = (".".join(map(str, x)) for x in having)
         found = ".".join(map(str, capability))
-        wanted = f"16-bit or int8 for compute capabilities other than {major}.0"
+        wanted = f"16-bit or int8 for compute capabilities other than {', '.join(most)} and {last}"
         return Refusal("precision", f"must be {wanted}, got {precision} on {found}")
     return None
 

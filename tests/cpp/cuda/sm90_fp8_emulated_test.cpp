@@ -71,28 +71,8 @@ TEST_P(Sm90Fp8Emulated, IsAsNearToFp64AsTheReference) {
   expect_as_near_as_the_reference(host, got, got_lse);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Cases, Sm90Fp8Emulated,
-    ::testing::Values(
-        AttentionCase{.name = "OneToken", .num_video = 1, .lists = Lists::kFull, .batch = 2},
-        AttentionCase{.name = "Dense", .num_video = 512, .lists = Lists::kFull, .heads = 1},
-        AttentionCase{.name = "Random64", .num_video = 500, .heads = 1},
-        AttentionCase{.name = "Random128Fp16", .dtype = kHalf, .num_video = 450, .kv_block_size = 128, .heads = 1},
-        AttentionCase{.name = "LongLists", .num_video = 1300, .lists = Lists::kUneven, .heads = 1},
-        AttentionCase{.name = "Empty", .num_video = 140, .lists = Lists::kEmpty, .heads = 1},
-        AttentionCase{.name = "EmptyButContext", .num_context = 20, .num_video = 140, .lists = Lists::kEmpty},
-        AttentionCase{.name = "MaskedContext",
-                      .num_context = 200,
-                      .kv_block_size = 128,
-                      .bias = Bias::kMasked,
-                      .batch = 2,
-                      .heads = 1},
-        AttentionCase{.name = "BiasedContext", .num_context = 77, .num_video = 200, .bias = Bias::kFinite, .heads = 1},
-        AttentionCase{.name = "Tail64", .num_context = 50, .num_video = 900, .tail_block_size = 64, .heads = 1},
-        AttentionCase{.name = "Tail32Blocks128", .num_video = 330, .kv_block_size = 128, .tail_block_size = 32},
-        AttentionCase{.name = "TailEverythingDropped", .tail_block_size = 64, .lists = Lists::kEmpty, .heads = 1},
-        AttentionCase{.name = "ResidualInt8", .num_context = 9, .num_video = 150, .residual = ResidualType::kInt8}),
-    [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Cases, Sm90Fp8Emulated, ::testing::ValuesIn(emulated_fp8_cases()),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 // The way of a key from the accumulators of its score to the value that its weight meets.
 TEST(ValueBlocks, WeightsMeetTheirKeysValuesWithoutMoving) {

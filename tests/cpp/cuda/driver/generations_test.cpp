@@ -80,32 +80,48 @@ TEST_F(Launch, Int8KeysWithoutTheirScalesOrOfAnotherHeadDimAreRefused) {
   EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.strides.token = 136; }));
 }
 
-TEST_F(Launch, Float8ValuesHaveAKernelOnHopperAlone) {
-  on(kH100);
-  const auto params = fp8_attention_case(kBrain, 128);
+class Float8AttentionOn : public Launch, public ::testing::WithParamInterface<Case> {};
+
+TEST_P(Float8AttentionOn, TakesTheKernelAndTheSharedMemoryOfItsGeneration) {
+  on(GetParam().device);
+  const auto params = fp8_attention_case(kBrain, GetParam().head_dim);
   ASSERT_EQ(cuda::block_sparse_attention(params, address(21), nullptr), CUDA_SUCCESS);
-  EXPECT_EQ(shapes(),
-            (Shapes{"jenga_order_tiles 6 128 0", "memset 1 0 0", "jenga_sm90_fp8_attention_128_bf16 132 384 213296"}));
-  for (const FakeDevice& other : {kA100, kRtx4090, kRtx5090}) {
+  EXPECT_EQ(shapes(), GetParam().shapes);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Generations, Float8AttentionOn,
+    ::testing::Values(
+        Case{kRtx4090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm89_fp8_attention_128_bf16 504 128 34372"}},
+        Case{kH100,
+             128,
+             {"jenga_order_tiles 6 128 0", "memset 1 0 0", "jenga_sm90_fp8_attention_128_bf16 132 384 213296"}},
+        Case{kRtx5090, 128, {"jenga_order_tiles 6 128 0", "jenga_sm89_fp8_attention_128_bf16 504 128 34372"}}));
+
+TEST_F(Launch, Float8ValuesHaveNoKernelWhereMmaSyncHasNone) {
+  for (const FakeDevice& other : {kA100, kRtx3090, kB200}) {
     on(other);
-    EXPECT_EQ(cuda::block_sparse_attention(params, address(21), nullptr), CUDA_ERROR_NOT_SUPPORTED);
+    EXPECT_EQ(cuda::block_sparse_attention(fp8_attention_case(kBrain, 128), address(21), nullptr),
+              CUDA_ERROR_NOT_SUPPORTED);
   }
 }
 
 TEST_F(Launch, Float8ValuesWithoutTheirScalesOrOfAnotherHeadDimAreRefused) {
-  on(kH100);
   const auto refuses = [](int64_t head_dim, auto change) {
     BlockSparseAttentionParams params = fp8_attention_case(kHalf, head_dim);
     change(params);
     return cuda::block_sparse_attention(params, address(21), nullptr) == CUDA_ERROR_NOT_SUPPORTED;
   };
-  EXPECT_FALSE(refuses(128, [](auto&) {}));
-  EXPECT_TRUE(refuses(64, [](auto&) {}));
-  EXPECT_TRUE(refuses(128, [](auto& p) { p.v_carved.scale = nullptr; }));
-  EXPECT_TRUE(refuses(128, [](auto& p) { p.v_center = nullptr; }));
-  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.scale = nullptr; }));
-  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_tail.scale = nullptr; }));
-  EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.dtype = p.q.dtype; }));
+  for (const FakeDevice& device : {kH100, kRtx4090}) {
+    on(device);
+    EXPECT_FALSE(refuses(128, [](auto&) {}));
+    EXPECT_TRUE(refuses(64, [](auto&) {}));
+    EXPECT_TRUE(refuses(128, [](auto& p) { p.v_carved.scale = nullptr; }));
+    EXPECT_TRUE(refuses(128, [](auto& p) { p.v_center = nullptr; }));
+    EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.scale = nullptr; }));
+    EXPECT_TRUE(refuses(128, [](auto& p) { p.k_tail.scale = nullptr; }));
+    EXPECT_TRUE(refuses(128, [](auto& p) { p.k_carved.dtype = p.q.dtype; }));
+  }
 }
 
 class ScoresOn : public Launch, public ::testing::WithParamInterface<Case> {};
@@ -185,13 +201,17 @@ TEST_F(Launch, AGenerationCanBeForced) {
   const CUresult scores = cuda::select_blocks(select_case(kBrain, 128), address(20), nullptr);
   force("86");
   const CUresult newer = cuda::block_sparse_attention(attention_case(kBrain, 128), address(21), nullptr);
+  force("89");
+  const CUresult fp8 = cuda::block_sparse_attention(fp8_attention_case(kBrain, 128), address(21), nullptr);
   force("");
+  EXPECT_EQ(fp8, CUDA_SUCCESS);
+  EXPECT_EQ(shapes().back(), "jenga_sm89_fp8_attention_128_bf16 504 128 34372");
   ASSERT_EQ(attention, CUDA_SUCCESS);
   ASSERT_EQ(scores, CUDA_SUCCESS);
   ASSERT_EQ(newer, CUDA_SUCCESS);
   EXPECT_EQ(shapes()[1], "jenga_sm80_attention_128_bf16 252 128 82500");
   EXPECT_EQ(shapes()[3], "jenga_sm80_score_shifts_128_bf16 18 128 49152");
-  EXPECT_EQ(shapes().back(), "jenga_sm86_attention_128_bf16 252 128 57668");
+  EXPECT_EQ(shapes()[7], "jenga_sm86_attention_128_bf16 252 128 57668");
 }
 
 }  // namespace

@@ -21,6 +21,7 @@
 #include "kernels/cuda/sm80/attention_arguments.h"
 #include "kernels/cuda/sm80/score_kernels.h"
 #include "kernels/cuda/sm86/attention_arguments.h"
+#include "kernels/cuda/sm89/attention_arguments.h"
 #include "kernels/cuda/sm90/attention_arguments.h"
 #include "kernels/cuda/sm90/fp8_arguments.h"
 #include "kernels/cuda/sm90/score_kernels.h"

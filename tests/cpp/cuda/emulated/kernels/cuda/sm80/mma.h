@@ -11,6 +11,8 @@ namespace jenga::cuda::sm80 {
 
 alignas(1024) inline uint8_t dynamic_shared[1 << 18];
 
+inline unsigned read_thread_index() { return emulated::thread_index.x; }
+
 inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(static_cast<const uint8_t*>(pointer) - dynamic_shared);
 }

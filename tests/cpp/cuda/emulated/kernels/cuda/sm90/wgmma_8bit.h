@@ -1,20 +1,14 @@
-// The products of kernels/cuda/sm90/wgmma_8bit.h by what the PTX manual says of their operands. Sums of e4m3 are taken
-// as Hopper takes them: of a running sum and 32 products the largest exponent says what 14 bits are kept of each, the
-// rest is cut off, and of the new sum 14 bits are kept.
+// The products of kernels/cuda/sm90/wgmma_8bit.h by what the PTX manual says of their operands.
 #pragma once
 
-#include "kernels/numeric.h"
 #include "kernels/value_blocks.h"
+#include "tests/cpp/cuda/emulated/float8_sums.h"
 #include "tests/cpp/cuda/emulated/kernels/cuda/sm90/swizzle.h"
 #include "tests/cpp/cuda/emulated/kernels/cuda/sm90/wgmma.h"
 
 namespace jenga::cuda::sm90 {
 
 inline uint64_t value_descriptor(const void* shared) { return descriptor_of(shared, 8 * kValueBlockKeys, 2); }
-
-inline uint32_t pack_weights(float a, float b, float c, float d) {
-  return float_to_fp8(a) | float_to_fp8(b) << 8 | float_to_fp8(c) << 16 | static_cast<uint32_t>(float_to_fp8(d)) << 24;
-}
 
 // The 32 bytes of row `row` that an operand in shared memory brings to a product.
 inline void read_row(uint8_t (&bytes)[32], uint64_t descriptor, int row) {
@@ -42,21 +36,6 @@ void multiply_int8(int32_t (&d)[64], uint64_t a, uint64_t b) {
   }
 }
 
-inline int exponent_of(float value) { return value == 0.f ? -1000 : std::ilogb(value); }
-inline float cut_off(double value, int exponent) {
-  return std::ldexp(std::trunc(std::ldexp(value, 13 - exponent)), exponent - 13);
-}
-
-inline float add_products(float sum, const float (&a)[32], const float (&b)[32]) {
-  int top = exponent_of(sum);
-  for (int k = 0; k < 32; ++k)
-    if (a[k] != 0.f && b[k] != 0.f) top = std::max(top, exponent_of(a[k]) + exponent_of(b[k]));
-  if (top == -1000) return 0.f;
-  double total = cut_off(sum, top);
-  for (int k = 0; k < 32; ++k) total += cut_off(double{a[k]} * b[k], top);
-  return total == 0. ? 0.f : cut_off(total, std::ilogb(total));
-}
-
 template <bool kFirst>
 void multiply_fp8(float (&d)[68], const uint32_t* a, uint64_t b) {
   struct Words {
@@ -81,7 +60,7 @@ void multiply_fp8(float (&d)[68], const uint32_t* a, uint64_t b) {
       for (int k = 0; k < 32; ++k) values[k] = fp8_to_float(codes[k]);
       for (int i = 0; i < 2; ++i) {
         float& sum = d[4 * j + 2 * i + e];
-        sum = add_products(kFirst ? 0.f : sum, weights[i], values);
+        sum = emulated::add_products(kFirst ? 0.f : sum, weights[i], values);
       }
     }
   }

@@ -1,0 +1,133 @@
+// What a warp does with the scores of its 16 query rows where values are e4m3: weights in e4m3, products of both.
+//
+// Products of e4m3 may keep no more than 14 bits of a running sum and drop what is below, as Hopper's do: over
+// thousands of keys small weights would vanish. So the sums of a unit start anew, eight channels at a time, and are
+// added to fp32 registers, by the multiplication that rescales those anyway.
+#pragma once
+
+#include "kernels/cuda/common/float8_weights.h"
+#include "kernels/cuda/sm80/int8_copies.h"
+#include "kernels/cuda/sm80/warp_tile.h"
+#include "kernels/cuda/sm89/fp8_shape.h"
+#include "kernels/cuda/sm89/mma.h"
+
+namespace jenga::cuda::sm89 {
+
+using sm80::kUnitKeys;
+
+// The block of values of the unit that the reader is at. Where there is no row memory has zeros.
+__device__ __forceinline__ void copy_block(Fp8Shape, uint32_t target, const TileWalk& walk, const QueryBlock& block,
+                                           const sm80::UnitReader<kUnitKeys>& reader) {
+  using Values = Fp8Shape::Values;
+  constexpr int kBlockBytes = Fp8Shape::kSlotBytes, kVectors = kBlockBytes / 16;
+  const BlockSparseAttentionParams& p = walk.params;
+  const int64_t rows = reader.is_tail ? walk.num_tail_cells : walk.context_blocks * kContextAlignment + p.num_video;
+  const int64_t blocks = (rows + kValueBlockKeys - 1) / kValueBlockKeys;
+  const int64_t first = (block.batch * p.heads + block.head) * blocks + reader.first / kValueBlockKeys;
+  const auto* source = static_cast<const uint8_t*>((reader.is_tail ? p.v_tail : p.v_carved).data) + first * kBlockBytes;
+#pragma unroll
+  for (int i = 0; i < kVectors / sm80::kThreads; ++i) {
+    const int vector = threadIdx.x + i * sm80::kThreads;
+    sm80::copy_async(target + Values::offset(vector / Values::kChunks, vector % Values::kChunks), source + vector * 16,
+                     true);
+  }
+}
+
+// The rest of an Int8Tile (sm80/int8_attention_kernel.h). T: of the output.
+template <class T>
+struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
+  using Base = sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8>;
+  using Base::kRowGroups;
+  using Base::outputs;
+  using Base::scores;
+  using Base::state;
+  using Base::value_address;  // of the row that this lane gives to ldmatrix, in a block of values
+  // Word 4 s + 2 h + i is of row i and of keys 32 s + 16 h + (0 .. 15), the four that this thread holds, as
+  // kernels/value_blocks.h has them: the first operand of a product over 32 keys in place.
+  using Base::weights;
+  float rescale[kRowGroups][2];  // of earlier outputs and sums
+
+  // For what comes behind the last unit; nothing from before the first is kept in registers for it.
+  __device__ static unsigned thread_at_end(unsigned) { return sm80::read_thread_index(); }
+
+  __device__ explicit Fp8Rest(int lane) : Base(Fp8Shape::Values::offset(lane % 8, lane / 8)) {}
+
+  // Scores to weights; bias: of the unit's keys, or null.
+  __device__ __forceinline__ void weigh(const float* bias, float scale_log2, int lane) {
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+      if (bias != nullptr) add_bias(scores[g], bias, lane);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float offset =
+            update_max(scores[g], state[g], i, &rescale[g][i], scale_log2) - kLog2Float8Max;  // the largest: 448
+        const auto weight = [&](int j, int e) {
+          return fast_exp2(fmaf(scores[g][4 * j + 2 * i + e], scale_log2, -offset));
+        };
+#pragma unroll
+        for (int sixteen = 0; sixteen < kUnitKeys / 16; ++sixteen) {
+          const int j = 2 * sixteen;
+          weights[g][j + i] = pack_weights(weight(j, 0), weight(j, 1), weight(j + 1, 0), weight(j + 1, 1));
+        }
+      }
+    }
+  }
+
+  // outputs = rescaled outputs + P V, state.sum likewise: the sums of the rounded weights, products with ones.
+  __device__ __forceinline__ void accumulate(uint32_t values) {
+    constexpr uint32_t kOnes = 0x38383838u;  // four times 1 in e4m3
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+      float of_unit[4] = {};
+      multiply_add_fp8(of_unit, weights[g], kOnes, kOnes);
+      multiply_add_fp8(of_unit, weights[g] + 4, kOnes, kOnes);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) state[g].sum[i] = fmaf(state[g].sum[i], rescale[g][i], of_unit[2 * i]);
+    }
+#pragma unroll
+    for (int eight = 0; eight < kFp8HeadDim / 8; ++eight) {
+      uint32_t v[4];  // of channels 8 eight .. + 7: keys 0 .. 15, 16 .. 31, 32 .. 47, 48 .. 63
+      sm80::load_matrices(v, values + value_address + eight * 8 * Fp8Shape::Values::kRowBytes);
+#pragma unroll
+      for (int g = 0; g < kRowGroups; ++g) {
+        float of_unit[4] = {};
+        multiply_add_fp8(of_unit, weights[g], v[0], v[1]);
+        multiply_add_fp8(of_unit, weights[g] + 4, v[2], v[3]);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          float& output = outputs[g][4 * eight + e];
+          output = fmaf(output, rescale[g][e / 2], of_unit[e]);
+        }
+      }
+    }
+  }
+
+  // Outputs in units of the values, the sums that the epilogue wants.
+  __device__ __forceinline__ void finish(const BlockSparseAttentionParams& p, int64_t head, int lane) {
+    const float* const scale = p.v_carved.scale + head * kFp8HeadDim;
+    const float* const center = p.v_center + head * kFp8HeadDim;
+#pragma unroll
+    for (int eight = 0; eight < kFp8HeadDim / 8; ++eight) {
+      const int channel = 8 * eight + 2 * (lane % 4);
+      const float2 of_value = *reinterpret_cast<const float2*>(scale + channel);
+      const float2 of_center = *reinterpret_cast<const float2*>(center + channel);
+#pragma unroll
+      for (int g = 0; g < kRowGroups; ++g) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          float& output = outputs[g][4 * eight + e];
+          const float sum = state[g].sum[e / 2] * kShare;
+          output = fmaf(output, (e % 2 == 0 ? of_value.x : of_value.y) * kShare,
+                        (e % 2 == 0 ? of_center.x : of_center.y) * sum);
+        }
+      }
+    }
+#pragma unroll
+    for (int g = 0; g < kRowGroups; ++g) {
+#pragma unroll
+      for (float& sum : state[g].sum) sum *= kShare * 0.25f;  // every thread of the quad has it all
+    }
+  }
+};
+
+}  // namespace jenga::cuda::sm89
