@@ -12,11 +12,12 @@ from comfy_host import ROOT
 
 STEPS = 5
 BROKEN = ["broken: 5% kept, no compensation", f"broken: 4 of {STEPS} calls"]
+ONLY = "other seeds|broken|turbo$"
 RUNS = ["real clips", "dense", "dense, other seeds", *BROKEN, "turbo"]
 
 
 def run(comfyui: Path, folder: Path, **options) -> subprocess.CompletedProcess:
-    given = {"device": "cpu", "size": "half", "prompts": 2, "steps": STEPS, "only": "broken|turbo$", "folder": folder}
+    given = {"device": "cpu", "size": "half", "prompts": 2, "steps": STEPS, "only": ONLY, "folder": folder}
     arguments = [text for name, value in {**given, **options}.items() for text in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "benchmarks.clip_quality", *arguments]
     environment = {**os.environ, "JENGA_COMFYUI": str(comfyui)}
