@@ -74,7 +74,9 @@ def test_figures_are_finite_and_those_of_their_runs(tables):
     head, dense, floor, *presets, again = tables["Presets"]
     psnr, kept = head.index("PSNR dB"), head.index("kept")
     assert floor[psnr] == "∞" or float(floor[psnr]) > 50
-    assert all(float(row[psnr]) < 50 and float(row[kept].removesuffix(" %")) < 70 for row in presets)
+    for row in presets:  # near-lossless has two anchors in three steps, and keeps 12.5 % between: 70.8 %
+        most = 71 if row[1] == "near-lossless" else 70
+        assert float(row[psnr]) < 50 and float(row[kept].removesuffix(" %")) < most, row
     lpips = head.index("ST-LPIPS")
     if importlib.util.find_spec("stlpips_pytorch") is None:
         assert {row[lpips] for row in presets} == {"–"}
