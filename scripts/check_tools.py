@@ -8,8 +8,8 @@ from pathlib import Path
 
 DEBIAN = "apt-get install"
 ROOT = Path(__file__).resolve().parent.parent
-# Gigabytes at the peak, measured: torch with its CUDA libraries and pip's copies of them; what tests add beside it,
-# most of it one fresh environment with a torch of its own.
+# Gigabytes at the peak, with some to spare: torch with its CUDA libraries and pip's copies of them (9 measured); what
+# tests add beside it, most of it one fresh environment with a torch of its own (7).
 SETUP_GB, TESTS_GB = 12, 14
 
 
