@@ -30,7 +30,6 @@ __device__ __forceinline__ void average_cells(const AverageArguments& args) {
 
 }  // namespace
 
-JENGA_DEFINE_KERNEL(jenga_average_cells_bf16, AverageArguments, (kAverageThreads), average_cells<__nv_bfloat16>)
-JENGA_DEFINE_KERNEL(jenga_average_cells_fp16, AverageArguments, (kAverageThreads), average_cells<__half>)
+JENGA_DEFINE_KERNEL_PAIR(jenga_average_cells, AverageArguments, (kAverageThreads), average_cells)
 
 }  // namespace jenga::cuda

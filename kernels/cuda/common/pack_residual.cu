@@ -57,11 +57,8 @@ __device__ __forceinline__ void pack_residual(const PackResidualParams& p) {
 
 }  // namespace
 
-#define JENGA_DEFINE_PACK(lanes)                                                              \
-  JENGA_DEFINE_KERNEL(jenga_pack_residual_##lanes##_bf16, PackResidualParams, (kPackThreads), \
-                      pack_residual<__nv_bfloat16, lanes>)                                    \
-  JENGA_DEFINE_KERNEL(jenga_pack_residual_##lanes##_fp16, PackResidualParams, (kPackThreads), \
-                      pack_residual<__half, lanes>)
+#define JENGA_DEFINE_PACK(lanes) \
+  JENGA_DEFINE_KERNEL_PAIR(jenga_pack_residual_##lanes, PackResidualParams, (kPackThreads), pack_residual, lanes)
 JENGA_DEFINE_PACK(2)
 JENGA_DEFINE_PACK(4)
 JENGA_DEFINE_PACK(8)

@@ -201,30 +201,23 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
 
 }  // namespace
 
-#define JENGA_DEFINE_PREPARE(lanes)                                                             \
-  JENGA_DEFINE_KERNEL(jenga_prepare_blocks_##lanes##_bf16, PrepareArguments, (kPrepareThreads), \
-                      prepare_blocks<__nv_bfloat16, lanes>)                                     \
-  JENGA_DEFINE_KERNEL(jenga_prepare_blocks_##lanes##_fp16, PrepareArguments, (kPrepareThreads), \
-                      prepare_blocks<__half, lanes>)
+#define JENGA_DEFINE_PREPARE(lanes) \
+  JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_blocks_##lanes, PrepareArguments, (kPrepareThreads), prepare_blocks, lanes)
 JENGA_DEFINE_PREPARE(2)
 JENGA_DEFINE_PREPARE(4)
 JENGA_DEFINE_PREPARE(8)
 JENGA_DEFINE_PREPARE(16)
 JENGA_DEFINE_PREPARE(32)
 
-#define JENGA_DEFINE_PREPARE_INT8(lanes)                                                             \
-  JENGA_DEFINE_KERNEL(jenga_prepare_int8_blocks_##lanes##_bf16, PrepareArguments, (kPrepareThreads), \
-                      prepare_blocks<__nv_bfloat16, lanes, true>)                                    \
-  JENGA_DEFINE_KERNEL(jenga_prepare_int8_blocks_##lanes##_fp16, PrepareArguments, (kPrepareThreads), \
-                      prepare_blocks<__half, lanes, true>)
+#define JENGA_DEFINE_PREPARE_INT8(lanes)                                                                           \
+  JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_int8_blocks_##lanes, PrepareArguments, (kPrepareThreads), prepare_blocks, \
+                           lanes, true)
 JENGA_DEFINE_PREPARE_INT8(2)
 JENGA_DEFINE_PREPARE_INT8(4)
 JENGA_DEFINE_PREPARE_INT8(8)
 JENGA_DEFINE_PREPARE_INT8(16)
 
-JENGA_DEFINE_KERNEL(jenga_prepare_fp8_blocks_16_bf16, PrepareArguments, (kPrepareThreads),
-                    prepare_blocks<__nv_bfloat16, 16, true, true>)
-JENGA_DEFINE_KERNEL(jenga_prepare_fp8_blocks_16_fp16, PrepareArguments, (kPrepareThreads),
-                    prepare_blocks<__half, 16, true, true>)
+JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_fp8_blocks_16, PrepareArguments, (kPrepareThreads), prepare_blocks, 16, true,
+                         true)
 
 }  // namespace jenga::cuda

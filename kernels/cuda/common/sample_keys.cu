@@ -50,9 +50,7 @@ __device__ __forceinline__ void sample_values(const PrepareBlocksParams& p) {
 
 }  // namespace
 
-JENGA_DEFINE_KERNEL(jenga_sample_keys_bf16, PrepareBlocksParams, (kSampleThreads), sample_keys<__nv_bfloat16>)
-JENGA_DEFINE_KERNEL(jenga_sample_keys_fp16, PrepareBlocksParams, (kSampleThreads), sample_keys<__half>)
-JENGA_DEFINE_KERNEL(jenga_sample_values_bf16, PrepareBlocksParams, (kSampleThreads), sample_values<__nv_bfloat16>)
-JENGA_DEFINE_KERNEL(jenga_sample_values_fp16, PrepareBlocksParams, (kSampleThreads), sample_values<__half>)
+JENGA_DEFINE_KERNEL_PAIR(jenga_sample_keys, PrepareBlocksParams, (kSampleThreads), sample_keys)
+JENGA_DEFINE_KERNEL_PAIR(jenga_sample_values, PrepareBlocksParams, (kSampleThreads), sample_values)
 
 }  // namespace jenga::cuda

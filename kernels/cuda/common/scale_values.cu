@@ -64,7 +64,6 @@ __device__ __forceinline__ void scale_values(const PrepareBlocksParams& p) {
 
 }  // namespace
 
-JENGA_DEFINE_KERNEL(jenga_scale_values_bf16, PrepareBlocksParams, (kScaleThreads), scale_values<__nv_bfloat16>)
-JENGA_DEFINE_KERNEL(jenga_scale_values_fp16, PrepareBlocksParams, (kScaleThreads), scale_values<__half>)
+JENGA_DEFINE_KERNEL_PAIR(jenga_scale_values, PrepareBlocksParams, (kScaleThreads), scale_values)
 
 }  // namespace jenga::cuda

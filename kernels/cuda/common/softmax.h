@@ -53,20 +53,20 @@ __device__ __forceinline__ void add_bias(float (&scores)[kCount], const float* b
   }
 }
 
-// Takes the largest of row i's scores in. Returns what is to be subtracted from scaled scores; *rescale is what earlier
-// outputs and sums must be multiplied by.
+// Takes the largest of row i's scores in max. Returns what is to be subtracted from scaled scores; *rescale is what
+// earlier outputs and sums must be multiplied by.
 template <int kCount>
-__device__ __forceinline__ float update_max(const float (&scores)[kCount], RowState& state, int i, float* rescale,
+__device__ __forceinline__ float update_max(const float (&scores)[kCount], float& max, int i, float* rescale,
                                             float scale_log2) {
-  float row_max = state.max[i];
+  float row_max = max;
 #pragma unroll
   for (int j = 0; j < kCount / 4; ++j)
     row_max = fmaxf(row_max, fmaxf(scores[4 * j + 2 * i], scores[4 * j + 2 * i + 1]));
   row_max = quad_max(row_max);
   // A row that has met only -inf so far keeps max = -inf; 0 in its place gives probabilities 0 instead of NaN.
   const float offset = row_max == -INFINITY ? 0.f : row_max * scale_log2;
-  *rescale = fast_exp2(fmaf(state.max[i], scale_log2, -offset));
-  state.max[i] = row_max;
+  *rescale = fast_exp2(fmaf(max, scale_log2, -offset));
+  max = row_max;
   return offset;
 }
 
@@ -76,7 +76,7 @@ __device__ __forceinline__ void update_softmax(float (&scores)[kCount], RowState
                                                float scale_log2) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const float offset = update_max(scores, state, i, &rescale[i], scale_log2);
+    const float offset = update_max(scores, state.max[i], i, &rescale[i], scale_log2);
     float sum = 0.f;
 #pragma unroll
     for (int j = 0; j < kCount / 4; ++j) {

@@ -22,6 +22,11 @@
     __VA_ARGS__(arguments);                                                                               \
   }
 
+// Both kernels of a pair. body: a function template, given each 16-bit type and then what follows.
+#define JENGA_DEFINE_KERNEL_PAIR(name, Arguments, bounds, body, ...)                                  \
+  JENGA_DEFINE_KERNEL(name##_bf16, Arguments, bounds, body<__nv_bfloat16 __VA_OPT__(, ) __VA_ARGS__>) \
+  JENGA_DEFINE_KERNEL(name##_fp16, Arguments, bounds, body<__half __VA_OPT__(, ) __VA_ARGS__>)
+
 #else
 
 #include <cuda.h>

@@ -103,9 +103,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
 }  // namespace jenga::cuda::sm80
 
 // Both kernels of a shape, name_bf16 and name_fp16; one file each, so that they build in parallel.
-#define JENGA_DEFINE_MMA_ATTENTION(name, ...)                                                                        \
-  namespace jenga::cuda {                                                                                            \
-  JENGA_DEFINE_KERNEL(name##_bf16, sm80::AttentionArguments, (sm80::kThreads, 2),                                    \
-                      sm80::attend<__nv_bfloat16, __VA_ARGS__>)                                                      \
-  JENGA_DEFINE_KERNEL(name##_fp16, sm80::AttentionArguments, (sm80::kThreads, 2), sm80::attend<__half, __VA_ARGS__>) \
+#define JENGA_DEFINE_MMA_ATTENTION(name, ...)                                                              \
+  namespace jenga::cuda {                                                                                  \
+  JENGA_DEFINE_KERNEL_PAIR(name, sm80::AttentionArguments, (sm80::kThreads, 2), sm80::attend, __VA_ARGS__) \
   }

@@ -193,10 +193,8 @@ __device__ __forceinline__ void attend_int8(const AttentionArguments& args) {
 }  // namespace jenga::cuda::sm80
 
 // Both kernels of a head dim; one file each, so that they build in parallel.
-#define JENGA_DEFINE_SM80_INT8_ATTENTION(dim)                                                                \
-  namespace jenga::cuda {                                                                                    \
-  JENGA_DEFINE_KERNEL(jenga_sm80_int8_attention_##dim##_bf16, sm80::AttentionArguments, (sm80::kThreads, 2), \
-                      sm80::attend_int8<__nv_bfloat16, dim>)                                                 \
-  JENGA_DEFINE_KERNEL(jenga_sm80_int8_attention_##dim##_fp16, sm80::AttentionArguments, (sm80::kThreads, 2), \
-                      sm80::attend_int8<__half, dim>)                                                        \
+#define JENGA_DEFINE_SM80_INT8_ATTENTION(dim)                                                              \
+  namespace jenga::cuda {                                                                                  \
+  JENGA_DEFINE_KERNEL_PAIR(jenga_sm80_int8_attention_##dim, sm80::AttentionArguments, (sm80::kThreads, 2), \
+                           sm80::attend_int8, dim)                                                         \
   }

@@ -116,14 +116,12 @@ __device__ __forceinline__ void score_cells(const ScoreArguments& args) {
 
 namespace jenga::cuda {
 
-#define JENGA_DEFINE_SCORES(name, dim, ...)                                                        \
-  JENGA_DEFINE_KERNEL(name, ScoreArguments, (sm80::kThreads, sm80::ScoreTile<dim>::kThreadBlocks), \
-                      sm80::score_cells<__VA_ARGS__>)
-#define JENGA_DEFINE_SCORES_OF(dim)                                                         \
-  JENGA_DEFINE_SCORES(jenga_sm80_score_shifts_##dim##_bf16, dim, __nv_bfloat16, dim, false) \
-  JENGA_DEFINE_SCORES(jenga_sm80_score_shifts_##dim##_fp16, dim, __half, dim, false)        \
-  JENGA_DEFINE_SCORES(jenga_sm80_score_masses_##dim##_bf16, dim, __nv_bfloat16, dim, true)  \
-  JENGA_DEFINE_SCORES(jenga_sm80_score_masses_##dim##_fp16, dim, __half, dim, true)
+#define JENGA_DEFINE_SCORES(name, dim, ...)                                                             \
+  JENGA_DEFINE_KERNEL_PAIR(name, ScoreArguments, (sm80::kThreads, sm80::ScoreTile<dim>::kThreadBlocks), \
+                           sm80::score_cells, dim, __VA_ARGS__)
+#define JENGA_DEFINE_SCORES_OF(dim)                              \
+  JENGA_DEFINE_SCORES(jenga_sm80_score_shifts_##dim, dim, false) \
+  JENGA_DEFINE_SCORES(jenga_sm80_score_masses_##dim, dim, true)
 JENGA_DEFINE_SCORES_OF(32)
 JENGA_DEFINE_SCORES_OF(64)
 JENGA_DEFINE_SCORES_OF(96)

@@ -3,9 +3,6 @@
 
 namespace jenga::cuda {
 
-JENGA_DEFINE_KERNEL(jenga_sm89_fp8_attention_128_bf16, sm80::AttentionArguments, (sm80::kThreads, 2),
-                    sm89::attend_fp8<__nv_bfloat16>)
-JENGA_DEFINE_KERNEL(jenga_sm89_fp8_attention_128_fp16, sm80::AttentionArguments, (sm80::kThreads, 2),
-                    sm89::attend_fp8<__half>)
+JENGA_DEFINE_KERNEL_PAIR(jenga_sm89_fp8_attention_128, sm80::AttentionArguments, (sm80::kThreads, 2), sm89::attend_fp8)
 
 }  // namespace jenga::cuda

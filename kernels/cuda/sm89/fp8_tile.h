@@ -41,10 +41,8 @@ struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
   using Base::outputs;
   using Base::scores;
   using Base::state;
-  using Base::value_address;  // of the row that this lane gives to ldmatrix, in a block of values
-  // Word 4 s + 2 h + i is of row i and of keys 32 s + 16 h + (0 .. 15), the four that this thread holds, as
-  // kernels/value_blocks.h has them: the first operand of a product over 32 keys in place.
-  using Base::weights;
+  using Base::value_address;     // of the row that this lane gives to ldmatrix, in a block of values
+  using Base::weights;           // as weigh_rows makes them
   float rescale[kRowGroups][2];  // of earlier outputs and sums
 
   // For what comes behind the last unit; nothing from before the first is kept in registers for it.
@@ -57,19 +55,7 @@ struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
 #pragma unroll
     for (int g = 0; g < kRowGroups; ++g) {
       if (bias != nullptr) add_bias(scores[g], bias, lane);
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float offset =
-            update_max(scores[g], state[g], i, &rescale[g][i], scale_log2) - kLog2Float8Max;  // the largest: 448
-        const auto weight = [&](int j, int e) {
-          return fast_exp2(fmaf(scores[g][4 * j + 2 * i + e], scale_log2, -offset));
-        };
-#pragma unroll
-        for (int sixteen = 0; sixteen < kUnitKeys / 16; ++sixteen) {
-          const int j = 2 * sixteen;
-          weights[g][j + i] = pack_weights(weight(j, 0), weight(j, 1), weight(j + 1, 0), weight(j + 1, 1));
-        }
-      }
+      weigh_rows(weights[g], scores[g], state[g].max, rescale[g], {scale_log2, scale_log2});
     }
   }
 
@@ -107,25 +93,11 @@ struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
     const float* const scale = p.v_carved.scale + head * kFp8HeadDim;
     const float* const center = p.v_center + head * kFp8HeadDim;
 #pragma unroll
-    for (int eight = 0; eight < kFp8HeadDim / 8; ++eight) {
-      const int channel = 8 * eight + 2 * (lane % 4);
-      const float2 of_value = *reinterpret_cast<const float2*>(scale + channel);
-      const float2 of_center = *reinterpret_cast<const float2*>(center + channel);
-#pragma unroll
-      for (int g = 0; g < kRowGroups; ++g) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          float& output = outputs[g][4 * eight + e];
-          const float sum = state[g].sum[e / 2] * kShare;
-          output = fmaf(output, (e % 2 == 0 ? of_value.x : of_value.y) * kShare,
-                        (e % 2 == 0 ? of_center.x : of_center.y) * sum);
-        }
-      }
-    }
-#pragma unroll
     for (int g = 0; g < kRowGroups; ++g) {
+      const float sums[2] = {state[g].sum[0] * kShare, state[g].sum[1] * kShare};
+      to_value_units(outputs[g], outputs[g], sums, scale, center, lane);
 #pragma unroll
-      for (float& sum : state[g].sum) sum *= kShare * 0.25f;  // every thread of the quad has it all
+      for (int i = 0; i < 2; ++i) state[g].sum[i] = sums[i] * 0.25f;  // every thread of the quad has it all
     }
   }
 };

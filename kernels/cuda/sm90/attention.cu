@@ -44,11 +44,10 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
 
 namespace jenga::cuda {
 
-#define JENGA_DEFINE_ATTENTION(name, ...) \
-  JENGA_DEFINE_KERNEL(name, sm90::AttentionArguments, (sm90::kAttentionThreads, 1), sm90::attend<__VA_ARGS__>)
-JENGA_DEFINE_ATTENTION(jenga_sm90_attention_64_bf16, __nv_bfloat16, 64)
-JENGA_DEFINE_ATTENTION(jenga_sm90_attention_64_fp16, __half, 64)
-JENGA_DEFINE_ATTENTION(jenga_sm90_attention_128_bf16, __nv_bfloat16, 128)
-JENGA_DEFINE_ATTENTION(jenga_sm90_attention_128_fp16, __half, 128)
+#define JENGA_DEFINE_ATTENTION(dim)                                                                            \
+  JENGA_DEFINE_KERNEL_PAIR(jenga_sm90_attention_##dim, sm90::AttentionArguments, (sm90::kAttentionThreads, 1), \
+                           sm90::attend, dim)
+JENGA_DEFINE_ATTENTION(64)
+JENGA_DEFINE_ATTENTION(128)
 
 }  // namespace jenga::cuda

@@ -8,7 +8,7 @@
 namespace jenga::cuda {
 namespace sm90 {
 
-inline constexpr int kFp8HeadDim = 128;
+inline constexpr int kFp8HeadDim = static_cast<int>(kFloat8HeadDim);
 
 // Of shared memory: Fp8Storage, and what its alignment may cost.
 inline constexpr int64_t kFp8StorageBytes = 212272;

@@ -47,9 +47,7 @@ __device__ __forceinline__ void attend_fp8(const Fp8Arguments& args) {
 
 namespace jenga::cuda {
 
-JENGA_DEFINE_KERNEL(jenga_sm90_fp8_attention_128_bf16, sm90::Fp8Arguments, (sm90::kAttentionThreads, 1),
-                    sm90::attend_fp8<__nv_bfloat16>)
-JENGA_DEFINE_KERNEL(jenga_sm90_fp8_attention_128_fp16, sm90::Fp8Arguments, (sm90::kAttentionThreads, 1),
-                    sm90::attend_fp8<__half>)
+JENGA_DEFINE_KERNEL_PAIR(jenga_sm90_fp8_attention_128, sm90::Fp8Arguments, (sm90::kAttentionThreads, 1),
+                         sm90::attend_fp8)
 
 }  // namespace jenga::cuda

@@ -25,8 +25,7 @@ __device__ __forceinline__ void issue_int8_scores(int32_t (&sums)[64], const uin
   wgmma_commit();
 }
 
-// weights: word 4 s + 2 h + i is of row i and of keys 32 s + 16 h + (0 .. 15), the four that this thread holds, as
-// value_blocks.h has them.
+// weights: as weigh_rows makes them.
 __device__ __forceinline__ void issue_fp8_outputs(float (&sums)[kOutputs], const uint32_t (&weights)[16],
                                                   const ValueBlock (&v)[2]) {
   const uint64_t first = value_descriptor(v[0].values), second = value_descriptor(v[1].values);
@@ -47,21 +46,6 @@ __device__ __forceinline__ void scale_scores(float (&scores)[64], const int32_t 
     scores[4 * j + 1] = static_cast<float>(sums[4 * j + 1]) * scale.y;
     scores[4 * j + 2] = static_cast<float>(sums[4 * j + 2]) * scale.x;
     scores[4 * j + 3] = static_cast<float>(sums[4 * j + 3]) * scale.y;
-  }
-}
-
-// Scores to e4m3 weights, words as issue_fp8_outputs wants them.
-__device__ __forceinline__ void weigh(uint32_t (&weights)[16], const float (&scores)[64], const float (&scale_log2)[2],
-                                      const float (&offset)[2]) {
-#pragma unroll
-  for (int sixteen = 0; sixteen < 8; ++sixteen) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const auto weight = [&](int j, int e) {
-        return fast_exp2(fmaf(scores[4 * (2 * sixteen + j) + 2 * i + e], scale_log2[i], -offset[i]));
-      };
-      weights[2 * sixteen + i] = pack_weights(weight(0, 0), weight(0, 1), weight(1, 0), weight(1, 1));
-    }
   }
 }
 
@@ -104,23 +88,6 @@ struct Fp8Consumer {
     }
   }
 
-  // Takes the unit's largest score in. rescale: of earlier sums; offset: what to subtract from scaled scores, so that
-  // the largest weight is 448.
-  __device__ __forceinline__ void update_max(const float (&scores)[64], float (&rescale)[2], float (&offset)[2]) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float top = max[i];
-#pragma unroll
-      for (int j = 0; j < 16; ++j) top = fmaxf(top, fmaxf(scores[4 * j + 2 * i], scores[4 * j + 2 * i + 1]));
-      top = quad_max(top);
-      // A row that has met only -inf so far keeps max = -inf; 0 in its place gives weights 0 instead of NaN.
-      const float base = top == -INFINITY ? 0.f : top * scale_log2[i];
-      rescale[i] = fast_exp2(fmaf(max[i], scale_log2[i], -base));
-      offset[i] = base - kLog2Float8Max;
-      max[i] = top;
-    }
-  }
-
   __device__ __forceinline__ const uint8_t* codes() const {
     return shared.q[slot] + kGroupRows * group * kCodeRowBytes;
   }
@@ -139,12 +106,11 @@ struct Fp8Consumer {
     Barrier* const empty = &shared.unit_empty[ring.slot];
     wgmma_wait<0>();
     pin_registers(sums);
-    float scores[64], rescale[2], offset[2];
+    float scores[64], rescale[2];
     scale_scores(scores, sums, slot.k_scale, lane);
     if (biased) add_row_bias(scores, slot.bias);
-    update_max(scores, rescale, offset);
     uint32_t weights[16];
-    weigh(weights, scores, scale_log2, offset);
+    weigh_rows(weights, scores, max, rescale, scale_log2);
 
     barrier_wait(&shared.v_full[ring.slot], ring.full_parity);
     ring.advance();
@@ -177,17 +143,7 @@ struct Fp8Consumer {
       state.sum[i] = sum[i] * 0.25f;  // every thread of the quad has it all
       state.max[i] = max[i] * row_scale(i) + shared.rows[slot].center_product[first_row + 8 * i];
     }
-#pragma unroll
-    for (int j = 0; j < kFp8HeadDim / 8; ++j) {
-      const int channel = 8 * j + 2 * (lane % 4);
-      const float2 of_value = __ldg(reinterpret_cast<const float2*>(scale + channel));
-      const float2 of_center = __ldg(reinterpret_cast<const float2*>(center + channel));
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        rows[4 * j + 2 * i] = fmaf(outputs[4 * j + 2 * i], of_value.x * kShare, of_center.x * sum[i]);
-        rows[4 * j + 2 * i + 1] = fmaf(outputs[4 * j + 2 * i + 1], of_value.y * kShare, of_center.y * sum[i]);
-      }
-    }
+    to_value_units(rows, outputs, sum, scale, center, lane);
   }
 };
 

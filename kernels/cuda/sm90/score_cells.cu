@@ -92,12 +92,10 @@ __device__ __forceinline__ void score_cells(const ScoreArguments& args) {
 namespace jenga::cuda {
 
 #define JENGA_DEFINE_SCORES(name, ...) \
-  JENGA_DEFINE_KERNEL(name, ScoreArguments, (sm90::score::kThreads, 2), sm90::score_cells<__VA_ARGS__>)
-#define JENGA_DEFINE_SCORES_OF(dim)                                                    \
-  JENGA_DEFINE_SCORES(jenga_sm90_score_shifts_##dim##_bf16, __nv_bfloat16, dim, false) \
-  JENGA_DEFINE_SCORES(jenga_sm90_score_shifts_##dim##_fp16, __half, dim, false)        \
-  JENGA_DEFINE_SCORES(jenga_sm90_score_masses_##dim##_bf16, __nv_bfloat16, dim, true)  \
-  JENGA_DEFINE_SCORES(jenga_sm90_score_masses_##dim##_fp16, __half, dim, true)
+  JENGA_DEFINE_KERNEL_PAIR(name, ScoreArguments, (sm90::score::kThreads, 2), sm90::score_cells, __VA_ARGS__)
+#define JENGA_DEFINE_SCORES_OF(dim)                              \
+  JENGA_DEFINE_SCORES(jenga_sm90_score_shifts_##dim, dim, false) \
+  JENGA_DEFINE_SCORES(jenga_sm90_score_masses_##dim, dim, true)
 JENGA_DEFINE_SCORES_OF(64)
 JENGA_DEFINE_SCORES_OF(128)
 

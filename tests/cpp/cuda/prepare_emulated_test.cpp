@@ -6,6 +6,7 @@
 // The stand-ins come first: the kernels below are written in CUDA's terms.
 #include "kernels/cuda/driver/kernel.h"
 #define JENGA_DEFINE_KERNEL(...)
+#define JENGA_DEFINE_KERNEL_PAIR(...)
 #include "kernels/cuda/common/prepare_blocks.cu"
 #include "kernels/cuda/common/sample_keys.cu"
 #include "kernels/cuda/common/scale_values.cu"
