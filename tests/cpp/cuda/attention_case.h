@@ -61,6 +61,11 @@ inline float decode(DataType dtype, uint16_t bits) {
   return dtype == DataType::kBFloat16 ? __bfloat162float(__ushort_as_bfloat16(bits))
                                       : __half2float(__ushort_as_half(bits));
 }
+inline std::vector<double> decoded(DataType dtype, const std::vector<uint16_t>& bits) {
+  std::vector<double> values(bits.size());
+  std::transform(bits.begin(), bits.end(), values.begin(), [dtype](uint16_t value) { return decode(dtype, value); });
+  return values;
+}
 inline float rounded(DataType dtype, double value) { return decode(dtype, encode(dtype, static_cast<float>(value))); }
 
 // In L2; the absolute error where nothing is wanted but zeros.

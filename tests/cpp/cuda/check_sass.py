@@ -5,24 +5,10 @@ neither spill nor keep anything in local memory: no stack, no LDL, no STL. Exits
 cuobjdump.
 """
 
-import importlib.util
 import re
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
-
-def find_cuobjdump() -> str | None:
-    """The CUDA toolkit's, else the one inside the Triton package."""
-    found = shutil.which("cuobjdump") or shutil.which("cuobjdump", path="/usr/local/cuda/bin")
-    if found:
-        return found
-    triton = importlib.util.find_spec("triton")
-    if triton is None or triton.origin is None:
-        return None
-    bundled = Path(triton.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    return str(bundled) if bundled.exists() else None
+from cuobjdump import dump, find_cuobjdump, resource_usage
 
 
 def functions_of(listing: str) -> dict[str, str]:
@@ -37,22 +23,19 @@ def main(instruction: str, fatbins: list[str]) -> int:
         print("skipped: cuobjdump is neither on PATH nor in a Triton package")
         return 77
 
-    def dump(option: str) -> str:
-        return "".join(
-            subprocess.run([cuobjdump, option, path], check=True, capture_output=True, text=True).stdout
-            for path in fatbins
-        )
-
-    kernels = {name: code for name, code in functions_of(dump("-sass")).items() if "_attention_" in name}
+    code_of = functions_of(dump(cuobjdump, "-sass", *fatbins))
+    kernels = {name: code for name, code in code_of.items() if "_attention_" in name}
     problems = [] if kernels else [f"no attention kernel in {' '.join(fatbins)}"]
     for name, code in kernels.items():
         if not re.search(rf"\b{instruction}\b", code):
             problems.append(f"{name}: no {instruction}")
         if local := re.findall(r"\b(?:LDL|STL)\b.*", code):
             problems.append(f"{name}: {len(local)} local-memory accesses, first: {local[0].strip()}")
-    for name, usage in re.findall(r"Function (\S*_attention_\S*):\s*\n\s*(.*)", dump("-res-usage")):
+    for _, name, usage in resource_usage(dump(cuobjdump, "-res-usage", *fatbins)):
+        if "_attention_" not in name:
+            continue
         if int(re.search(r"STACK:(\d+)", usage)[1]) or int(re.search(r"LOCAL:(\d+)", usage)[1]):
-            problems.append(f"{name}: registers spill or arrays sit in local memory ({usage.strip()})")
+            problems.append(f"{name}: registers spill or arrays sit in local memory ({usage})")
     for problem in problems:
         print(problem)
     print(f"{len(kernels)} kernels, {len(problems)} problems")

@@ -2,10 +2,9 @@
 // rows for the reference, in blocks for the kernels.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include "kernels/value_blocks.h"
 #include "tests/cpp/cuda/int8_case.h"
+#include "tests/cpp/cuda/outputs.h"
 
 namespace jenga::testing {
 
@@ -23,11 +22,11 @@ inline std::vector<uint8_t> in_blocks(const std::vector<uint8_t>& rows, int64_t 
   return blocks;
 }
 
-struct Fp8Case : HostCase {
+struct Fp8Case : Int8Case {
   std::vector<float> v_center, v_scale;
   std::vector<uint8_t> v_rows, v_tail_rows, v_blocks, v_tail_blocks;
 
-  explicit Fp8Case(const AttentionCase& which) : HostCase(which) {
+  explicit Fp8Case(const AttentionCase& which) : Int8Case(which) {
     const int64_t channels = which.head_dim, heads = which.batch * which.heads, rows = which.carved_rows();
     v_center.assign(heads * channels, 0.f);
     v_scale.assign(heads * channels, 0.f);
@@ -42,9 +41,9 @@ struct Fp8Case : HostCase {
     v_tail_blocks = in_blocks(v_tail_rows, heads, which.tail_cells(), channels);
   }
 
-  // With values in rows.
+  // With values in rows, which the reference alone reads.
   BlockSparseAttentionParams rows() const {
-    BlockSparseAttentionParams p = params();
+    BlockSparseAttentionParams p = Int8Case::params(OnHost());
     p.v_carved = {v_rows.data(), p.v_carved.strides, DataType::kFloat8, v_scale.data()};
     if (shape.tail_cells() > 0) p.v_tail = {v_tail_rows.data(), p.v_tail.strides, DataType::kFloat8, v_scale.data()};
     p.v_center = v_center.data();
@@ -52,14 +51,17 @@ struct Fp8Case : HostCase {
   }
 
   // With values in blocks.
-  BlockSparseAttentionParams blocks() const {
-    BlockSparseAttentionParams p = rows();
+  template <class Place>
+  BlockSparseAttentionParams params(Place&& place) const {
+    BlockSparseAttentionParams p = Int8Case::params(place);
+    const float* const scale = place(v_scale);
     const auto of = [&](const std::vector<uint8_t>& memory, int64_t number) {
       const int64_t bytes = kValueBlockKeys * shape.head_dim, head = ceil_div(number, kValueBlockKeys) * bytes;
-      return Operand{memory.data(), {shape.heads * head, head, bytes}, DataType::kFloat8, v_scale.data()};
+      return Operand{place(memory), {shape.heads * head, head, bytes}, DataType::kFloat8, scale};
     };
     p.v_carved = of(v_blocks, shape.carved_rows());
     if (shape.tail_cells() > 0) p.v_tail = of(v_tail_blocks, shape.tail_cells());
+    p.v_center = place(v_center);
     return p;
   }
 
@@ -80,28 +82,14 @@ struct Fp8Case : HostCase {
 
 // got: of a kernel, beside the reference's. Both round weights to e4m3, but the kernel against the largest so far: they
 // differ from each other, and are equally far from what nothing was rounded for. Written so that a NaN fails.
-inline void expect_as_near_as_the_reference(const Fp8Case& host, const std::vector<uint16_t>& got,
-                                            const std::vector<float>& got_lse) {
-  std::vector<float> wanted(got.size()), wanted_lse(got_lse.size());
-  BlockSparseAttentionParams params = host.rows();
-  params.out = {wanted.data(), params.q.strides, DataType::kFloat32};
-  params.lse = wanted_lse.data();
-  reference::block_sparse_attention(params);
-  const AttentionResult exact = host.data.exact();
-  const std::vector<double> reference{wanted.begin(), wanted.end()};
-  std::vector<double> out;
-  for (const uint16_t bits : got) out.push_back(decode(host.shape.dtype, bits));
-  const double error = relative_error(out, exact.out), least = relative_error(reference, exact.out);
+inline void expect_as_near_as_the_reference(const Fp8Case& host, const Outputs& got) {
+  const AttentionResult reference = by_reference(host.rows()), exact = host.data.exact();
+  const std::vector<double> out = decoded(host.shape.dtype, got.out);
+  const double error = relative_error(out, exact.out), least = relative_error(reference.out, exact.out);
   EXPECT_TRUE(error <= 1.1 * least + 4e-3) << "relative error " << error << ", of the reference " << least;
-  const double between = relative_error(out, reference);
+  const double between = relative_error(out, reference.out);
   EXPECT_TRUE(between <= 0.03) << "relative error to the reference " << between;
-  for (size_t i = 0; i < wanted_lse.size(); ++i) {
-    if (std::isinf(wanted_lse[i])) {
-      ASSERT_EQ(got_lse[i], wanted_lse[i]) << "row " << i;
-    } else {
-      ASSERT_NEAR(got_lse[i], wanted_lse[i], 0.03) << "row " << i;
-    }
-  }
+  expect_lse(got.lse, reference.lse, 0.03);
 }
 
 // What is run on the host, thread by thread: units of every kind, in few of them.

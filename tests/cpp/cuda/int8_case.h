@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/reference/quantise.h"
-#include "tests/cpp/cuda/attention_case.h"
+#include "tests/cpp/cuda/host_case.h"
 
 namespace jenga::testing {
 
@@ -24,23 +24,15 @@ struct Codes {
   }
 };
 
-// One case in memory of the host, from which device memory is made.
-struct HostCase {
-  const AttentionCase& shape;
-  AttentionData data;
-  std::vector<uint16_t> q, v, v_tail;
+struct Int8Case : HostCase {
   std::vector<float> center;
-  Codes k, k_tail;
+  Codes k_codes, k_tail_codes;
 
-  explicit HostCase(const AttentionCase& which)
-      : shape(which),
-        data(which, 1),
-        q(encoded(which.dtype, data.q)),
-        v(encoded(which.dtype, data.v_carved)),
-        v_tail(encoded(which.dtype, data.v_tail)),
+  explicit Int8Case(const AttentionCase& which)
+      : HostCase(which),
         center(centers()),
-        k(data.k_carved, center, which.carved_rows(), which.head_dim),
-        k_tail(data.k_tail, center, std::max<int64_t>(1, which.tail_cells()), which.head_dim) {}
+        k_codes(data.k_carved, center, which.carved_rows(), which.head_dim),
+        k_tail_codes(data.k_tail, center, std::max<int64_t>(1, which.tail_cells()), which.head_dim) {}
 
   std::vector<float> centers() const {
     const int64_t rows = shape.carved_rows(), channels = shape.head_dim;
@@ -55,37 +47,15 @@ struct HostCase {
     return means;
   }
 
-  // Sizes and host memory; the test replaces pointers by those of the device.
-  BlockSparseAttentionParams params() const {
-    const auto rows_of = [&](const void* memory, int64_t number, DataType dtype, const float* scale = nullptr) {
-      return Operand{memory, contiguous(shape, number), dtype, scale};
+  template <class Place>
+  BlockSparseAttentionParams params(Place&& place) const {
+    BlockSparseAttentionParams p = HostCase::params(place);
+    const auto codes = [&](const Codes& rows, int64_t number) {
+      return rows_of(place(rows.codes), number, DataType::kInt8, place(rows.scales));
     };
-    BlockSparseAttentionParams p{};
-    p.q = rows_of(q.data(), shape.tokens(), shape.dtype);
-    p.k_carved = rows_of(k.codes.data(), shape.carved_rows(), DataType::kInt8, k.scales.data());
-    p.v_carved = rows_of(v.data(), shape.carved_rows(), shape.dtype);
-    if (shape.tail_cells() > 0) {
-      p.k_tail = rows_of(k_tail.codes.data(), shape.tail_cells(), DataType::kInt8, k_tail.scales.data());
-      p.v_tail = rows_of(v_tail.data(), shape.tail_cells(), shape.dtype);
-    }
-    p.kv_block_index = data.index.data();
-    p.kv_block_count = data.count.data();
-    p.token_index = data.token_index.data();
-    p.context_bias = data.context_bias.empty() ? nullptr : data.context_bias.data();
-    p.residual = data.residual_bytes.empty() ? nullptr : data.residual_bytes.data();
-    p.residual_scale = data.residual_scale.empty() ? nullptr : data.residual_scale.data();
-    p.residual_type = shape.residual;
-    p.k_center = center.data();
-    p.batch = shape.batch;
-    p.heads = shape.heads;
-    p.head_dim = shape.head_dim;
-    p.num_context = shape.num_context;
-    p.num_video = shape.num_video;
-    p.max_kv = shape.kv_blocks();
-    p.q_block_size = 128;
-    p.kv_block_size = shape.kv_block_size;
-    p.tail_block_size = shape.tail_block_size;
-    p.softmax_scale = data.softmax_scale();
+    p.k_carved = codes(k_codes, shape.carved_rows());
+    if (shape.tail_cells() > 0) p.k_tail = codes(k_tail_codes, shape.tail_cells());
+    p.k_center = place(center);
     return p;
   }
 };

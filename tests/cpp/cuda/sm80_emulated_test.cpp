@@ -9,8 +9,9 @@
 #include "kernels/cuda/sm80/attention_kernel.h"
 #include "kernels/cuda/sm80/int8_attention_kernel.h"
 #include "kernels/cuda/sm86/shape.h"
-#include "kernels/reference/reference.h"
+#include "tests/cpp/cuda/emulated/run_tiles.h"
 #include "tests/cpp/cuda/int8_case.h"
+#include "tests/cpp/cuda/outputs.h"
 
 namespace jenga::testing {
 namespace {
@@ -18,48 +19,23 @@ namespace {
 constexpr DataType kHalf = DataType::kFloat16;
 enum class Keys { kSixteenBit, kShortUnits, kInt8 };  // kShortUnits: 16-bit too, tiles of sm_86
 
-template <int kHeadDim, class Attend>
-void run(const BlockSparseAttentionParams& params, int slots, Attend attend) {
-  std::vector<int32_t> order;
-  for (int64_t head = 0; head < params.batch * params.heads; ++head) {
-    for (int i = 0; i < static_cast<int>(ceil_div(params.num_video, 128)); ++i) order.push_back(i);
-  }
-  const cuda::sm80::AttentionArguments args{cuda::make_tile_walk(params, order.data()), slots};
-  emulated::Block block(cuda::sm80::kThreads);
-  const auto tickets = static_cast<int>(cuda::num_tickets(params));
-  for (int ticket = 0; ticket < tickets * cuda::sm80::TileShape<kHeadDim>::kTilesPerBlock; ++ticket) {
-    std::memset(cuda::sm80::dynamic_shared, 0xFF, sizeof cuda::sm80::dynamic_shared);
-    block.run(ticket, [&] { attend(args); });
-  }
-}
-
 template <class T>
 void run(Keys keys, const BlockSparseAttentionParams& params, int slots) {
-  using namespace cuda;
+  using namespace cuda::sm80;
+  const auto in_16_bits = [&]<class Shape>(Shape) { emulated::run_tiles<Shape>(params, slots, attend<T, Shape>); };
   const int64_t dim = params.head_dim;
   if (keys == Keys::kInt8) {
-    if (dim <= 64) return run<64>(params, slots, sm80::attend_int8<T, 64>);
-    return run<128>(params, slots, sm80::attend_int8<T, 128>);
+    if (dim <= 64) return emulated::run_tiles<Int8Shape<64>::Queries>(params, slots, attend_int8<T, 64>);
+    return emulated::run_tiles<Int8Shape<128>::Queries>(params, slots, attend_int8<T, 128>);
   }
   if (keys == Keys::kShortUnits) {
-    if (dim <= 64) return run<64>(params, slots, sm80::attend<T, sm80::TileShape<64, 16>>);
-    if (dim <= 128) return run<128>(params, slots, sm80::attend<T, sm86::TileShape<128>>);
-    if (dim <= 192) return run<192>(params, slots, sm80::attend<T, sm86::TileShape<192>>);
-    return run<256>(params, slots, sm80::attend<T, sm86::TileShape<256>>);
+    if (dim <= 64) return in_16_bits(TileShape<64, 16>());
+    if (dim <= 128) return in_16_bits(cuda::sm86::TileShape<128>());
+    if (dim <= 192) return in_16_bits(cuda::sm86::TileShape<192>());
+    return in_16_bits(cuda::sm86::TileShape<256>());
   }
-  if (dim <= 64) return run<64>(params, slots, sm80::attend<T, sm80::TileShape<64>>);
-  run<128>(params, slots, sm80::attend<T, sm80::TileShape<128>>);
-}
-
-// In memory of the case, with 16-bit keys where wanted, which must outlive what it returns.
-BlockSparseAttentionParams params_of(const HostCase& host, Keys keys, const std::vector<uint16_t>& k,
-                                     const std::vector<uint16_t>& k_tail) {
-  BlockSparseAttentionParams p = host.params();
-  if (keys == Keys::kInt8) return p;
-  p.k_center = nullptr;
-  p.k_carved = {k.data(), p.k_carved.strides, host.shape.dtype};
-  if (p.k_tail.data != nullptr) p.k_tail = {k_tail.data(), p.k_tail.strides, host.shape.dtype};
-  return p;
+  if (dim <= 64) return in_16_bits(TileShape<64>());
+  in_16_bits(TileShape<128>());
 }
 
 using Emulated = std::tuple<AttentionCase, Keys>;
@@ -67,35 +43,17 @@ class Sm80Emulated : public ::testing::TestWithParam<Emulated> {};
 
 TEST_P(Sm80Emulated, MatchesTheReferenceWithEveryNumberOfSlots) {
   const auto& [shape, keys] = GetParam();
-  const HostCase host(shape);
-  const std::vector<uint16_t> k = encoded(shape.dtype, host.data.k_carved),
-                              k_tail = encoded(shape.dtype, host.data.k_tail);
-  BlockSparseAttentionParams params = params_of(host, keys, k, k_tail);
-  const int64_t rows = shape.batch * shape.heads * shape.tokens(), elements = rows * shape.head_dim;
-  std::vector<float> wanted(elements), wanted_lse(rows);
-  params.out = {wanted.data(), params.q.strides, DataType::kFloat32};
-  params.lse = wanted_lse.data();
-  reference::block_sparse_attention(params);
-
+  const Int8Case host(shape);
+  const BlockSparseAttentionParams params =
+      keys == Keys::kInt8 ? host.params(OnHost()) : host.HostCase::params(OnHost());
+  const AttentionResult wanted = by_reference(params);
   const double allowed = 2 * relative_error(host.data.plain().out, host.data.exact().out) + 1e-3;
   for (const int slots : {2, keys == Keys::kInt8 ? 4 : 3}) {
     SCOPED_TRACE(slots);
-    std::vector<uint16_t> got(elements, 0xFFFF);
-    std::vector<float> got_lse(rows, NAN);
-    params.out = {got.data(), params.q.strides, shape.dtype};
-    params.lse = got_lse.data();
-    shape.dtype == kHalf ? run<__half>(keys, params, slots) : run<__nv_bfloat16>(keys, params, slots);
-    std::vector<double> out;
-    for (const uint16_t bits : got) out.push_back(decode(shape.dtype, bits));
-    const double error = relative_error(out, {wanted.begin(), wanted.end()});
-    EXPECT_TRUE(error <= allowed) << "relative error " << error;
-    for (int64_t i = 0; i < rows; ++i) {
-      if (std::isinf(wanted_lse[i])) {
-        ASSERT_EQ(got_lse[i], wanted_lse[i]) << "row " << i;
-      } else {
-        ASSERT_NEAR(got_lse[i], wanted_lse[i], 5e-3) << "row " << i;
-      }
-    }
+    Outputs got = unwritten(params);
+    const BlockSparseAttentionParams p = writing(params, got);
+    shape.dtype == kHalf ? run<__half>(keys, p, slots) : run<__nv_bfloat16>(keys, p, slots);
+    expect_near(shape.dtype, got, wanted, allowed, 5e-3);
   }
 }
 

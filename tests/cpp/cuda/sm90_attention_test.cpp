@@ -9,6 +9,7 @@
 #include "kernels/cuda/sm90/attention.h"
 #include "tests/cpp/cuda/attention_case.h"
 #include "tests/cpp/cuda/device_array.h"
+#include "tests/cpp/cuda/outputs.h"
 
 namespace jenga::testing {
 namespace {
@@ -167,19 +168,7 @@ class DeviceCase {
 
 void expect_right(const DeviceCase& device, const AttentionData& data, DataType dtype) {
   const AttentionResult exact = data.exact();
-  std::vector<double> out;
-  for (uint16_t bits : device.out()) out.push_back(decode(dtype, bits));
-  // Written so that a NaN fails.
-  const double error = relative_error(out, exact.out);
-  EXPECT_TRUE(error <= 2 * relative_error(data.plain().out, exact.out)) << "relative error " << error;
-  const std::vector<float> lse = device.lse();
-  for (size_t i = 0; i < lse.size(); ++i) {
-    if (std::isinf(exact.lse[i])) {
-      EXPECT_EQ(lse[i], exact.lse[i]) << "row " << i;
-    } else {
-      EXPECT_NEAR(lse[i], exact.lse[i], 1e-3) << "row " << i;
-    }
-  }
+  expect_near(dtype, {device.out(), device.lse()}, exact, 2 * relative_error(data.plain().out, exact.out), 1e-3);
 }
 
 class Sm90Attention : public ::testing::TestWithParam<AttentionCase> {

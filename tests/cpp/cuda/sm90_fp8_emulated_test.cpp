@@ -12,22 +12,18 @@
 #include "kernels/cuda/sm90/fp8_consume.h"
 #include "kernels/cuda/sm90/fp8_plan.h"
 #include "kernels/cuda/sm90/fp8_produce.h"
-#include "kernels/reference/reference.h"
+#include "tests/cpp/cuda/emulated/tile_order.h"
 #include "tests/cpp/cuda/fp8_case.h"
 
 namespace jenga::testing {
 namespace {
 
 using namespace cuda::sm90;
-constexpr DataType kHalf = DataType::kFloat16;
 
 // One thread block draws all tickets.
 template <class T>
 void run(const BlockSparseAttentionParams& params) {
-  std::vector<int32_t> order;
-  for (int64_t head = 0; head < params.batch * params.heads; ++head) {
-    for (int i = 0; i < static_cast<int>(ceil_div(params.num_video, 128)); ++i) order.push_back(i);
-  }
+  const std::vector<int32_t> order = emulated::tile_order(params);
   int32_t next_ticket = 0;
   Fp8Arguments args{};
   args.walk = cuda::make_tile_walk(params, order.data());
@@ -57,18 +53,13 @@ void run(const BlockSparseAttentionParams& params) {
 class Sm90Fp8Emulated : public ::testing::TestWithParam<AttentionCase> {};
 
 TEST_P(Sm90Fp8Emulated, IsAsNearToFp64AsTheReference) {
-  const AttentionCase& shape = GetParam();
-  const Fp8Case host(shape);
-  const int64_t rows = shape.batch * shape.heads * shape.tokens(), elements = rows * shape.head_dim;
-  BlockSparseAttentionParams params = host.blocks();
-  std::vector<uint16_t> got(elements, 0xFFFF);
-  std::vector<float> got_lse(rows, NAN);
-  params.out = {got.data(), params.q.strides, shape.dtype};
-  params.lse = got_lse.data();
+  const Fp8Case host(GetParam());
+  const BlockSparseAttentionParams params = host.params(OnHost());
   ASSERT_TRUE(supports_fp8_attention(params));
-  shape.dtype == kHalf ? run<__half>(params) : run<__nv_bfloat16>(params);
-
-  expect_as_near_as_the_reference(host, got, got_lse);
+  Outputs got = unwritten(params);
+  const BlockSparseAttentionParams p = writing(params, got);
+  p.q.dtype == DataType::kFloat16 ? run<__half>(p) : run<__nv_bfloat16>(p);
+  expect_as_near_as_the_reference(host, got);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Sm90Fp8Emulated, ::testing::ValuesIn(emulated_fp8_cases()),

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from check_sass import find_cuobjdump  # noqa: E402
+from cuobjdump import dump, find_cuobjdump, resource_usage  # noqa: E402
 
 # Where arguments begin in constant bank 0; one of a larger alignment begins later.
 FIRST_BYTE = {
@@ -29,17 +29,11 @@ def last_byte(arch: str, size: int, alignment: int) -> int:
 
 def found(cuobjdump: str, fatbin: Path) -> Kernels:
     """Every kernel of a fatbin, for the architectures of FIRST_BYTE."""
-    said = subprocess.run([cuobjdump, "-res-usage", fatbin], check=True, capture_output=True, text=True).stdout
     kernels: Kernels = {}
-    arch = name = ""
-    for line in said.splitlines():
-        if match := re.search(r"^arch = (sm_\w+)", line):
-            arch = match[1]
-        elif match := re.search(r"Function (\S+):", line):
-            name = match[1]
-            kernels.setdefault((fatbin.stem, name), set())
-        elif (match := re.search(r"CONSTANT\[0\]:(\d+)", line)) and arch in FIRST_BYTE:
-            kernels[fatbin.stem, name].add((arch, int(match[1])))
+    for arch, name, usage in resource_usage(dump(cuobjdump, "-res-usage", fatbin)):
+        ends = kernels.setdefault((fatbin.stem, name), set())
+        if arch in FIRST_BYTE and (match := re.search(r"CONSTANT\[0\]:(\d+)", usage)):
+            ends.add((arch, int(match[1])))
     return kernels
 
 

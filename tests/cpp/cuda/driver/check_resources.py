@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from check_sass import find_cuobjdump  # noqa: E402
+from cuobjdump import dump, find_cuobjdump, resource_usage  # noqa: E402
 
 
 class Card(NamedTuple):
@@ -73,16 +73,11 @@ Launches = dict[tuple[str, str], Launch]
 def compiled(listing: str) -> Compiled:
     """What `cuobjdump -res-usage` says. From 9.0 on it counts the reserved bytes in where a kernel has any."""
     kernels: Compiled = {}
-    arch = name = ""
-    for line in listing.splitlines():
-        if match := re.search(r"^arch = (sm_\w+)", line):
-            arch = match[1]
-        elif match := re.search(r"Function (\S+):", line):
-            name = match[1]
-        elif match := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line):
-            registers, stack, shared, local = map(int, match.groups())
-            reserved = RESERVED_BYTES if number_of(arch) >= 90 else 0
-            kernels[arch, name] = Usage(registers, stack + local, max(shared - reserved, 0))
+    for arch, name, usage in resource_usage(listing):
+        found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", usage)
+        registers, stack, shared, local = map(int, found.groups())
+        reserved = RESERVED_BYTES if number_of(arch) >= 90 else 0
+        kernels[arch, name] = Usage(registers, stack + local, max(shared - reserved, 0))
     return kernels
 
 
@@ -187,11 +182,7 @@ def main(arguments: list[str]) -> int:
     for arch, name, threads, dynamic in map(str.split, said.splitlines()):
         before = launches.get((arch, name), Launch(0, 0))
         launches[arch, name] = max(before, Launch(int(threads), int(dynamic)))
-    kernels: Compiled = {}
-    for fatbin in fatbins:
-        kernels |= compiled(
-            subprocess.run([cuobjdump, "-res-usage", fatbin], check=True, capture_output=True, text=True).stdout
-        )
+    kernels = compiled(dump(cuobjdump, "-res-usage", *fatbins))
     if "--table" in arguments:
         print(table(kernels, launches))
     wrong = problems(kernels, launches)
