@@ -153,7 +153,7 @@ def number_within(rank: torch.Tensor, number: int) -> torch.Tensor:
 
 
 class RuledAttention:
-    """A CarvedAttention whose lists a rule makes: rule(q, k, v, number) -> BlockLists."""
+    """A CarvedAttention whose lists a rule makes where none are given: rule(q, k, v, number) -> BlockLists."""
 
     def __init__(self, config: JengaConfig, rule):
         self.config, self._carved, self._rule = config, CarvedAttention(config), rule
@@ -162,23 +162,24 @@ class RuledAttention:
     def __call__(self, q, k, v, grid, *context, lists=None, residual=None):
         *context, lists, residual = context if len(context) == 6 else (*context, lists, residual)
         lists = lists or self._rule(*in_curve_order(grid, q, k, v), self.config.min_blocks(grid.num_tokens))
-        return self._carved(q, k, v, grid, *context, lists=lists, residual=residual)
+        return self._attend(q, k, v, grid, *context, lists=lists, residual=residual)
+
+    def _attend(self, *arguments, **state):
+        return self._carved(*arguments, **state)
 
 
-class HalvedLists:
-    """A CarvedAttention with a list for every 64 queries; its lists [B, H, 2 nq, ...] are those of the halves.
+class HalvedLists(RuledAttention):
+    """A RuledAttention with a list for every 64 queries; its lists [B, H, 2 nq, ...] are those of the halves.
 
     It attends twice, once with either list; rows then come from the half that they are in, as a kernel with two lists
     in a tile would give them. within: lists are so short that their union is not longer than one list would be.
     """
 
     def __init__(self, config: JengaConfig, within: bool = False):
-        self.config, self._carved, self._within = config, CarvedAttention(config), within
-        self.pack_residual = self._carved.pack_residual
+        super().__init__(config, self._select)
+        self._within = within
 
-    def __call__(self, q, k, v, grid, *context, lists=None, residual=None):
-        *context, lists, residual = context if len(context) == 6 else (*context, lists, residual)
-        lists = lists or self._select(*in_curve_order(grid, q, k))
+    def _attend(self, q, k, v, grid, *context, lists, residual):
         halves = (BlockLists(*(x[:, :, half::2].contiguous() for x in lists)) for half in (0, 1))
         first, second = (self._carved(q, k, v, grid, *context, lists=x, residual=residual) for x in halves)
         order = ops.curve_order(grid.t, grid.h, grid.w).to(q.device)
@@ -187,12 +188,10 @@ class HalvedLists:
         out = torch.where(in_second[:, None], second.out, first.out)
         return replace(first, out=out, lists=lists, kept_share=(first.kept_share + second.kept_share) / 2)
 
-    def _select(self, q, k) -> BlockLists:
+    def _select(self, q, k, v, number: int) -> BlockLists:
         halves = half_scores(q, k, *self.config.score_cells)
-        number = self.config.min_blocks(q.shape[2])
         if self._within:
-            number = number_within(better_rank(*halves), number)
-            number = number.repeat_interleave(2, 2)
+            number = number_within(better_rank(*halves), number).repeat_interleave(2, 2)
         return top(torch.stack(halves, 3).flatten(2, 3), number)
 
 
