@@ -33,14 +33,15 @@ else()
   endif()
 endif()
 
-# The architectures that a folder is compiled for: those of ARCHS (`80-ptx`: PTX), and with JENGA_ALL_ARCHS, for releases,
-# those of NEWER that this nvcc knows, so that no GPU waits for its driver to translate PTX. Without it 86 and 89 run the
-# code for 80, newer ones the PTX.
+# The architectures that a folder is compiled for: those of ARCHS (`80-ptx`: PTX; `100-of-80`: machine code for 100 made
+# of the PTX for 80, as a driver would make it), and with JENGA_ALL_ARCHS, for releases, those of NEWER that this nvcc
+# knows, so that no GPU waits for its driver to translate PTX. Without it 86 and 89 run the code for 80, newer ones the PTX.
 function(jenga_cuda_archs result archs newer)
   if(JENGA_ALL_ARCHS AND newer)
     execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
     foreach(arch IN LISTS newer)  # 90 in sm80/: head dims that sm90/ has no kernel for
-      if(known MATCHES "sm_${arch}[^0-9]" AND NOT "${arch}a" IN_LIST archs)
+      string(REGEX MATCH "^[0-9]+" number ${arch})
+      if(known MATCHES "sm_${number}[^0-9]" AND NOT "${arch}a" IN_LIST archs)
         list(APPEND archs ${arch})
       endif()
     endforeach()
@@ -55,6 +56,8 @@ function(jenga_cuda_compile name source fatbin)
   foreach(arch IN LISTS ARGN)
     if(arch MATCHES "^([0-9]+a?)-ptx$")
       list(APPEND gencode "-gencode=arch=compute_${CMAKE_MATCH_1},code=compute_${CMAKE_MATCH_1}")
+    elseif(arch MATCHES "^([0-9]+)-of-([0-9]+)$")
+      list(APPEND gencode "-gencode=arch=compute_${CMAKE_MATCH_2},code=sm_${CMAKE_MATCH_1}")
     else()
       list(APPEND gencode "-gencode=arch=compute_${arch},code=sm_${arch}")
     endif()

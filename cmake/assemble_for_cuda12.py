@@ -2,8 +2,8 @@
 
 `assemble_for_cuda12.py NVCC PTXAS SOURCE FATBIN ARCHS FLAG...`: NVCC compiles to PTX, whose version is set back to 8.3
 (CUDA 12.3; no kernel uses what came later, or PTXAS refuses it), and PTXAS of CUDA 12 makes code of that. ARCHS:
-as in jenga_cuda_folder, with commas; `80-ptx` keeps the PTX itself. The code is not compressed: older drivers know
-older compression, and a wheel is compressed anyway.
+as in jenga_cuda_folder, with commas; `80-ptx` keeps the PTX itself, `100-of-80` makes code for 100 of the PTX for 80.
+The code is not compressed: older drivers know older compression, and a wheel is compressed anyway.
 """
 
 import re
@@ -27,11 +27,11 @@ def assemble(nvcc: str, ptxas: str, source: str, fatbin: str, archs: list[str], 
     with tempfile.TemporaryDirectory(prefix="jenga-ptx-") as folder:
         images = []
         for arch in archs:
-            number = arch.removesuffix("-ptx")
-            text = Path(folder, f"{number}.ptx")
+            number, _, virtual = arch.removesuffix("-ptx").partition("-of-")
+            text = Path(folder, f"{virtual or number}.ptx")
             if not text.exists():
-                ptx(nvcc, source, number, flags, text)
-            kind, file = ("ptx", text) if arch.endswith("-ptx") else ("elf", text.with_suffix(".cubin"))
+                ptx(nvcc, source, virtual or number, flags, text)
+            kind, file = ("ptx", text) if arch.endswith("-ptx") else ("elf", Path(folder, f"{number}.cubin"))
             if kind == "elf":
                 subprocess.run([ptxas, f"-arch=sm_{number}", "-O3", "-lineinfo", text, "-o", file], check=True)
             images.append(f"--image3=kind={kind},sm={number},file={file}")

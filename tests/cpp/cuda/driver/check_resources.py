@@ -38,17 +38,11 @@ SMALL = [arch for arch, card in CARDS.items() if card.processor_bytes == 102400]
 RESERVED_BYTES = 1024  # of shared memory, by the system, for every thread block
 REGISTERS, REGISTER_UNIT, SHARED_UNIT = 65536, 256, 128  # of a multiprocessor; what a warp and a thread block take
 
-# Bytes of stack that are known. The first: one register is stored once and read once in a kernel whose time was
-# measured so. The others: code for 10.0, which has no kernels of its own yet and runs those for 8.0.
-KNOWN_STACK = {
-    (arch, f"{kernel}_{dtype}"): 8
-    for arch, kernel in (
-        ("sm_90a", "jenga_sm90_score_masses_128"),
-        ("sm_100", "jenga_sm80_attention_128"),
-        ("sm_100", "jenga_sm80_int8_attention_128"),
-    )
-    for dtype in ("bf16", "fp16")
-}
+# Bytes of stack that are known. One register is stored once and read once in a kernel whose time was measured so.
+KNOWN_STACK = dict.fromkeys(
+    [("sm_90a", f"jenga_sm90_score_masses_128_{dtype}") for dtype in ("bf16", "fp16")],
+    8,
+)
 
 
 class Usage(NamedTuple):
