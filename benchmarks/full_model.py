@@ -90,6 +90,11 @@ def run(model: video_models.VideoModel, arguments: argparse.Namespace) -> None:
         print(f"{title}, matrix products of one transformer block of each kind: {model_profile.products(host)}")
 
 
+def _named_count(text: str) -> tuple[str, int]:
+    name, _, count = text.partition("=")
+    return name, int(count)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(video_models.MODELS), help="may repeat; all without")
@@ -99,6 +104,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--run", action="append", help=f"a whole run, may repeat; {', '.join(whole_runs.USUAL)}")
     parser.add_argument("--dense-steps", type=int, default=2, help="steps that a dense whole run is told from")
     parser.add_argument("--easycache-calls", type=float, help="steps that EasyCache computes (19.5 of 50: RESULTS.md)")
+    parser.add_argument(
+        "--computed",
+        type=_named_count,
+        action="append",
+        metavar="PRESET=N",
+        help="steps that a run of a preset with adaptive reuse computes, may repeat (docs/frontier.md has the demo's)",
+    )
     parser.add_argument(
         "--costs", type=Path, help="single evaluations, printed before: what the cost model says of runs"
     )

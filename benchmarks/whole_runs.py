@@ -8,12 +8,15 @@ s: wall seconds of the sampling call, without loading and decoding, CFG 1. A den
 of them are measured, and count for all. attention, linear, rest, patch and between s add up to s; anchors s is a part
 of attention s; see Times in benchmarks/host/meter.py. computed and reused: steps. What decides by the model's output
 which steps it reuses (adaptive, EasyCache) decides on random weights, as on no trained model: EasyCache reuses none, or
-few. With --easycache-calls its runs are told like dense ones, from a few steps without it and so many computed ones.
+few, adaptive none or nearly all. With --easycache-calls EasyCache's runs are told like dense ones, from a few steps
+without it and so many computed ones. With --computed a preset's run is whole, but computes so many listed steps: the
+first 15 %, which adaptive always computes, the last, and others evenly between.
 patch share: patch s relative to the predictions of the run. cost model s: what benchmarks.cost_model says of the same
 run, from single evaluations that were measured before (--costs).
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -27,6 +30,8 @@ from benchmarks.host.meter import Times
 from benchmarks.host.preset_runs import EASY_CACHE, Variant
 from benchmarks.host.whole_model import WholeModel
 from jenga.runtime.qualities import QUALITIES
+from jenga.sampling.presets import PRESETS
+from jenga.sampling.reuse_rules import MeasuredRateRule
 
 CUDNN = "dense, cuDNN"
 RIVAL = f"sol_attn 20% + {EASY_CACHE}"
@@ -78,6 +83,15 @@ def runs(host: WholeModel, steps: int) -> dict[str, Callable[[], Variant]]:
     return made
 
 
+def listed_steps(steps: int, computed: int) -> list[int]:
+    """So many of the steps: the first 15 %, the last, others evenly between. Raises SystemExit where that cannot be."""
+    first = math.ceil(MeasuredRateRule.FIRST_SHARE * steps)
+    if not first < computed <= steps:
+        raise SystemExit(f"full_model: --computed must be {first + 1} to {steps} of {steps} steps, got {computed}")
+    others = computed - first
+    return [*range(first), *(first - 1 + round((steps - first) * one / others) for one in range(1, others + 1))]
+
+
 def named(name: str, steps: int, host: WholeModel) -> Variant:
     """The run of that name. Raises Unavailable where it cannot run here."""
     return runs(host, steps)[name]()
@@ -107,10 +121,14 @@ class Table:
             self._dense[name] = times.seconds
             self._print(name, times, "1.000", run_work.dense_work(self.steps) if name == DENSE else None)
 
-    def add(self, name: str) -> None:
-        """A run of that name; where it cannot run here, the reason."""
+    def add(self, name: str, computed: int | None = None) -> None:
+        """A run of that name, of a preset with so many listed steps computed; where it cannot run here, the reason."""
+        make = partial(named, name, self.steps)
+        if computed:
+            make = partial(preset_runs.jenga_listed, preset=name, computed=listed_steps(self.steps, computed))
+            self.notes.append(f"{name}: computes {computed} listed steps")
         try:
-            times, variant = measure(self.host, partial(named, name, self.steps), self.steps)
+            times, variant = measure(self.host, make, self.steps)
         except Unavailable as reason:
             self.notes.append(f"{name}: {reason}")
             return
@@ -149,11 +167,14 @@ def write(host: WholeModel, steps: int, arguments: argparse.Namespace, costs: Ro
     known = runs(host, steps)
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"full_model: --run must be one of {', '.join(known)}, got {', '.join(unknown)}")
+    computed = dict(arguments.computed or ())
+    if unknown := [name for name in computed if name not in PRESETS]:
+        raise SystemExit(f"full_model: --computed must name a preset, got {', '.join(unknown)}")
     table = Table(host, steps, arguments.dense_steps, costs)
     table.add_dense()
     for name in names:
         if name.endswith(EASY_CACHE) and arguments.easycache_calls:
             table.add_cached(name, arguments.easycache_calls)
         else:
-            table.add(name)
+            table.add(name, computed.get(name))
     print("", *table.notes, sep="\n")

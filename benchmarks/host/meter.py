@@ -126,13 +126,19 @@ class Meter:
 
     @contextmanager
     def _hooks(self) -> Iterator[None]:
-        """Watches around the forward and around each linear layer, while it lasts."""
+        """Watches around the forward and around each linear layer in one, while it lasts: an estimate of the model's
+        change may ask its time embedding alone.
+        """
         model, open_watches = self.patcher.model.diffusion_model, {}
 
         def begin(module, inputs):
+            if module is not model and model not in open_watches:
+                return
             open_watches[module] = Stopwatch(next(x for x in inputs if isinstance(x, torch.Tensor)).device)
 
         def end(module, *_):
+            if module not in open_watches:
+                return
             kept = self._predictions[-1].forwards if module is model else self._predictions[-1].linear
             kept.append(open_watches.pop(module).stop())
 
@@ -154,7 +160,7 @@ class Meter:
                 told = taken if call is None else call.seconds
                 override, inside = override + taken, inside + told
                 anchors += told if call is not None and call.kind == ANCHOR else 0.0
-        computed = sum(bool(prediction.linear) for prediction in self._predictions)
+        computed = sum(bool(prediction.forwards) for prediction in self._predictions)
         return Times(
             seconds,
             attention=inside,

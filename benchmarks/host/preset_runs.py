@@ -1,6 +1,6 @@
 """The runs behind benchmarks.presets: what each row puts on the demo model, by the nodes a user's graph would have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -194,14 +194,29 @@ def uncompensated(host: SamplingHost, share: float) -> Variant:
 
 def few_calls(host: SamplingHost, calls: int) -> Variant:
     """Dense attention, but only so many steps computed, evenly spread: a run that must be seen to be worse."""
+    full_size = (StageRule(1.0, 1.0, 1.0, None),)
+    return _listed(
+        *(host, host.model.clone(), "base", full_size),
+        lambda steps: (round(call * steps / calls) for call in range(calls)),
+    )
+
+
+def jenga_listed(host: SamplingHost, preset: str, computed: list[int]) -> Variant:
+    """The Jenga node with these steps computed and the others reused, whatever the preset's own rule would say."""
+    return _listed(host, _jenga(host, preset), preset, None, lambda steps: computed)
+
+
+def _listed(
+    host: SamplingHost, model, preset: str, rules: tuple | None, computed: Callable[[int], Iterable[int]]
+) -> Variant:
+    """model with the stages of a preset or of rules. computed(steps of the run) -> those that are computed."""
     settings = pack_module("nodes.host.stage_settings").StageSettings
 
-    class FewCalls(settings):
+    class Listed(settings):
         def reuse(self, plan, patcher, size, steps, note) -> StepReuse:
-            return StepReuse(StaticRule(round(call * steps / calls) for call in range(calls)))
+            return StepReuse(StaticRule(computed(steps)))
 
-    model, full_size = host.model.clone(), (StageRule(1.0, 1.0, 1.0, None),)
-    pack_module("nodes.jenga").add_stages(model, FewCalls("base", full_size), None)
+    pack_module("nodes.jenga").add_stages(model, Listed(preset, rules), None)
     return _stock(host, model)
 
 

@@ -9,6 +9,7 @@ import torch
 from comfy_host import ROOT
 
 from benchmarks.host.library import copy_parts
+from benchmarks.whole_runs import listed_steps
 
 EVALUATION = ("run", "s", "× stock", "attention s", "rest s", "linear s", "patch s", "kept share", "peak GiB")
 PARTS = ("attention s", "linear s", "rest s", "patch s", "between s")  # of a whole run's seconds
@@ -43,7 +44,8 @@ def runs(benchmark, evaluations, tmp_path_factory) -> str:
     costs = tmp_path_factory.mktemp("costs") / "costs.txt"
     costs.write_text(evaluations)
     named = ("--run", "flash", "--run", "quality balanced", "--run", "sol_attn 20% + EasyCache", "--run", "EasyCache")
-    told = ("--easycache-calls", "4.5", "--costs", str(costs))
+    named += ("--run", "balanced")
+    told = ("--easycache-calls", "4.5", "--computed", "balanced=7", "--costs", str(costs))
     return benchmark("--model", "hunyuan", "--steps", "12", *named, *told)
 
 
@@ -124,6 +126,54 @@ def test_runs_with_easycache_compute_as_many_steps_as_on_a_trained_model(runs):
     row = table(section(runs, "tiny HunyuanVideo"), ("run", "s", "× stock"))["EasyCache"]
     assert (row["computed"], row["reused"]) == ("4.5", "7.5")
     assert "EasyCache: told from 2 computed steps, 4.5 of 12 are computed" in runs
+
+
+def test_a_preset_computes_as_many_steps_as_it_is_told(runs):
+    row = table(section(runs, "tiny HunyuanVideo"), ("run", "s", "× stock"))["balanced"]
+    assert (row["computed"], row["reused"]) == ("7", "5")
+    assert "balanced: computes 7 listed steps" in runs
+
+
+@pytest.mark.parametrize(("steps", "computed"), [(12, 7), (50, 21), (50, 50), (8, 3)])
+def test_listed_steps_begin_and_end_with_the_schedule(steps, computed):
+    listed = listed_steps(steps, computed)
+    assert len(set(listed)) == computed and listed == sorted(listed)
+    assert listed[:2] == [0, 1] and listed[-1] == steps - 1
+    with pytest.raises(SystemExit, match=f"--computed must be .* of {steps} steps, got {steps + 1}"):
+        listed_steps(steps, steps + 1)
+
+
+ASKED_ALONE = """
+import torch
+from benchmarks.host import library, video_models
+library.start("cpu")
+from benchmarks.host.preset_runs import dense
+from benchmarks.host.whole_model import WholeModel
+
+host = WholeModel(video_models.TINY_MODELS["wan1.3b"], tiny=True)
+private, steps = library.pack_module("nodes.host.private"), []
+
+def every_second(executor, x, *args, **kwargs):
+    steps.append(host.model.model.diffusion_model.time_embedding[0](torch.ones(1, 256).bfloat16()))
+    return executor(x, *args, **kwargs) if len(steps) % 2 else x
+
+def wrap_run(executor, *args, **kwargs):
+    private.wrap_options(executor.class_obj.model_options, private.PREDICT_NOISE, "test", every_second)
+    return executor(*args, **kwargs)
+
+private.wrap_first(host.model, private.OUTER_SAMPLE, "test", wrap_run)
+with torch.inference_mode():
+    dense(host).sample(0, 6)
+print(host.times.computed, host.times.reused, host.times.rest > 0)
+"""
+
+
+def test_a_step_that_asks_for_the_time_embedding_alone_is_reused(comfyui):
+    """As adaptive reuse by published coefficients does, to see how far the model has moved."""
+    command = [sys.executable, "-c", ASKED_ALONE]
+    environment = {**os.environ, "JENGA_COMFYUI": str(comfyui)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split()[-3:] == ["3", "3", "True"], done.stderr
 
 
 def test_a_name_that_is_no_run_is_refused(comfyui):

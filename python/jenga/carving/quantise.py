@@ -46,8 +46,15 @@ def quantise_rows(x: torch.Tensor, dtype: torch.dtype = torch.int8) -> tuple[tor
 
     A row of zeros has scale 0.
     """
-    scale = x.abs().amax(-1) / _largest_code(dtype)
+    scale = scale_of(x.abs().amax(-1), _largest_code(dtype))
     return _codes(x, scale[..., None], dtype), scale
+
+
+def scale_of(largest: torch.Tensor, code: float) -> torch.Tensor:
+    """largest / code. On CUDA torch multiplies by the inverse of a number, which at times is the next float32; by a
+    tensor it divides, as it does on a CPU and as kernels do.
+    """
+    return largest / torch.full_like(largest, code)
 
 
 def _largest_code(dtype: torch.dtype) -> float:
@@ -96,7 +103,7 @@ def quantise_blocks(
         blocks = blocks._replace(k_carved=carved, k_tail=tail, keys=EightBitKeys(scale, tail_scale, center))
     if precision.values is not None:
         center, carved, tail = centred(blocks.v_carved, v_tail)
-        scale = carved.abs().amax(2) / E4M3_MAX
+        scale = scale_of(carved.abs().amax(2), E4M3_MAX)
         carved, tail = (_codes(x, scale[:, :, None], precision.values) for x in (carved, tail))
         blocks = blocks._replace(v_carved=carved, v_tail=tail, values=EightBitValues(scale, center))
     return blocks

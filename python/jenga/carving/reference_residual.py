@@ -3,6 +3,7 @@
 import torch
 
 from .operands import Residual
+from .quantise import scale_of
 
 
 def pack_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int) -> Residual:
@@ -13,7 +14,7 @@ def pack_residual(dense: torch.Tensor, carved: torch.Tensor, bits: int) -> Resid
     """
     limit = {8: 127, 4: 7}[bits]
     missed = (dense.float() - carved.float()).transpose(1, 2)
-    scale = missed.abs().amax(-1) / limit
+    scale = scale_of(missed.abs().amax(-1), limit)
     code = torch.where(scale[..., None] > 0, missed / scale[..., None], 0).round().clamp(-limit, limit).to(torch.int8)
     if bits == 8:
         return Residual(code.contiguous(), scale)
