@@ -15,6 +15,8 @@ WAITS = {
     "cuda": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy"),
     "cpu": ("aten::_local_scalar_dense",),
 }
+# The profiler's own name for a host that waits until the device takes more launches, with the kernels launched meanwhile.
+NO_OPERATOR = "Command Buffer Full"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def profile_predictions(sample: Callable[[], object], device: torch.device) -> P
         if not _on_host(event) or not any(span.start <= begin <= span.end for span in spans):
             continue
         own = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
-        if own and event.name != PREDICTION:
+        if own and event.name not in (PREDICTION, NO_OPERATOR):
             seconds[event.name] += own / 1e6
             calls[event.name] += 1
         if event.name in WAITS[device.type]:
