@@ -84,8 +84,8 @@ def runs(host: WholeModel, steps: int) -> dict[str, Callable[[], Variant]]:
 
 
 def listed_steps(steps: int, computed: int) -> list[int]:
-    """So many of the steps: the first 15 %, the last, others evenly between. The first of another size is computed in any
-    case. Raises SystemExit where that cannot be.
+    """So many of the steps: the first 15 %, the last, others evenly between. The first of another size is computed
+    besides. Raises SystemExit where that cannot be.
     """
     first = math.ceil(MeasuredRateRule.FIRST_SHARE * steps)
     if not first < computed <= steps:

@@ -15,7 +15,7 @@ WAITS = {
     "cuda": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy"),
     "cpu": ("aten::_local_scalar_dense",),
 }
-# The profiler's own name for a host that waits until the device takes more launches, with the kernels launched meanwhile.
+# The profiler's own event of a host that waits until the device takes more launches; kernels of then count twice.
 NO_OPERATOR = "Command Buffer Full"
 
 
