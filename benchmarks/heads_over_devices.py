@@ -21,7 +21,7 @@ from jenga import AnchorConfig, JengaConfig, TokenGrid
 from jenga.runtime import head_split
 from jenga.runtime.call import ModelCall
 from jenga.runtime.carved_call import CarvedCall
-from jenga.runtime.lane import packed
+from jenga.runtime.lane import copy_rows, packed
 from jenga.runtime.layout import TokenLayout
 from jenga.runtime.run import Run, StageState
 from jenga.runtime.session import attend
@@ -113,14 +113,14 @@ def measure_parts(case, tensors, devices, config: JengaConfig, pieces: int, repe
     settings = CarvingSettings(config, min_tokens=0)
     calls = {count: Calls(case, tuple(x[:, :count] for x in tensors), settings, dense_by("math")) for count in counts}
     of_heads = in_turn(calls, devices, repeats)
-    sent = [packed(x[:, : case.heads // 2]) for x in (q, k, v, v)]
+    sent = packed([x[:, : case.heads // 2] for x in (q, k, v, v)])
     whole, part = torch.empty_like(v), sent[3]
     # Of memory with gaps, as heads in the last dimension of a projection are.
     moves = in_turn(
         {
             "copied": lambda: [x.to(devices[1], non_blocking=True) for x in sent],
-            "packed": lambda: [torch.empty_like(part).copy_(x[:, : part.shape[1]]) for x in tensors],
-            "joined": lambda: whole[:, : part.shape[1]].copy_(part),
+            "packed": lambda: packed([x[:, : part.shape[1]] for x in tensors]),
+            "joined": lambda: copy_rows((whole[:, : part.shape[1]],), (part,)),
         },
         devices,
         repeats,
