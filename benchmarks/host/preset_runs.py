@@ -195,10 +195,11 @@ def uncompensated(host: SamplingHost, share: float) -> Variant:
 def few_calls(host: SamplingHost, calls: int) -> Variant:
     """Dense attention, but only so many steps computed, evenly spread: a run that must be seen to be worse."""
     full_size = (StageRule(1.0, 1.0, 1.0, None),)
-    return _listed(
-        *(host, host.model.clone(), "base", full_size),
-        lambda steps: (round(call * steps / calls) for call in range(calls)),
-    )
+
+    def evenly(steps: int) -> list[int]:
+        return [round(call * steps / calls) for call in range(calls)]
+
+    return _listed(host, host.model.clone(), "base", full_size, evenly)
 
 
 def jenga_listed(host: SamplingHost, preset: str, computed: list[int]) -> Variant:
