@@ -133,6 +133,23 @@ class AttentionData {
     return attend([dtype = shape_.dtype](double value) -> double { return rounded(dtype, value); });
   }
 
+  // A call without its memory.
+  BlockSparseAttentionParams sizes() const {
+    BlockSparseAttentionParams p{};
+    p.residual_type = shape_.residual;
+    p.batch = shape_.batch;
+    p.heads = shape_.heads;
+    p.head_dim = shape_.head_dim;
+    p.num_context = shape_.num_context;
+    p.num_video = shape_.num_video;
+    p.max_kv = shape_.kv_blocks();
+    p.q_block_size = 128;
+    p.kv_block_size = shape_.kv_block_size;
+    p.tail_block_size = shape_.tail_block_size;
+    p.softmax_scale = softmax_scale();
+    return p;
+  }
+
   float softmax_scale() const { return 1.f / std::sqrt(static_cast<float>(shape_.head_dim)); }
 
   // Raster order [B, H, S, D], carved [B, H, P + N, D], tails [B, H, nc, D]; every value is exact in the dtype.

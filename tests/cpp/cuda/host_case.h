@@ -30,7 +30,7 @@ struct HostCase {
   // All but the outputs. place(vector): where a kernel finds what that vector has; null for an empty one.
   template <class Place>
   BlockSparseAttentionParams params(Place&& place) const {
-    BlockSparseAttentionParams p{};
+    BlockSparseAttentionParams p = data.sizes();
     p.q = rows_of(place(q), shape.tokens(), shape.dtype);
     p.k_carved = rows_of(place(k), shape.carved_rows(), shape.dtype);
     p.v_carved = rows_of(place(v), shape.carved_rows(), shape.dtype);
@@ -44,17 +44,6 @@ struct HostCase {
     p.context_bias = place(data.context_bias);
     p.residual = place(data.residual_bytes);
     p.residual_scale = place(data.residual_scale);
-    p.residual_type = shape.residual;
-    p.batch = shape.batch;
-    p.heads = shape.heads;
-    p.head_dim = shape.head_dim;
-    p.num_context = shape.num_context;
-    p.num_video = shape.num_video;
-    p.max_kv = shape.kv_blocks();
-    p.q_block_size = 128;
-    p.kv_block_size = shape.kv_block_size;
-    p.tail_block_size = shape.tail_block_size;
-    p.softmax_scale = data.softmax_scale();
     return p;
   }
 

@@ -109,6 +109,7 @@ class DeviceCase {
         residual_(data.residual_bytes),
         residual_scale_(data.residual_scale),
         lse_(shape.batch * shape.heads * shape.tokens() * sizeof(float)) {
+    params = data.sizes();
     q_.upload(data.q);
     k_.upload(data.k_carved);
     v_.upload(data.v_carved);
@@ -124,19 +125,8 @@ class DeviceCase {
     params.context_bias = static_cast<const float*>(context_bias_.get());
     params.residual = residual_.get();
     params.residual_scale = static_cast<const float*>(residual_scale_.get());
-    params.residual_type = shape.residual;
     params.out = {out_.get(), out_.strides, shape.dtype};
     params.lse = static_cast<float*>(lse_.get());
-    params.batch = shape.batch;
-    params.heads = shape.heads;
-    params.head_dim = shape.head_dim;
-    params.num_context = shape.num_context;
-    params.num_video = shape.num_video;
-    params.max_kv = shape.kv_blocks();
-    params.q_block_size = 128;
-    params.kv_block_size = shape.kv_block_size;
-    params.tail_block_size = shape.tail_block_size;
-    params.softmax_scale = data.softmax_scale();
     workspace_ = std::make_unique<DeviceBuffer>(cuda::sm90::attention_workspace(params));
   }
 
