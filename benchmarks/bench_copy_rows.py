@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from benchmarks.common import DTYPES, median_seconds, parser, print_head, print_row, selected
-from jenga.runtime.lane import WORD, copy_rows
+from jenga.runtime.lane import copy_rows, copy_rows_by_torch
 
 PIECES = (2, 3, 12)  # heads of a piece: the shortest of 24 heads over two devices, one between, and home's own
 
@@ -20,11 +20,7 @@ def by_elements(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]
         target.copy_(source)
 
 
-def by_words(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
-    by_elements([x.view(WORD) for x in targets], [x.view(WORD) for x in sources])
-
-
-WAYS = {"torch": by_elements, "torch, 16 bytes": by_words, "jenga": copy_rows}
+WAYS = {"torch": by_elements, "torch, 16 bytes": copy_rows_by_torch, "jenga": copy_rows}
 
 
 def moves(case, dtype: torch.dtype, device: str, heads: int) -> dict[str, tuple]:

@@ -120,7 +120,12 @@ def copy_rows(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) 
     """
     if _has_kernel((*targets, *sources)):
         ops.copy_rows(targets, sources)
-        return
+    else:
+        copy_rows_by_torch(targets, sources)
+
+
+def copy_rows_by_torch(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+    """target.copy_(source) of pairs on one device, by 16 bytes where rows can be read so."""
     for target, source in zip(targets, sources, strict=True):
         if target.dtype == source.dtype and _holds_words(target) and _holds_words(source):
             target, source = target.view(WORD), source.view(WORD)
