@@ -12,14 +12,22 @@ STAGES = {
     "0.75 until .25": ("0.75, 1.0", "0.25"),
     "0.75 until .5": ("0.75, 1.0", "0.5"),
     "0.5 until .3, 0.75 until .5": ("0.5, 0.75, 1.0", "0.3, 0.5"),
+    "0.5 until .25": ("0.5, 1.0", "0.25"),
+    "0.5 until .15, 0.75 until .25": ("0.5, 0.75, 1.0", "0.15, 0.25"),
 }
+COARSE = ("full size", "0.75 until .25", "0.75 until .5", "0.5 until .3, 0.75 until .5")
+FIRST = "first step"  # the one distance that is no number
 # Kept share, and the anchors' distance as Jenga Attention takes it.
 CARVING = ((0.2, "off"), (0.1, "off"), (0.05, "16"), (0.05, "8"), (0.1, "8"), (0.1, "4"))
 REUSE = (0.0, 0.1, 0.2)  # threshold of adaptive reuse; 0 computes every step
-# Finer, between near-lossless and adaptive reuse alone: full size, kept share, distance, threshold.
-FINER = ((0.05, 0.1, 0.2), ("2", "3", "4"), (0.05, 0.07, 0.1, 0.2))
-FIRST = "first step"  # the one distance that is no number
-SHORT = ((0.05, 0.1, 0.2), (FIRST,), REUSE)  # for schedules that have no room for more
+# Stages, kept share, distance, threshold. Between near-lossless and adaptive reuse alone; between high and balanced;
+# faster than fast; for schedules that have no room for more anchors than one; for 4 to 8 steps, all of them computed.
+FINER = (("full size",), (0.05, 0.1, 0.2), ("2", "3", "4"), (0.05, 0.07, 0.1, 0.2))
+BETWEEN = (("full size",), (0.1,), ("6", "12"), (0.1, 0.15, 0.2))
+FASTER = (COARSE[1:], (0.05, 0.1), ("16", FIRST), (0.2, 0.3, 0.4))
+SHORT = (("full size",), (0.05, 0.1, 0.2), (FIRST,), REUSE)
+SHORTEST = (("full size", "0.75 until .25", "0.5 until .25", "0.5 until .15, 0.75 until .25"), (0.1, 0.13, 0.15, 0.2))
+SHORTEST += (("off",), (0.0,))
 PREFIX = "search: "
 
 
@@ -61,6 +69,6 @@ DIAL = {
     for row in ROWS
     if row.dial
 }
-_COARSE = (Setting(stages, *carving, reuse) for stages, carving, reuse in itertools.product(STAGES, CARVING, REUSE))
-_AT_FULL_SIZE = (Setting("full size", *one) for rules in (FINER, SHORT) for one in itertools.product(*rules))
-SPACE = tuple(dict.fromkeys((*_COARSE, *_AT_FULL_SIZE)))
+_COARSE = (Setting(stages, *carving, reuse) for stages, carving, reuse in itertools.product(COARSE, CARVING, REUSE))
+_FINE = (Setting(*one) for rules in (FINER, BETWEEN, FASTER, SHORT, SHORTEST) for one in itertools.product(*rules))
+SPACE = tuple(dict.fromkeys((*_COARSE, *_FINE)))
