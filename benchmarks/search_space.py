@@ -23,11 +23,11 @@ REUSE = (0.0, 0.1, 0.2)  # threshold of adaptive reuse; 0 computes every step
 # Stages, kept share, distance, threshold. Between near-lossless and adaptive reuse alone; between high and balanced;
 # faster than fast; for schedules that have no room for more anchors than one; for 4 to 8 steps, all of them computed.
 FINER = (("full size",), (0.05, 0.1, 0.2), ("2", "3", "4"), (0.05, 0.07, 0.1, 0.2))
-BETWEEN = (("full size",), (0.1,), ("6", "12"), (0.1, 0.15, 0.2))
-FASTER = (COARSE[1:], (0.05, 0.1), ("16", FIRST), (0.2, 0.3, 0.4))
+BETWEEN = (("full size",), (0.05, 0.1), ("4", "6", "8", "12", FIRST), (0.1, 0.15, 0.2, 0.3, 0.4))
+FASTER = (COARSE[1:], (0.05, 0.1), ("16", FIRST), (0.2, 0.3, 0.4, 0.6, 0.8))
 SHORT = (("full size",), (0.05, 0.1, 0.2), (FIRST,), REUSE)
-SHORTEST = (("full size", "0.75 until .25", "0.5 until .25", "0.5 until .15, 0.75 until .25"), (0.1, 0.13, 0.15, 0.2))
-SHORTEST += (("off",), (0.0,))
+FOR_FEW = ("full size", "0.75 until .25", "0.5 until .25", "0.5 until .15, 0.75 until .25")
+SHORTEST = (FOR_FEW, (0.1, 0.13, 0.15, 0.18, 0.2), ("off",), (0.0,))
 PREFIX = "search: "
 
 

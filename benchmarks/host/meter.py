@@ -78,6 +78,7 @@ class Meter:
         self._private = pack_module("nodes.host.private")
         self._carved = pack_module("nodes.host.override").CARVED_KEY
         self._predictions: list[_Prediction] = []
+        self._predicting = False
         options = self.patcher.model_options["transformer_options"]
         self._inner = options.get(OVERRIDE)
         options[OVERRIDE] = self._attention
@@ -105,10 +106,16 @@ class Meter:
         return executor(*args, **kwargs)
 
     def _predict(self, executor, x, *args, **kwargs):
-        with record_function(PREDICTION):
-            self._predictions.append(_Prediction(Stopwatch(x.device)))
-            out = executor(x, *args, **kwargs)
-            self._predictions[-1].whole.stop()
+        if self._predicting:  # a sampler that samples in stages hands on the options of its run: wrapped once more
+            return executor(x, *args, **kwargs)
+        self._predicting = True
+        try:
+            with record_function(PREDICTION):
+                self._predictions.append(_Prediction(Stopwatch(x.device)))
+                out = executor(x, *args, **kwargs)
+                self._predictions[-1].whole.stop()
+        finally:
+            self._predicting = False
         return out
 
     def _attention(self, func: Callable, q, k, *args, **kwargs):

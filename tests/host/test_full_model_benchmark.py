@@ -13,6 +13,7 @@ from benchmarks.whole_runs import listed_steps
 
 EVALUATION = ("run", "s", "× stock", "attention s", "rest s", "linear s", "patch s", "kept share", "peak GiB")
 PARTS = ("attention s", "linear s", "rest s", "patch s", "between s")  # of a whole run's seconds
+STAGED = "search: 0.75 until .25, kept 20%"  # by the sampler node, which samples once a stage
 WAITS = ("run", "waits of the host", "with one transformer block of each kind")
 
 
@@ -44,7 +45,7 @@ def runs(benchmark, evaluations, tmp_path_factory) -> str:
     costs = tmp_path_factory.mktemp("costs") / "costs.txt"
     costs.write_text(evaluations)
     named = ("--run", "flash", "--run", "quality balanced", "--run", "sol_attn 20% + EasyCache", "--run", "EasyCache")
-    named += ("--run", "balanced")
+    named += ("--run", "balanced", "--run", STAGED)
     told = ("--easycache-calls", "4.5", "--computed", "balanced=7", "--costs", str(costs))
     return benchmark("--model", "hunyuan", "--steps", "12", *named, *told)
 
@@ -89,7 +90,7 @@ def test_every_layer_was_carved(evaluations):
 
 def test_a_whole_run_is_the_sum_of_its_parts(runs):
     rows = table(section(runs, "tiny HunyuanVideo"), ("run", "s", "× stock"))
-    assert list(rows)[:3] == ["dense, stock", "flash", "quality balanced"]
+    assert list(rows)[:3] == ["dense, stock", "flash", "quality balanced"] and STAGED in rows
     for row in rows.values():
         parts = {name: float(row[name]) for name in PARTS}
         assert sum(parts.values()) == pytest.approx(float(row["s"]), abs=0.01)
