@@ -64,7 +64,7 @@ _STAGES_BY_HAND = {by_hand: name for name, by_hand in STAGES.items()}
 # The positions of the dial of the Jenga node, which are points of the search.
 DIAL = {
     row.name: Setting(
-        _STAGES_BY_HAND[preset_words.by_hand(row.stages)], row.dial.share, str(row.dial.distance), row.dial.threshold
+        _STAGES_BY_HAND[preset_words.by_hand(row.stages)], row.dial.share, row.dial.anchor_distance, row.dial.threshold
     )
     for row in ROWS
     if row.dial

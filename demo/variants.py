@@ -64,7 +64,7 @@ def configure(
     sampled = prompt[find(prompt, JENGA_SAMPLER)]["inputs"]
     sampled["preset"] = preset.name
     if preset.dial:
-        carved |= {"quality": "custom", "density": preset.dial.share, "anchor_distance": str(preset.dial.distance)}
+        carved |= {"quality": "custom", "density": preset.dial.share, "anchor_distance": preset.dial.anchor_distance}
         sampled |= by_hand(preset)
     if text is not None:
         guider = prompt[find(prompt, JENGA_SAMPLER)]["inputs"]["guider"][0]

@@ -49,8 +49,8 @@ def test_it_is_jenga_attention_and_the_progressive_sampler_in_one(host, sampler,
 DIAL = {
     "near-lossless": ({"density": 0.1, "anchor_distance": "2"}, {"scales": "1.0", "switch_points": ""}, 0.1),
     "high": ({"density": 0.1, "anchor_distance": "4"}, {"scales": "1.0", "switch_points": ""}, 0.2),
-    "balanced": ({"density": 0.1, "anchor_distance": "8"}, {"scales": "1.0", "switch_points": ""}, 0.2),
-    "fast": ({"density": 0.05, "anchor_distance": "16"}, {"scales": "0.75, 1.0", "switch_points": "0.25"}, 0.2),
+    "balanced": ({"density": 0.1, "anchor_distance": "6"}, {"scales": "1.0", "switch_points": ""}, 0.3),
+    "fast": ({"density": 0.05, "anchor_distance": "first step"}, {"scales": "0.75, 1.0", "switch_points": "0.25"}, 0.6),
 }
 
 

@@ -148,7 +148,7 @@ def test_schedule_of_a_small_stage(host):
     reader = stock_sampler(workflow([("JengaTestScheduleReader", {}), dial("few-step", min_tokens=10**6)], steps=6))
     reader["steps"] = node("JengaTestCaptureSteps", latent=["sampler", 0])
     outputs = host.run(reader)
-    assert sizes(outputs) == [18, 24]
+    assert sizes(outputs) == [12, 24]
     assert outputs["steps"]["steps"] == list(range(6))
 
 

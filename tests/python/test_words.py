@@ -52,15 +52,15 @@ def test_sizes_and_reuse_are_told():
 
 def test_a_position_of_the_dial_tells_its_anchors_and_its_threshold():
     assert line("balanced") == (
-        "balanced, the default of Jenga: full size. Keeps 10 % of the key blocks, and each layer is dense on every 8th "
-        "step, in turns. Step reuse: adaptive, 0.2."
+        "balanced, the default of Jenga: full size. Keeps 10 % of the key blocks, and each layer is dense on every 6th "
+        "step, in turns. Step reuse: adaptive, 0.3."
     )
     assert "fast," not in preset_words.tooltip("off.", STAGE_ROWS)
 
 
-def test_a_distance_of_two_is_every_second_step():
+def test_every_distance_of_anchors_has_its_words():
     assert "each layer is dense on every second step, in turns" in line("near-lossless")
-    assert "each layer is dense on every 16th step, in turns" in line("fast")
+    assert "each layer is dense on the first step of each size" in line("fast")
 
 
 @pytest.mark.parametrize(("table", "rows"), [(preset_words.table, ROWS), (preset_words.stages_table, STAGE_ROWS)])

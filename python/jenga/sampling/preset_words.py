@@ -51,8 +51,7 @@ def by_hand(rules: tuple[StageRule, ...]) -> tuple[str, str]:
 def kept(row: PresetRow, of: str = "") -> str:
     """Kept share of every stage, the word `of` behind it, and that of families with published numbers of their own."""
     if row.dial:
-        every = {2: "second", 3: "third"}.get(row.dial.distance, f"{row.dial.distance}th")
-        return f"{_percent(row.dial.share)}{of}, and each layer is dense on every {every} step, in turns"
+        return f"{_percent(row.dial.share)}{of}, and each layer is dense on {_dense_steps(row.dial.distance)}"
     usual = _densities(row.stages)
     others = {FAMILIES[family]: _densities(rules) for family, rules in row.published.items()}
     words = "; ".join(f"{name}: {shares}" for name, shares in others.items() if shares != usual)
@@ -69,6 +68,13 @@ def reuse(row: PresetRow) -> str:
 def _line(row: PresetRow) -> str:
     shares, purpose = kept(row, " of the key blocks"), row.purpose.replace("*", "")
     return f"{row.name}, {purpose}: {sizes(row.stages)}. Keeps {shares}. Step reuse: {reuse(row)}."
+
+
+def _dense_steps(distance: int) -> str:
+    if not distance:
+        return "the first step of each size"
+    words = {2: "second", 3: "third"}.get(distance, f"{distance}th")
+    return f"every {words} step, in turns"
 
 
 def _densities(rules: tuple[StageRule, ...]) -> str:

@@ -52,13 +52,19 @@ class Preset:
 
 @dataclass(frozen=True)
 class Dial:
-    """What the positions of the dial have besides stages. distance: each layer is dense on every distance-th step.
-    share: of key blocks kept between these. threshold: of adaptive step reuse, relative change of the model's output.
+    """What the positions of the dial have besides stages. distance: each layer is dense on every distance-th step; 0:
+    on the first step of each size. share: of key blocks kept between these. threshold: of adaptive step reuse, relative
+    change of the model's output.
     """
 
     distance: int
     share: float
     threshold: float
+
+    @property
+    def anchor_distance(self) -> str:
+        """The distance as *Jenga Attention* has it."""
+        return str(self.distance) if self.distance else "first step"
 
 
 @dataclass(frozen=True)
@@ -93,23 +99,24 @@ def _three(*densities: float) -> tuple[StageRule, ...]:
 
 
 # The dial is ours: points of the measured frontier (docs/frontier.md). Anchors and adaptive reuse are worth more than
-# small stages are: only fast has one. From one position to the next anchors are half as many.
+# small stages are: only fast has one. From one position to the next anchors are fewer; fast has one a layer and size,
+# since the second ones would come late in so few steps and cost a sixth of the run.
 #
 # base to 3-stage: numbers from the paper. A family without a published row of its own takes HunyuanVideo's.
 #
-# few-step is ours. A dense warm-up would cost half of such a run, so all steps are carved: at the shares published for
-# the five-step model, where compensation stands in for the warm-up. The small stage is short (two steps of 4 to 7,
-# three of 8), since every step decides more. The schedule keeps its shift: a distilled model knows few noise levels.
-# No step is reused: neighbouring steps have little in common.
+# few-step is ours, a point of the frontier too. A dense warm-up would cost half of such a run, so all steps are carved,
+# and compensation stands in for the warm-up. The small stage is short (two steps of 4 to 7, three of 8), since every
+# step decides more; half the size is nearer to dense there than three quarters at the same seconds. The schedule keeps
+# its shift: a distilled model knows few noise levels. No step is reused: neighbouring steps have little in common.
 ROWS = (
     PresetRow("near-lossless", "the closest result", (StageRule(1.0, 1.0, 1.0, 0.6),), Dial(2, 0.1, 0.1)),
     PresetRow("high", "close", (StageRule(1.0, 1.0, 1.0, 0.4),), Dial(4, 0.1, 0.2)),
-    PresetRow("balanced", "the default of *Jenga*", (StageRule(1.0, 1.0, 1.0, 0.3),), Dial(8, 0.1, 0.2)),
+    PresetRow("balanced", "the default of *Jenga*", (StageRule(1.0, 1.0, 1.0, 0.3),), Dial(6, 0.1, 0.3)),
     PresetRow(
         "fast",
         "drafts",
         (StageRule(0.75, 0.25, 1.0, 0.2), StageRule(1.0, 1.0, 1.0, 0.2)),
-        Dial(16, 0.05, 0.2),
+        Dial(0, 0.05, 0.6),
         keeps_trajectory=True,
     ),
     PresetRow(
@@ -129,7 +136,7 @@ ROWS = (
     PresetRow(
         "few-step",
         "4 to 8 steps with a distilled LoRA at CFG 1",
-        (StageRule(0.75, 0.25, 1.0, 0.3), StageRule(1.0, 1.0, 1.0, 0.2)),
+        (StageRule(0.5, 0.25, 1.0, 0.18), StageRule(1.0, 1.0, 1.0, 0.18)),
         reuses_steps=False,
         keeps_trajectory=True,
     ),
