@@ -113,14 +113,14 @@ def measure_parts(case, tensors, devices, config: JengaConfig, pieces: int, repe
     settings = CarvingSettings(config, min_tokens=0)
     calls = {count: Calls(case, tuple(x[:, :count] for x in tensors), settings, dense_by("math")) for count in counts}
     of_heads = in_turn(calls, devices, repeats)
-    sent = packed([x[:, : case.heads // 2] for x in (q, k, v, v)])
+    sent = [packed(x[:, : case.heads // 2]) for x in (q, k, v, v)]
     whole, part = torch.empty_like(v), sent[3]
     # Of memory with gaps, as heads in the last dimension of a projection are.
     moves = in_turn(
         {
             "copied": lambda: [x.to(devices[1], non_blocking=True) for x in sent],
-            "packed": lambda: packed([x[:, : part.shape[1]] for x in tensors]),
-            "joined": lambda: copy_rows((whole[:, : part.shape[1]],), (part,)),
+            "packed": lambda: [packed(x[:, : part.shape[1]]) for x in tensors],
+            "joined": lambda: copy_rows(whole[:, : part.shape[1]], part),
         },
         devices,
         repeats,

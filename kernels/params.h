@@ -167,17 +167,4 @@ struct PackResidualParams {
   int32_t bits;  // 8 or 4
 };
 
-// copy_rows: target[b, h, s] = source[b, h, s] for rows of row_bytes bytes, bit by bit, of several pairs of one shape.
-// Every row, of either side, starts on 16 bytes and is whole 16 bytes long; nothing that is written overlaps.
-inline constexpr int kMostRowCopies = 4;
-struct CopyRowsParams {
-  struct Pair {
-    const void* source;
-    void* target;
-    Strides source_strides, target_strides;  // in bytes
-  };
-  Pair pairs[kMostRowCopies];
-  int64_t num_pairs, batch, heads, tokens, row_bytes;
-};
-
 }  // namespace jenga

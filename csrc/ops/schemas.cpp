@@ -32,6 +32,5 @@ STABLE_TORCH_LIBRARY(jenga, m) {
       "Tensor? k_tail_scale=None, Tensor? k_center=None, Tensor? v_scale=None, Tensor? v_center=None) "
       "-> (Tensor, Tensor)");
   m.def("pack_residual(Tensor dense, Tensor carved, int bits) -> (Tensor, Tensor)");
-  m.def("copy_rows(Tensor(a!)[] targets, Tensor[] sources) -> ()");
   m.def("cpu_isa() -> str");
 }

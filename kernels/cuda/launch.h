@@ -28,7 +28,4 @@ CUresult block_sparse_attention(const BlockSparseAttentionParams& params, void* 
 
 CUresult pack_residual(const PackResidualParams& params, CUstream stream);
 
-// CUDA_ERROR_INVALID_VALUE for more than kMostRowCopies pairs, and for heads of one pair that are 32 GiB or more.
-CUresult copy_rows(const CopyRowsParams& params, CUstream stream);
-
 }  // namespace jenga::cuda

@@ -372,10 +372,10 @@ def test_devices_that_are_at_work_already_get_no_share_unless_named(monkeypatch)
 
 def test_heads_are_packed_without_gaps_in_the_order_of_their_memory():
     q = draw(0)[0]
-    (part,) = packed((q[:, 2:5],))
+    part = packed(q[:, 2:5])
     assert torch.equal(part, q[:, 2:5]) and part.transpose(1, 2).is_contiguous()
     whole = torch.randn(1, 4, 6, 8)
-    assert packed((whole[:, 1:3],))[0].data_ptr() == whole[:, 1:3].data_ptr()
+    assert packed(whole[:, 1:3]).data_ptr() == whole[:, 1:3].data_ptr()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -387,6 +387,6 @@ def test_rows_are_copied_bit_by_bit_wherever_they_begin(dtype, head_dim, skipped
     numbers = torch.randint(torch.iinfo(bits).min, torch.iinfo(bits).max, (skipped + 2 * 5 * 4 * head_dim,), dtype=bits)
     source = numbers[skipped:].view(2, 5, 4, head_dim).transpose(1, 2)[:, 1:3]
     target = torch.zeros(2, 5, 6, head_dim, dtype=bits).transpose(1, 2)
-    copy_rows((target.view(dtype)[:, 2:4],), (source.view(dtype),))
+    copy_rows(target.view(dtype)[:, 2:4], source.view(dtype))
     assert torch.equal(target[:, 2:4], source)
     assert not target[:, :2].any() and not target[:, 4:].any()

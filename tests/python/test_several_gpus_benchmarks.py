@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import bench_copy_rows, heads_over_devices, scaling
+from benchmarks import heads_over_devices, scaling
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,22 +60,6 @@ def test_heads_over_devices_on_the_cpu(monkeypatch, capsys):
     rows = [line for line in lines if line.endswith("| yes |")]
     assert [row.split(" | ")[0].strip("| ") for row in rows] == ["carved 0.3", "carved 0.3 + residual", "dense"]
     assert sum("by formula" in line for line in lines) == 3
-
-
-def test_copies_of_rows_on_the_cpu(monkeypatch, capsys):
-    case = heads_over_devices.CASES["tiny"]
-    monkeypatch.setattr(bench_copy_rows, "selected", lambda arguments: [(case, "bf16")])
-    monkeypatch.setattr(sys, "argv", ["bench_copy_rows", "--device", "cpu", "--seconds", "0.001"])
-    bench_copy_rows.main()
-    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert [row[:2] for row in rows[1:]] == [[heads, what] for heads in "23" for what in ("packed", "joined")]
-    assert all(float(figure) > 0 for row in rows[1:] for figure in row[2:])
-    for targets, sources in bench_copy_rows.moves(case, torch.bfloat16, "cpu", 2).values():
-        for copy in bench_copy_rows.WAYS.values():
-            for target in targets:
-                target.zero_()
-            copy(targets, sources)
-            assert all(map(torch.equal, targets, sources))
 
 
 def test_a_benchmark_of_one_device_under_the_name_of_two_is_none():

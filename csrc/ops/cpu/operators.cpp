@@ -1,6 +1,5 @@
 // The operators of the pipeline on the CPU: kernels/cpu does the work, on torch's threads.
 #include "csrc/ops/block_sparse_attention.h"
-#include "csrc/ops/copy_rows.h"
 #include "csrc/ops/cpu/parallel.h"
 #include "csrc/ops/operator.h"
 #include "csrc/ops/pack_residual.h"
@@ -26,9 +25,6 @@ void launch_block_sparse_attention(const BlockSparseAttentionCall& call) {
   cpu::live_table().block_sparse_attention(call.params, parallel_for);
 }
 void launch_pack_residual(const PackResidualCall& call) { cpu::live_table().pack_residual(call.params, parallel_for); }
-void launch_copy_rows(const CopyRowsCall&) {
-  fail("copy_rows: targets must be on a CUDA device, got cpu; take torch's copy_");
-}
 
 }  // namespace
 
@@ -39,7 +35,6 @@ STABLE_TORCH_LIBRARY_IMPL(jenga, CPU, m) {
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");
-  implement<make_copy_rows, launch_copy_rows>(m, "copy_rows");
 }
 
 }  // namespace jenga::ops

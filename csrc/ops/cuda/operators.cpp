@@ -1,7 +1,6 @@
 // The operators of the pipeline on CUDA: kernels/cuda does the work, on the device of the tensors and the current
 // stream.
 #include "csrc/ops/block_sparse_attention.h"
-#include "csrc/ops/copy_rows.h"
 #include "csrc/ops/cuda/launch_scope.h"
 #include "csrc/ops/operator.h"
 #include "csrc/ops/pack_residual.h"
@@ -56,11 +55,6 @@ void launch_pack_residual(const PackResidualCall& call) {
   check_launch("pack_residual", cuda::pack_residual(call.params, scope.stream()));
 }
 
-void launch_copy_rows(const CopyRowsCall& call) {
-  const LaunchScope scope(call.targets[0]);
-  check_launch("copy_rows", cuda::copy_rows(call.params, scope.stream()), "targets");
-}
-
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) {
@@ -70,7 +64,6 @@ STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) {
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");
-  implement<make_copy_rows, launch_copy_rows>(m, "copy_rows");
 }
 
 }  // namespace jenga::ops

@@ -14,7 +14,6 @@ grad while grad mode is on: there is no backward.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from .operands import BlockLists, CarvedLayout, EightBitKeys, EightBitValues, Pr
 from .quantise import BLOCK_ROWS, PRECISIONS, SIXTEEN_BIT, Precision
 
 CONTEXT_ALIGNMENT = 128
-MOST_ROW_COPIES = 4  # pairs of one copy_rows
 _LIBRARIES = Path(__file__).parent.parent / "lib"
 
 
@@ -137,14 +135,6 @@ def pack_residual(dense: Tensor, carved: Tensor, bits: int) -> Residual:
     return Residual(*torch.ops.jenga.pack_residual(dense, carved, bits))
 
 
-def copy_rows(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
-    """target.copy_(source) of up to MOST_ROW_COPIES pairs in one launch, at the speed of memory. CUDA alone.
-
-    All are `[B, H, S, D]` of one dtype on one device, with rows of whole 16 bytes that start on 16 bytes, any strides.
-    """
-    torch.ops.jenga.copy_rows(targets, sources)
-
-
 def cpu_isa() -> str:
     """The CPU tier that runs: generic, avx2, avx512 or avx512_bf16. JENGA_FORCE_ISA forces one."""
     return torch.ops.jenga.cpu_isa()
@@ -216,10 +206,6 @@ def _fake_pack_residual(dense, carved, bits):
     return packed, dense.new_empty(batch, tokens, heads, dtype=torch.float32)
 
 
-def _fake_copy_rows(targets, sources):
-    return None
-
-
 _FAKES = (
     _fake_curve_order,
     _fake_block_adjacency,
@@ -229,7 +215,6 @@ _FAKES = (
     _fake_select_blocks,
     _fake_block_sparse_attention,
     _fake_pack_residual,
-    _fake_copy_rows,
 )
 
 

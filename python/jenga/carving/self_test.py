@@ -11,7 +11,7 @@ import torch
 # By name, so that what replaces an operator later is not what was tested.
 from . import reference
 from .operands import BlockLists, CarvedLayout
-from .ops import block_sparse_attention, copy_rows, prepare_blocks, select_blocks
+from .ops import block_sparse_attention, prepare_blocks, select_blocks
 from .quantise import PRECISIONS
 
 CONTEXT, VIDEO, HEADS = 5, 400, 2  # ragged for every block size
@@ -76,22 +76,3 @@ def _errors(device: torch.device, dtype: torch.dtype, head_dim: int, precision: 
         found[f"{name} out"] = (out.float() - right[0]).norm() / right[0].norm()
         found[f"{name} lse"] = (lse - right[1]).abs().amax()
     return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
-
-
-@functools.cache
-def copies_rows(device: torch.device) -> bool:
-    """Whether the native copy_rows is there for this device and copies right; torch's copy_ gives the same bits.
-
-    Raises OutOfMemoryError.
-    """
-    try:
-        with torch.inference_mode():
-            numbers = torch.arange(2 * 300 * 5 * 16, dtype=torch.int32, device=device)
-            source = numbers.view(2, 300, 5, 16).transpose(1, 2)
-            target = torch.zeros_like(source)
-            copy_rows((target[:, 1:3], target[:, 3:]), (source[:, 1:3], source[:, 3:]))
-            return torch.equal(target[:, 1:], source[:, 1:]) and not target[:, :1].any()
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # no library, no code for this GPU, or whatever a driver says
-        return False

@@ -98,7 +98,7 @@ class HeadSplit:
             first = work(own, *(x[:, : own.stop] for x in (q, k, v)), masks.at_home)
             for piece in pieces:
                 piece.compute(work, first)
-            copy_rows((whole[:, : own.stop],), (first.out,))
+            copy_rows(whole[:, : own.stop], first.out)
             kept_share = first.kept_share * (own.heads / heads)
             for piece in pieces:
                 kept_share = kept_share + piece.join(whole)
@@ -132,7 +132,7 @@ class _Piece:
     @classmethod
     def of(cls, share: HeadShare, lane: Lane, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> "_Piece":
         batch, _, tokens, head_dim = q.shape
-        sent = packed([x[:, share.start : share.stop] for x in (q, k, v)])
+        sent = tuple(packed(x[:, share.start : share.stop]) for x in (q, k, v))
         places = q.new_empty(batch, tokens, share.heads, head_dim), q.new_empty((), dtype=torch.float32)
         return cls(share, lane, sent, places, ready_at(share.home))
 
@@ -161,7 +161,7 @@ class _Piece:
         """Writes its heads of the whole output; its part of the mean kept share."""
         with _failing(self.share.device):
             wait_for(self.event, self.share.home)
-        copy_rows((whole[:, self.share.start : self.share.stop],), (self.places[0].transpose(1, 2),))
+        copy_rows(whole[:, self.share.start : self.share.stop], self.places[0].transpose(1, 2))
         return self.places[1] * (self.share.heads / whole.shape[1])
 
 

@@ -8,12 +8,10 @@ Memory: what is copied into belongs to the stream that reads it, home's current 
 streams wait for every copy before it is freed. So nothing is kept longer than a call, however far the host runs ahead.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
-
-from ..carving import ops, self_test
 
 WORD = torch.complex128  # torch's widest dtype, 16 bytes; it copies the bits as they are
 
@@ -94,52 +92,25 @@ def wait_for(event: torch.cuda.Event | None, device: torch.device) -> None:
         torch.cuda.current_stream(device).wait_event(event)
 
 
-def packed(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """The same numbers without gaps, in the order of their strides: what a copy engine moves in one piece.
-
-    tensors: [B, H, S, D] of one device. One without gaps stands for itself.
-    """
-    dense = tuple(x if _has_no_gaps(x) else torch.empty_like(x, memory_format=torch.preserve_format) for x in tensors)
-    pairs = [(target, x) for target, x in zip(dense, tensors, strict=True) if target is not x]
-    if pairs:
-        copy_rows(*zip(*pairs, strict=True))
+def packed(x: torch.Tensor) -> torch.Tensor:
+    """The same numbers without gaps, in the order of their strides: what a copy engine moves in one piece."""
+    span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    if span == x.numel():
+        return x
+    dense = torch.empty_like(x, memory_format=torch.preserve_format)
+    copy_rows(dense, x)
     return dense
 
 
-def _has_no_gaps(x: torch.Tensor) -> bool:
-    span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return span == x.numel()
+def copy_rows(target: torch.Tensor, source: torch.Tensor) -> None:
+    """target.copy_(source) on one device, both of shape [..., D], with gaps between rows.
 
-
-def copy_rows(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
-    """target.copy_(source) of up to four pairs on one device, all [B, H, S, D], with gaps between rows.
-
-    Torch copies what has gaps element by element, on CUDA at a third of the speed of memory: our own kernel does it
-    there, where it takes the rows. Elsewhere rows that can be read so are copied by 16 bytes, which takes torch hardly
-    longer than two. The bits are the same.
+    Torch copies what has gaps element by element, and 16 bytes take it hardly longer than two: rows that can be read so
+    are.
     """
-    if _has_kernel((*targets, *sources)):
-        ops.copy_rows(targets, sources)
-    else:
-        copy_rows_by_torch(targets, sources)
-
-
-def copy_rows_by_torch(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
-    """target.copy_(source) of pairs on one device, by 16 bytes where rows can be read so."""
-    for target, source in zip(targets, sources, strict=True):
-        if target.dtype == source.dtype and _holds_words(target) and _holds_words(source):
-            target, source = target.view(WORD), source.view(WORD)
-        target.copy_(source)
-
-
-def _has_kernel(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether our own kernel takes these, targets and sources, on their device; autograd does not see what it does."""
-    device = tensors[0].device
-    if device.type != "cuda" or len(tensors) > 2 * ops.MOST_ROW_COPIES:
-        return False
-    alike = len({(x.dtype, x.device, x.shape) for x in tensors}) == 1 and all(map(_holds_words, tensors))
-    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return alike and not recorded and self_test.copies_rows(device)
+    if target.dtype == source.dtype and _holds_words(target) and _holds_words(source):
+        target, source = target.view(WORD), source.view(WORD)
+    target.copy_(source)
 
 
 def _holds_words(x: torch.Tensor) -> bool:

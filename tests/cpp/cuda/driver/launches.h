@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "kernels/cuda/common/average_cells.h"
-#include "kernels/cuda/common/copy_rows.h"
 #include "kernels/cuda/common/prepare_blocks.h"
 #include "kernels/cuda/common/score_arguments.h"
 #include "kernels/cuda/common/select_blocks.h"
@@ -38,7 +37,6 @@ inline size_t argument_bytes(const std::string& kernel) {
   if (is("select_blocks")) return sizeof(cuda::SelectArguments);
   if (is("order_tiles")) return sizeof(cuda::OrderArguments);
   if (is("pack_residual")) return sizeof(PackResidualParams);
-  if (is("copy_rows")) return sizeof(cuda::CopyRowsArguments);
   if (is("sm80_attention") || is("sm80_int8_attention") || is("sm86_attention") || is("sm89_fp8"))
     return sizeof(cuda::sm80::AttentionArguments);
   if (is("sm90_fp8_attention")) return sizeof(cuda::sm90::Fp8Arguments);

@@ -4,7 +4,6 @@
 #include <set>
 
 #include "kernels/cuda/launch.h"
-#include "tests/cpp/cuda/copy_rows_case.h"
 #include "tests/cpp/cuda/driver/launches.h"
 
 namespace jenga::testing {
@@ -45,11 +44,6 @@ void launch_everything(DataType dtype, int64_t head_dim) {
   cuda::prepare_blocks(prepare, nullptr);
 }
 
-void copy_some_rows() {
-  const CopyRowsCase& c = kCopyRowsCases[0];
-  cuda::copy_rows(c.params(std::vector<void*>(c.pairs, address(1)), std::vector<void*>(c.pairs, address(2))), nullptr);
-}
-
 }  // namespace
 }  // namespace jenga::testing
 
@@ -60,7 +54,6 @@ int main() {
   for (const Card& card : kCards) {
     arch = card.arch;
     fake_set_device(&card.device);
-    copy_some_rows();
     for (const auto dtype : {kBrain, kHalf}) {
       for (const int64_t head_dim : {8, 16, 32, 64, 96, 128, 192, 256}) launch_everything(dtype, head_dim);
     }
