@@ -79,11 +79,12 @@ class StageSettings:
         size: latent rows and columns at full size. note: takes the words about what decides.
         """
         kind, threshold = self.step_reuse, self.reuse_threshold
+        published = threshold
         if kind == FROM_PRESET and self.rules is None and (dial := dial_of(self.preset)):
-            kind, threshold = ADAPTIVE, dial.threshold
+            kind, threshold, published = ADAPTIVE, dial.threshold, dial.published_threshold
         elif kind == FROM_PRESET:
             kind = STATIC if self.rules is None and reuses_steps(self.preset) else OFF
-        return step_reuse(kind, PlannedRun(plan, patcher, size, steps, threshold), note)
+        return step_reuse(kind, PlannedRun(plan, patcher, size, steps, threshold, published), note)
 
 
 def is_whole(sigmas: torch.Tensor, model_sampling) -> bool:

@@ -18,7 +18,7 @@ PUBLISHED = tuple(name for family in FAMILIES if family.reuse for name in family
 @dataclass(frozen=True)
 class PlannedRun:
     """What a rule is made for. patcher: the MODEL. size: latent rows and columns at full size. threshold: relative
-    change of the model's output.
+    change of the model's output; published_threshold: the same where published coefficients decide.
     """
 
     plan: Preset
@@ -26,6 +26,7 @@ class PlannedRun:
     size: tuple[int, int]
     steps: int
     threshold: float
+    published_threshold: float
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def adaptive_rule(run: PlannedRun) -> tuple[ReuseRule, str] | None:
     name = published.name(model, run.size) if published else None
     if name is None:
         return MeasuredRateRule(run.threshold, run.steps), "by the change of the model's input"
-    rule = PublishedRule(published.coefficients[name], published.signal(run.patcher), run.threshold, run.steps)
+    signal = published.signal(run.patcher)
+    rule = PublishedRule(published.coefficients[name], signal, run.published_threshold, run.steps)
     return rule, f"by the published {name} coefficients"
 
 

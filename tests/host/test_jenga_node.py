@@ -50,7 +50,7 @@ DIAL = {
     "near-lossless": ({"density": 0.1, "anchor_distance": "2"}, {"scales": "1.0", "switch_points": ""}, 0.1),
     "high": ({"density": 0.1, "anchor_distance": "4"}, {"scales": "1.0", "switch_points": ""}, 0.2),
     "balanced": ({"density": 0.1, "anchor_distance": "6"}, {"scales": "1.0", "switch_points": ""}, 0.3),
-    "fast": ({"density": 0.05, "anchor_distance": "first step"}, {"scales": "0.75, 1.0", "switch_points": "0.25"}, 0.6),
+    "fast": ({"density": 0.05, "anchor_distance": "first step"}, {"scales": "0.75, 1.0", "switch_points": "0.25"}, 0.8),
 }
 
 

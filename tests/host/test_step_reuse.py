@@ -105,6 +105,24 @@ def test_a_new_size_is_computed_under_published_coefficients(host, wan, smooth, 
     assert computed(outputs) == [0, 1, 2, 3, 4, first, STEPS - 1]
 
 
+@pytest.mark.parametrize(("preset", "threshold"), [("high", 0.2), ("balanced", 0.2), ("fast", 0.2)])
+def test_the_dial_does_not_go_beyond_what_was_published(host, wan, smooth, monkeypatch, preset, threshold):
+    """Its own thresholds were measured with the other rule."""
+    module, given = pack_module("nodes.host.step_reuse"), []
+
+    class Rule(module.PublishedRule):
+        def __init__(self, coefficients, signal, threshold, steps):
+            given.append(threshold)
+            super().__init__(coefficients, signal, threshold, steps)
+
+    monkeypatch.setattr(module, "PublishedRule", Rule)
+    monkeypatch.setitem(wan.TEXT_TO_VIDEO, 256, "Wan 14B")
+    host.run(workflow([dial(preset)], checkpoint=smooth, steps=4))
+    assert given == [threshold]
+    host.run(workflow([dial(preset, step_reuse="adaptive", reuse_threshold=0.9)], checkpoint=smooth, steps=4))
+    assert given == [threshold, 0.9]
+
+
 def test_other_models_follow_their_input_and_the_jenga_node_says_so(host):
     for checkpoint in ("wan_t2v", "hunyuan_t2v"):
         outputs = host.run(adaptive(checkpoint, steps=3))

@@ -150,7 +150,7 @@ def test_positions_of_the_dial_are_points_of_the_search_with_the_settings_of_its
             ", ".join(str(rule.until) for rule in row.stages[:-1]),
         )
         assert {rule.shift_ratio for rule in row.stages} == {1.0}
-    assert frontier.label(DIAL["fast"].name) == "fast (0.75 until .25, kept 5%, first step dense, reuse 0.6)"
+    assert frontier.label(DIAL["fast"].name) == "fast (0.75 until .25, kept 5%, first step dense, reuse 0.8)"
     assert frontier.label("turbo") == "turbo"
 
 

@@ -53,8 +53,9 @@ def test_sizes_and_reuse_are_told():
 def test_a_position_of_the_dial_tells_its_anchors_and_its_threshold():
     assert line("balanced") == (
         "balanced, the default of Jenga: full size. Keeps 10 % of the key blocks, and each layer is dense on every 6th "
-        "step, in turns. Step reuse: adaptive, 0.3."
+        "step, in turns. Step reuse: adaptive, 0.3; by published coefficients 0.2."
     )
+    assert line("fast").endswith("Step reuse: adaptive, 0.8; by published coefficients 0.2.")
     assert "fast," not in preset_words.tooltip("off.", STAGE_ROWS)
 
 

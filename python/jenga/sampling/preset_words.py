@@ -61,7 +61,9 @@ def kept(row: PresetRow, of: str = "") -> str:
 def reuse(row: PresetRow) -> str:
     """How it repeats the model's last output."""
     if row.dial:
-        return f"adaptive, {row.dial.threshold:g}"
+        other = row.dial.published_threshold
+        words = f"; by published coefficients {other:g}" if other != row.dial.threshold else ""
+        return f"adaptive, {row.dial.threshold:g}{words}"
     return "static" if row.reuses_steps else "no"
 
 
@@ -78,6 +80,8 @@ def _dense_steps(distance: int) -> str:
 
 
 def _densities(rules: tuple[StageRule, ...]) -> str:
+    if len({rule.density for rule in rules}) == 1:
+        return _percent(rules[0].density)
     if len({rule.scale for rule in rules}) > 1:  # the sizes say when it changes
         return ", then ".join(_percent(rule.density) for rule in rules)
     *firsts, last = rules

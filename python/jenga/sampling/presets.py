@@ -50,6 +50,9 @@ class Preset:
     computed: tuple[int, ...]
 
 
+MOST_PUBLISHED = 0.2  # the largest threshold that TeaCache has for Wan 2.1 14B, text to video
+
+
 @dataclass(frozen=True)
 class Dial:
     """What the positions of the dial have besides stages. distance: each layer is dense on every distance-th step; 0:
@@ -60,6 +63,13 @@ class Dial:
     distance: int
     share: float
     threshold: float
+
+    @property
+    def published_threshold(self) -> float:
+        """The threshold where published coefficients decide: no position was measured with these, so none goes beyond
+        what was published with them.
+        """
+        return min(self.threshold, MOST_PUBLISHED)
 
     @property
     def anchor_distance(self) -> str:
@@ -116,7 +126,7 @@ ROWS = (
         "fast",
         "drafts",
         (StageRule(0.75, 0.25, 1.0, 0.2), StageRule(1.0, 1.0, 1.0, 0.2)),
-        Dial(0, 0.05, 0.6),
+        Dial(0, 0.05, 0.8),
         keeps_trajectory=True,
     ),
     PresetRow(
