@@ -4,7 +4,8 @@
 was trained on; q, k, v of all its layers in the middle of the run are the heads of one call. For every setting of
 sol_attn the last columns say which call of ours is the fastest whose relative L2 error against dense fp64 is not
 larger: of the defaults, which differ in their kept share alone, and of all FORMS. sol_attn computes a band beside the
-diagonal whatever its setting; adjacency is our form of that. Times are taken in turns in one process.
+diagonal whatever its setting; adjacency is our form of that, and it computes in 16 bits. Times are taken in turns in one
+process.
 """
 
 import argparse
@@ -25,6 +26,8 @@ FORMS = {
     "tail 32": {"tail_block_size": 32},
     "key block 128": {"kv_block_size": 128},
     "key block 128, adjacency": {"kv_block_size": 128, "adjacency": True},
+    "int8": {"precision": "int8"},
+    "fp8": {"precision": "fp8"},
 }
 RIVALS = {"top-k 5 %": {"topk_ratio": 0.05}, "top-k 10 %": {"topk_ratio": 0.1}, "top-k 20 %": {"topk_ratio": 0.2}}
 RIVALS["τ = 1.0"] = {"tau": 1.0}
