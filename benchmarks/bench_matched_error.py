@@ -4,8 +4,8 @@
 was trained on; q, k, v of all its layers in the middle of the run are the heads of one call. For every setting of
 sol_attn the last columns say which call of ours is the fastest whose relative L2 error against dense fp64 is not
 larger: of the defaults, which differ in their kept share alone, and of all FORMS. sol_attn computes a band beside the
-diagonal whatever its setting; adjacency is our form of that, and it computes in 16 bits. Times are taken in turns in one
-process.
+diagonal whatever its setting; adjacency is our form of that. Times are taken in turns in one process. Forms in 8
+bits are left out where the card has no kernel for them.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from benchmarks import common, sol_attn
 from benchmarks.bench_ablation import activations
 from benchmarks.demo_model import DemoModel
 from jenga import CarvedAttention, JengaConfig, TokenGrid
+from jenga.carving.dispatch import PrecisionUnavailable
 
 GRIDS = ((21, 30, 52), (21, 45, 80), (32, 45, 80))
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
@@ -42,6 +43,15 @@ def heads(model: DemoModel) -> tuple[torch.Tensor, ...]:
     return tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
 
 
+def runs(options: dict, grid: TokenGrid, q, k, v) -> bool:
+    """Whether the card has a kernel of that precision."""
+    try:
+        CarvedAttention(JengaConfig(density=SHARES[0], **options))(q, k, v, grid)
+    except PrecisionUnavailable:
+        return False
+    return True
+
+
 class Comparison:
     """Every call on one q, k, v: its error, what it computes, and for those that matter its time."""
 
@@ -58,9 +68,10 @@ class Comparison:
         fixed = self._dense | self._rivals
         self._errors = {name: common.relative_error(call()[:, :, rows], exact) for name, call in fixed.items()}
         ours = {}
-        for form, options in FORMS.items():
+        self._forms = [form for form, options in FORMS.items() if runs(options, grid, q, k, v)]
+        for form in self._forms:
             for share in SHARES:
-                carved = CarvedAttention(JengaConfig(density=share, **options))
+                carved = CarvedAttention(JengaConfig(density=share, **FORMS[form]))
                 result = carved(q, k, v, grid)
                 ours[form, share] = lambda carved=carved: carved(q, k, v, grid).out
                 self._computed[form, share] = float(result.kept_share)
@@ -72,7 +83,7 @@ class Comparison:
 
     def _smallest(self, error: float) -> list[tuple[str, float]]:
         """Of every form the smallest share, which is its fastest, whose error is not larger."""
-        fitting = ([(form, share) for share in SHARES if self._errors[form, share] <= error] for form in FORMS)
+        fitting = ([(form, share) for share in SHARES if self._errors[form, share] <= error] for form in self._forms)
         return [found[0] for found in fitting if found]
 
     def print(self) -> None:
@@ -80,7 +91,7 @@ class Comparison:
         print(f"\n### {self._title}, dense {best} {self._ms(best)} ms, {self._errors[best]:.1e}\n")
         common.print_head("ours, kept", *(f"{share:.1%}" for share in SHARES))
         common.print_row("ms", *(self._ms((DEFAULTS, share)) for share in SHARES))
-        for form in FORMS:
+        for form in self._forms:
             common.print_row(f"error, {form}", *(f"{self._errors[form, share]:.4f}" for share in SHARES))
             common.print_row("computes", *(f"{self._computed[form, share]:.1%}" for share in SHARES))
         print()
