@@ -64,7 +64,8 @@ def test_configure_sets_the_run_and_leaves_the_workflow_alone():
 
 
 @pytest.mark.parametrize(
-    ("name", "scales", "switches", "distance"), [("balanced", "1.0", "", "8"), ("fast", "0.75, 1.0", "0.25", "16")]
+    ("name", "scales", "switches", "distance"),
+    [("balanced", "1.0", "", "6"), ("fast", "0.75, 1.0", "0.25", "first step")],
 )
 def test_a_position_of_the_dial_is_set_on_the_two_nodes(name, scales, switches, distance):
     settings = {"text": None, "seed": 9, "steps": 12, "frames": 49, "dtype": "bf16"}
