@@ -16,7 +16,7 @@ from benchmarks import common, sol_attn
 from benchmarks.bench_ablation import activations
 from benchmarks.demo_model import DemoModel
 from jenga import CarvedAttention, JengaConfig, TokenGrid
-from jenga.carving.dispatch import PrecisionUnavailable
+from jenga.carving.dispatch import AUTO_PRECISION, Backends, PrecisionUnavailable
 
 GRIDS = ((21, 30, 52), (21, 45, 80), (32, 45, 80))
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
@@ -43,10 +43,10 @@ def heads(model: DemoModel) -> tuple[torch.Tensor, ...]:
     return tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
 
 
-def runs(options: dict, grid: TokenGrid, q, k, v) -> bool:
+def runs(options: dict, q: torch.Tensor) -> bool:
     """Whether the card has a kernel of that precision."""
     try:
-        CarvedAttention(JengaConfig(density=SHARES[0], **options))(q, k, v, grid)
+        Backends().choose("auto", q, options.get("precision", AUTO_PRECISION))
     except PrecisionUnavailable:
         return False
     return True
@@ -68,7 +68,7 @@ class Comparison:
         fixed = self._dense | self._rivals
         self._errors = {name: common.relative_error(call()[:, :, rows], exact) for name, call in fixed.items()}
         ours = {}
-        self._forms = [form for form, options in FORMS.items() if runs(options, grid, q, k, v)]
+        self._forms = [form for form, options in FORMS.items() if runs(options, q)]
         for form in self._forms:
             for share in SHARES:
                 carved = CarvedAttention(JengaConfig(density=share, **FORMS[form]))

@@ -80,6 +80,7 @@ class Call:
         config, tokens = JengaConfig(density=share), model.grid.num_tokens
         self._plan = make_plan(model.grid, tokens, 0, q.device, config, False)
         blocks = self._prepare(SIXTEEN_BIT)
+        self._carved_keys = blocks.k_carved
         cells, self._scale = self._plan.layout.cells(tokens), q.shape[3] ** -0.5
         rule = (self._plan.min_blocks, 0.0, self._scale)
         self._lists = reference.select_blocks(blocks.q_means, blocks.k_means, None, cells, *rule)
@@ -94,7 +95,7 @@ class Call:
     def error(self, precision: Precision, rows: int) -> float:
         blocks = self._prepare(precision)
         if rows > 1:
-            blocks = share_scales(blocks, self._prepare(SIXTEEN_BIT).k_carved, rows)
+            blocks = share_scales(blocks, self._carved_keys, rows)
         return relative_error(self._attend(blocks), self._exact.double())
 
 

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass
 
 from jenga.sampling import preset_words
-from jenga.sampling.presets import ROWS
+from jenga.sampling.presets import FIRST_STEP, ROWS
 
 # Scales and switch points as the Progressive Resolution Sampler takes them; "full size" has one stage.
 STAGES = {
@@ -16,16 +16,15 @@ STAGES = {
     "0.5 until .15, 0.75 until .25": ("0.5, 0.75, 1.0", "0.15, 0.25"),
 }
 COARSE = ("full size", "0.75 until .25", "0.75 until .5", "0.5 until .3, 0.75 until .5")
-FIRST = "first step"  # the one distance that is no number
 # Kept share, and the anchors' distance as Jenga Attention takes it.
 CARVING = ((0.2, "off"), (0.1, "off"), (0.05, "16"), (0.05, "8"), (0.1, "8"), (0.1, "4"))
 REUSE = (0.0, 0.1, 0.2)  # threshold of adaptive reuse; 0 computes every step
 # Stages, kept share, distance, threshold. Between near-lossless and adaptive reuse alone; between high and balanced;
 # faster than fast; for schedules that have no room for more anchors than one; for 4 to 8 steps, all of them computed.
 FINER = (("full size",), (0.05, 0.1, 0.2), ("2", "3", "4"), (0.05, 0.07, 0.1, 0.2))
-BETWEEN = (("full size",), (0.05, 0.1), ("4", "6", "8", "12", FIRST), (0.1, 0.15, 0.2, 0.3, 0.4))
-FASTER = (COARSE[1:], (0.05, 0.1), ("16", FIRST), (0.2, 0.3, 0.4, 0.6, 0.8))
-SHORT = (("full size",), (0.05, 0.1, 0.2), (FIRST,), REUSE)
+BETWEEN = (("full size",), (0.05, 0.1), ("4", "6", "8", "12", FIRST_STEP), (0.1, 0.15, 0.2, 0.3, 0.4))
+FASTER = (COARSE[1:], (0.05, 0.1), ("16", FIRST_STEP), (0.2, 0.3, 0.4, 0.6, 0.8))
+SHORT = (("full size",), (0.05, 0.1, 0.2), (FIRST_STEP,), REUSE)
 FOR_FEW = ("full size", "0.75 until .25", "0.5 until .25", "0.5 until .15, 0.75 until .25")
 SHORTEST = (FOR_FEW, (0.1, 0.13, 0.15, 0.18, 0.2), ("off",), (0.0,))
 PREFIX = "search: "
@@ -42,7 +41,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        distances = {"off": "", FIRST: ", first step dense"}
+        distances = {"off": "", FIRST_STEP: ", first step dense"}
         anchors = distances.get(self.distance, f", anchors {self.distance}")
         reuse = f", reuse {self.threshold:g}" if self.threshold else ""
         return f"{PREFIX}{self.stages}, kept {self.kept:.0%}{anchors}{reuse}"

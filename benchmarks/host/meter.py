@@ -21,6 +21,7 @@ from jenga.runtime.anchors import ANCHOR
 from jenga.runtime.measure import Stopwatch
 
 OVERRIDE = "optimized_attention_override"
+WRAPPED = "jenga_benchmark"  # in the options of a run that is measured
 PREDICTION = "benchmark: prediction"  # the name of a prediction in a profile
 
 
@@ -78,7 +79,6 @@ class Meter:
         self._private = pack_module("nodes.host.private")
         self._carved = pack_module("nodes.host.override").CARVED_KEY
         self._predictions: list[_Prediction] = []
-        self._predicting = False
         options = self.patcher.model_options["transformer_options"]
         self._inner = options.get(OVERRIDE)
         options[OVERRIDE] = self._attention
@@ -100,22 +100,20 @@ class Meter:
         return out, self._times(seconds, torch.cuda.max_memory_allocated(device) if on_gpu else None)
 
     def _outer_sample(self, executor, *args, **kwargs):
-        """Ours is in the options of the run before any other wrapper of a prediction: those of Jenga's runs too."""
+        """Ours is in the options of the run before any other wrapper of a prediction: those of Jenga's runs too. Once,
+        since the stages of a run have its options.
+        """
         options = executor.class_obj.model_options
-        self._private.wrap_options(options, self._private.PREDICT_NOISE, "benchmark", self._predict)
+        if WRAPPED not in options:
+            options[WRAPPED] = True
+            self._private.wrap_options(options, self._private.PREDICT_NOISE, "benchmark", self._predict)
         return executor(*args, **kwargs)
 
     def _predict(self, executor, x, *args, **kwargs):
-        if self._predicting:  # a sampler that samples in stages hands on the options of its run: wrapped once more
-            return executor(x, *args, **kwargs)
-        self._predicting = True
-        try:
-            with record_function(PREDICTION):
-                self._predictions.append(_Prediction(Stopwatch(x.device)))
-                out = executor(x, *args, **kwargs)
-                self._predictions[-1].whole.stop()
-        finally:
-            self._predicting = False
+        with record_function(PREDICTION):
+            self._predictions.append(_Prediction(Stopwatch(x.device)))
+            out = executor(x, *args, **kwargs)
+            self._predictions[-1].whole.stop()
         return out
 
     def _attention(self, func: Callable, q, k, *args, **kwargs):

@@ -5,12 +5,13 @@ from comfy_api.v0_0_2 import io
 from jenga.carving.config import RESIDUAL_BITS
 from jenga.runtime import quality_words
 from jenga.runtime.qualities import ANCHORED_QUALITIES, QUALITIES
+from jenga.sampling.presets import FIRST_STEP
 
 from . import inputs, widgets
 
 CUSTOM = "custom"
 NO_ANCHORS = "off"
-DISTANCES = {NO_ANCHORS: None, "first step": 0, **{str(distance): distance for distance in (2, 3, 4, 6, 8, 12, 16)}}
+DISTANCES = {NO_ANCHORS: None, FIRST_STEP: 0, **{str(distance): distance for distance in (2, 3, 4, 6, 8, 12, 16)}}
 WITH_ANCHORS = (
     {"quality": list(ANCHORED_QUALITIES)},
     {"quality": [CUSTOM], "anchor_distance": [name for name in DISTANCES if name != NO_ANCHORS]},

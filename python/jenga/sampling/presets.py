@@ -50,6 +50,7 @@ class Preset:
     computed: tuple[int, ...]
 
 
+FIRST_STEP = "first step"  # the anchors' distance in which each layer is dense once
 MOST_PUBLISHED = 0.2  # the largest threshold that TeaCache has for Wan 2.1 14B, text to video
 
 
@@ -74,7 +75,7 @@ class Dial:
     @property
     def anchor_distance(self) -> str:
         """The distance as *Jenga Attention* has it."""
-        return str(self.distance) if self.distance else "first step"
+        return str(self.distance) if self.distance else FIRST_STEP
 
 
 @dataclass(frozen=True)
