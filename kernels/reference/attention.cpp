@@ -30,7 +30,7 @@ struct Query {
     numbers = exact;
     if (p.k_carved.dtype != DataType::kInt8) return;
     std::vector<int8_t> codes;
-    scale = quantise_row(exact, codes);
+    scale = quantise_together(exact, codes);
     numbers.assign(codes.begin(), codes.end());
   }
 
@@ -49,13 +49,15 @@ std::vector<Column> attended_columns(const BlockSparseAttentionParams& p, int64_
   const int64_t nq = ceil_div(p.num_video, p.q_block_size), nkv = ceil_div(p.num_video, p.kv_block_size);
   const bool is_context = carved_row < p.num_context;
   std::vector<Column> columns;
-  auto add = [&](const Operand& keys, const Operand& values, int64_t rows, int64_t row, double bias) {
-    const double scale = keys.scale ? keys.scale[(b * p.heads + h) * rows + row] : 1.0;
+  // shared: rows that share a scale.
+  auto add = [&](const Operand& keys, const Operand& values, int64_t rows, int64_t row, int64_t shared, double bias) {
+    const int64_t scales = (b * p.heads + h) * ceil_div(rows, shared);
+    const double scale = keys.scale ? keys.scale[scales + row / shared] : 1.0;
     const double logit = p.softmax_scale * scale * query.dot(keys, row_offset(keys.strides, b, h, row)) + bias;
     columns.push_back({logit, &values, row_offset(values.strides, b, h, row)});
   };
   auto add_carved = [&](int64_t row, double bias) {
-    add(p.k_carved, p.v_carved, context_rows + p.num_video, row, bias);
+    add(p.k_carved, p.v_carved, context_rows + p.num_video, row, kKeyScaleRows, bias);
   };
   for (int64_t c = 0; c < p.num_context; ++c) {
     const double bias = p.context_bias ? p.context_bias[b * context_rows + c] : 0.0;
@@ -76,10 +78,16 @@ std::vector<Column> attended_columns(const BlockSparseAttentionParams& p, int64_
       const int64_t first = c * p.tail_block_size;
       if (kept[first / p.kv_block_size]) continue;
       const int64_t count = std::min(p.tail_block_size, p.num_video - first);
-      add(p.k_tail, p.v_tail, nc, c, std::log(count));
+      add(p.k_tail, p.v_tail, nc, c, 1, std::log(count));
     }
   }
   return columns;
+}
+
+// The weight e^x, x at most 0, as its e4m3 code says it.
+double float8_weight(double x) {
+  const double code = std::max(0., std::nearbyint(126 + 8 * x / std::log(2.)));
+  return fp8_to_float(static_cast<uint8_t>(code)) / kFloat8Max;
 }
 
 void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64_t carved_row) {
@@ -93,8 +101,7 @@ void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64
   std::vector<double> sum(p.head_dim, 0.0);
   const bool fp8 = p.v_carved.dtype == DataType::kFloat8;
   for (const Column& column : columns) {
-    double weight = std::exp(column.logit - top);
-    if (fp8) weight = fp8_to_float(float_to_fp8(static_cast<float>(weight) * kFloat8Max)) / kFloat8Max;
+    const double weight = fp8 ? float8_weight(column.logit - top) : std::exp(column.logit - top);
     mass += weight;
     const Operand& values = *column.values;
     for (int64_t d = 0; d < p.head_dim; ++d) {

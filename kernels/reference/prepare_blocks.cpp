@@ -1,6 +1,7 @@
 // Carved copies of k and v, and means over runs of video tokens in curve order.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "kernels/reference/quantise.h"
 #include "kernels/reference/reference.h"
@@ -54,16 +55,34 @@ auto plain_rows(const PrepareBlocksParams& p, void* out, int64_t first_row) {
   };
 }
 
-// Rows about k_center as int8 codes, with a scale each.
-auto key_rows(const PrepareBlocksParams& p, const Row& center, void* out, float* scales, int64_t first_row) {
-  return [&p, &center, out, scales, first_row](int64_t row, const Row& values) {
-    Row rest(p.head_dim, 0.0f);
-    for (size_t d = 0; d < values.size(); ++d) rest[d] = values[d] - center[d];
+// Takes rows of one head in their order and writes them about k_center as int8 codes, so many with one scale.
+class KeyRows {
+ public:
+  KeyRows(const Row& center, int64_t rows_of_scale, int8_t* codes, float* scales)
+      : center_(center), values_of_scale_(rows_of_scale * static_cast<int64_t>(center.size())), codes_(codes),
+        scales_(scales) {}
+  ~KeyRows() { write(); }
+
+  void operator()(int64_t, const Row& values) {
+    if (static_cast<int64_t>(rest_.size()) == values_of_scale_) write();
+    for (size_t d = 0; d < center_.size(); ++d) rest_.push_back(values.empty() ? 0.0f : values[d] - center_[d]);
+  }
+
+ private:
+  void write() {
+    if (rest_.empty()) return;
     std::vector<int8_t> codes;
-    scales[first_row + row] = quantise_row(rest, codes);
-    std::copy(codes.begin(), codes.end(), static_cast<int8_t*>(out) + (first_row + row) * p.head_dim);
-  };
-}
+    *scales_++ = quantise_together(rest_, codes);
+    codes_ = std::copy(codes.begin(), codes.end(), codes_);
+    rest_.clear();
+  }
+
+  const Row& center_;
+  const int64_t values_of_scale_;
+  int8_t* codes_;
+  float* scales_;
+  Row rest_;
+};
 
 // Rows about v_center as e4m3 codes, with a scale a channel.
 auto value_rows(const PrepareBlocksParams& p, const Row& center, const Row& scales, void* out, int64_t first_row) {
@@ -82,7 +101,8 @@ class Head {
       : p_(params),
         batch_(batch),
         head_(head),
-        rows_((batch * params.heads + head) * (round_up(params.num_context, kContextAlignment) + params.num_video)),
+        rows_(round_up(params.num_context, kContextAlignment) + params.num_video),
+        first_row_((batch * params.heads + head) * rows_),
         bias_(params.context_bias ? params.context_bias + batch * round_up(params.num_context, kContextAlignment)
                                   : nullptr) {}
 
@@ -92,20 +112,24 @@ class Head {
 
   void keys() const {
     if (!p_.k_scale) {
-      if (p_.k_carved) carve(p_, p_.k, offset(p_.k), bias_, plain_rows(p_, p_.k_carved, rows_));
+      if (p_.k_carved) carve(p_, p_.k, offset(p_.k), bias_, plain_rows(p_, p_.k_carved, first_row_));
       return pool(p_.k_tail, p_.k, p_.tail_block_size);
     }
     const Row center = center_of(p_, p_.k, offset(p_.k));
     write_channels(p_.k_center, center);
-    carve(p_, p_.k, offset(p_.k), bias_, key_rows(p_, center, p_.k_carved, p_.k_scale, rows_));
+    const auto codes = [&](void* out, int64_t row) { return static_cast<int8_t*>(out) + row * p_.head_dim; };
+    KeyRows carved(center, kKeyScaleRows, codes(p_.k_carved, first_row_),
+                   p_.k_scale + first_row_ / rows_ * scales_of_keys(rows_));
+    carve(p_, p_.k, offset(p_.k), bias_, std::ref(carved));
     if (!p_.k_tail) return;
-    const int64_t size = p_.tail_block_size;
-    means(p_, p_.k, offset(p_.k), size, key_rows(p_, center, p_.k_tail, p_.k_tail_scale, first_cell(size)));
+    const int64_t size = p_.tail_block_size, cell = first_cell(size);
+    KeyRows tail(center, 1, codes(p_.k_tail, cell), p_.k_tail_scale + cell);
+    means(p_, p_.k, offset(p_.k), size, std::ref(tail));
   }
 
   void values() const {
     if (!p_.v_scale) {
-      if (p_.v_carved) carve(p_, p_.v, offset(p_.v), bias_, plain_rows(p_, p_.v_carved, rows_));
+      if (p_.v_carved) carve(p_, p_.v, offset(p_.v), bias_, plain_rows(p_, p_.v_carved, first_row_));
       return pool(p_.v_tail, p_.v, p_.tail_block_size);
     }
     const Row center = center_of(p_, p_.v, offset(p_.v));
@@ -117,7 +141,7 @@ class Head {
     });
     write_channels(p_.v_center, center);
     write_channels(p_.v_scale, scales);
-    carve(p_, p_.v, offset(p_.v), bias_, value_rows(p_, center, scales, p_.v_carved, rows_));
+    carve(p_, p_.v, offset(p_.v), bias_, value_rows(p_, center, scales, p_.v_carved, first_row_));
     if (!p_.v_tail) return;
     const int64_t size = p_.tail_block_size;
     means(p_, p_.v, offset(p_.v), size, value_rows(p_, center, scales, p_.v_tail, first_cell(size)));
@@ -131,7 +155,7 @@ class Head {
   }
 
   const PrepareBlocksParams& p_;
-  const int64_t batch_, head_, rows_;
+  const int64_t batch_, head_, rows_, first_row_;
   const float* const bias_;
 };
 

@@ -9,13 +9,13 @@
 
 namespace jenga::reference {
 
-// Codes of one row; returns their scale.
-inline float quantise_row(const std::vector<float>& row, std::vector<int8_t>& codes) {
+// Codes of values that share a scale, which is returned.
+inline float quantise_together(const std::vector<float>& values, std::vector<int8_t>& codes) {
   float top = 0;
-  for (const float x : row) top = std::max(top, std::abs(x));
+  for (const float x : values) top = std::max(top, std::abs(x));
   const float scale = top / kInt8Max, inverse = 1 / scale;
-  codes.resize(row.size());
-  for (size_t d = 0; d < row.size(); ++d) codes[d] = scale > 0 ? float_to_int8(row[d] * inverse) : int8_t{0};
+  codes.resize(values.size());
+  for (size_t i = 0; i < values.size(); ++i) codes[i] = scale > 0 ? float_to_int8(values[i] * inverse) : int8_t{0};
   return scale;
 }
 

@@ -1,34 +1,60 @@
 // Weights as e4m3 codes, shares of 448 of the largest of their row, and what their products with e4m3 values make
 // (rule: kernels/params.h; layout of scores and outputs: softmax.h).
+//
+// An e4m3 code is nearly a logarithm: eight codes to a power of two, straight lines between. So a weight's code is its
+// scaled score, rounded, and neither an exponential nor a conversion is needed for it.
 #pragma once
+
+#ifndef __CUDACC__
+#include <algorithm>
+#endif
 
 #include "kernels/cuda/common/softmax.h"
 #include "kernels/params.h"
-#ifndef __CUDACC__
-#include "kernels/numeric.h"
-#endif
 
 namespace jenga::cuda {
 
 inline constexpr float kShare = 1.f / kFloat8Max;            // weights are shares of 448
-inline constexpr float kLog2Float8Max = 8.807354922057604f;  // log2(448)
+inline constexpr float kLargestCode = 126.f;         // of 448
+inline constexpr float kCodesPerPower = 8.f;         // of two
 static_assert(kFloat8Max == 448.f);
 
-// Four weights, at most 448 but for rounding, as e4m3 codes: the first in the lowest byte. From 8.9 on.
-__device__ __forceinline__ uint32_t pack_weights(float a, float b, float c, float d) {
+__device__ __forceinline__ int32_t largest(int32_t a, int32_t b, int32_t c) {
+#ifdef __CUDACC__
+  return __vimax3_s32(a, b, c);
+#else  // the host, in tests
+  return std::max({a, b, c});
+#endif
+}
+
+// Four codes, rounded, what is negative to 0: the first in the lowest byte. Given in units of kCodeUnit, the smallest
+// number of fp16, so that the bits of the nearest fp16 are the code.
+inline constexpr float kCodeUnit = 0x1p-24f;
+__device__ __forceinline__ uint32_t pack_codes(float a, float b, float c, float d) {
 #ifdef __CUDACC__
   uint32_t packed;
-  asm("{\n.reg .b16 low, high;\n"
-      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
-      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
-      "mov.b32 %0, {low, high};\n}\n"
+  asm("{\n.reg .b32 low, high;\n"
+      "cvt.rn.relu.f16x2.f32 low, %2, %1;\n"
+      "cvt.rn.relu.f16x2.f32 high, %4, %3;\n"
+      "prmt.b32 %0, low, high, 0x6420;\n}\n"
       : "=r"(packed)
       : "f"(a), "f"(b), "f"(c), "f"(d));
   return packed;
 #else  // the host, in tests
-  return float_to_fp8(a) | float_to_fp8(b) << 8 | float_to_fp8(c) << 16 | static_cast<uint32_t>(float_to_fp8(d)) << 24;
+  const auto code = [](float x) { return static_cast<uint32_t>(std::nearbyint(std::fmax(x / kCodeUnit, 0.f))); };
+  return code(a) | code(b) << 8 | code(c) << 16 | code(d) << 24;
 #endif
 }
+
+// Of a score x to its weight's code, in units of kCodeUnit: fmaf(x, step, shift).
+struct WeightCodes {
+  float step, shift;
+
+  // offset: scaled score of the largest weight, as raise_max returns it.
+  __device__ WeightCodes(float scale_log2, float offset)
+      : step(scale_log2 * (kCodesPerPower * kCodeUnit)),
+        shift(fmaf(offset, -kCodesPerPower * kCodeUnit, kLargestCode * kCodeUnit)) {}
+};
 
 // Scores of both rows to weights. max: the rows', into which their largest are taken. Word 4 s + 2 h + i is of row i
 // and of keys 32 s + 16 h + (0 .. 15), the four that this thread holds, as kernels/value_blocks.h has them: the first
@@ -36,18 +62,41 @@ __device__ __forceinline__ uint32_t pack_weights(float a, float b, float c, floa
 template <int kCount>
 __device__ __forceinline__ void weigh_rows(uint32_t (&weights)[kCount / 4], const float (&scores)[kCount],
                                            float (&max)[2], float (&rescale)[2], const float (&scale_log2)[2]) {
-  float offset[2];
 #pragma unroll
-  for (int i = 0; i < 2; ++i)
-    offset[i] = update_max(scores, max[i], i, &rescale[i], scale_log2[i]) - kLog2Float8Max;  // the largest weight: 448
+  for (int i = 0; i < 2; ++i) {
+    const WeightCodes codes(scale_log2[i], update_max(scores, max[i], i, &rescale[i], scale_log2[i]));
+    const auto code = [&](int j, int e) { return fmaf(scores[4 * j + 2 * i + e], codes.step, codes.shift); };
 #pragma unroll
-  for (int j = 0; j < kCount / 4; j += 2) {
+    for (int j = 0; j < kCount / 4; j += 2)
+      weights[j + i] = pack_codes(code(j, 0), code(j, 1), code(j + 1, 0), code(j + 1, 1));
+  }
+}
+
+// The same of scores that are sums of products of codes, by themselves: those of 64 keys become scores by one scale.
+template <int kCount>
+__device__ __forceinline__ void weigh_sums(uint32_t (&weights)[kCount / 4], const int32_t (&sums)[kCount],
+                                           const float (&key_scale)[kCount / 32], float (&max)[2], float (&rescale)[2],
+                                           const float (&scale_log2)[2]) {
+  constexpr int kColumns = kKeyScaleRows / 8;  // pairs of a row's sums that share a scale
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const auto weight = [&](int of, int e) {
-        return fast_exp2(fmaf(scores[4 * of + 2 * i + e], scale_log2[i], -offset[i]));
+  for (int i = 0; i < 2; ++i) {
+    float found = max[i];
+#pragma unroll
+    for (int first = 0; first < kCount / 4; first += kColumns) {
+      int32_t top = sums[4 * first + 2 * i];
+#pragma unroll
+      for (int j = first; j < first + kColumns; ++j)
+        top = largest(top, sums[4 * j + 2 * i], sums[4 * j + 2 * i + 1]);
+      found = fmaxf(found, static_cast<float>(top) * key_scale[first / kColumns]);
+    }
+    const WeightCodes codes(scale_log2[i], raise_max(found, max[i], &rescale[i], scale_log2[i]));
+#pragma unroll
+    for (int j = 0; j < kCount / 4; j += 2) {
+      const float step = codes.step * key_scale[j / kColumns];
+      const auto code = [&](int of, int e) {
+        return fmaf(static_cast<float>(sums[4 * of + 2 * i + e]), step, codes.shift);
       };
-      weights[j + i] = pack_weights(weight(j, 0), weight(j, 1), weight(j + 1, 0), weight(j + 1, 1));
+      weights[j + i] = pack_codes(code(j, 0), code(j, 1), code(j + 1, 0), code(j + 1, 1));
     }
   }
 }

@@ -5,13 +5,14 @@
 // channels, then the eights of a cell, in a fixed order. Heads run fastest over the grid: in token-major memory
 // neighbours share pages.
 //
-// Keys in 8 bits are quantised on the way: their center is known before (sample_keys.cu), and a row's largest channel
-// is found over the lanes that hold it. So are values, whose scales are known before too (scale_values.cu).
+// Keys in 8 bits are quantised on the way: their center is known before (sample_keys.cu), and the largest of the rows
+// that share a scale is found over the warps that hold them. So are values, whose scales are known before too
+// (scale_values.cu).
 //
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
+#include "kernels/cuda/common/key_codes.h"
 #include "kernels/cuda/common/prepare_blocks.h"
-#include "kernels/cuda/common/quantise.h"
 #include "kernels/cuda/common/tail_codes.h"
 #include "kernels/cuda/common/value_codes.h"
 
@@ -102,27 +103,10 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   }
 
   if (kInt8Keys && operand == kKey) {
-    const float* const center = p.k_center + batch_head * head_dim;
-    const int64_t first_carved = batch_head * carved_rows + static_cast<int64_t>(tile) * kPrepareRows + first_in_tile;
-    const int64_t rows_left = (is_context ? first_row + kPrepareRows : num_rows) - first_row - first_in_tile;
-#pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      const int row = pass * kRowsPerPass + lane / kLanes;
-      const bool is_token = __shfl_sync(0xFFFFFFFFu, my_token, row) >= 0;
-      float values[kVectorElements] = {};
-      if (is_token && channel < head_dim) {
-        unpack_vector<T>(vectors[pass], values);
-#pragma unroll
-        for (int i = 0; i < kVectorElements; ++i) values[i] -= center[channel + i];
-      }
-      const float scale = largest_of_row<kLanes>(values) / kInt8Max;
-      if (row >= rows_left) continue;
-      if (channel < head_dim) {
-        *reinterpret_cast<uint2*>(static_cast<int8_t*>(output) + (first_carved + row) * head_dim + channel) =
-            int8_codes(values, scale > 0.f ? 1.f / scale : 0.f);
-      }
-      if (lane % kLanes == 0) p.k_scale[first_carved + row] = scale;
-    }
+    const KeyRule rule{p.k_center + batch_head * head_dim, p.k_scale + batch_head * scales_of_keys(carved_rows),
+                       static_cast<int8_t*>(output) + batch_head * carved_rows * head_dim};
+    const int64_t first_carved = static_cast<int64_t>(tile) * kPrepareRows;
+    write_key_codes<T, kLanes>(rule, vectors, my_token, first_carved, carved_rows, head_dim);
   } else if (kFloat8Values && operand == kValue) {
     __shared__ __align__(16) uint8_t turned[kFloat8Values ? kPrepareRows * kLanes * kVectorElements : 16];
     const int64_t end = round_up(carved_rows, kValueBlockKeys);

@@ -22,15 +22,21 @@ __device__ __forceinline__ uint2 int8_codes(const float (&values)[kVectorElement
                     int8_codes(values[4] * inverse, values[5] * inverse, values[6] * inverse, values[7] * inverse));
 }
 
+// Over kLanes neighbouring lanes.
+template <int kLanes>
+__device__ __forceinline__ float largest_of_lanes(float value) {
+#pragma unroll
+  for (int step = kLanes / 2; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFu, value, step));
+  return value;
+}
+
 // The largest magnitude of a row that kLanes neighbouring lanes share.
 template <int kLanes>
 __device__ __forceinline__ float largest_of_row(const float (&values)[kVectorElements]) {
   float top = 0.f;
 #pragma unroll
   for (float value : values) top = fmaxf(top, fabsf(value));
-#pragma unroll
-  for (int step = kLanes / 2; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, step));
-  return top;
+  return largest_of_lanes<kLanes>(top);
 }
 
 // Nearest even, clamped to 448; not of a NaN. On every architecture: those before 8.9 have no instruction for it.

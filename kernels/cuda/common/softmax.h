@@ -53,8 +53,18 @@ __device__ __forceinline__ void add_bias(float (&scores)[kCount], const float* b
   }
 }
 
-// Takes the largest of row i's scores in max. Returns what is to be subtracted from scaled scores; *rescale is what
-// earlier outputs and sums must be multiplied by.
+// Takes the largest score of a row in max; found: the largest of this thread and max. Returns what is to be subtracted
+// from scaled scores; *rescale is what earlier outputs and sums must be multiplied by.
+__device__ __forceinline__ float raise_max(float found, float& max, float* rescale, float scale_log2) {
+  const float row_max = quad_max(found);
+  // A row that has met only -inf so far keeps max = -inf; 0 in its place gives probabilities 0 instead of NaN.
+  const float offset = row_max == -INFINITY ? 0.f : row_max * scale_log2;
+  *rescale = fast_exp2(fmaf(max, scale_log2, -offset));
+  max = row_max;
+  return offset;
+}
+
+// raise_max over row i of the scores.
 template <int kCount>
 __device__ __forceinline__ float update_max(const float (&scores)[kCount], float& max, int i, float* rescale,
                                             float scale_log2) {
@@ -62,12 +72,7 @@ __device__ __forceinline__ float update_max(const float (&scores)[kCount], float
 #pragma unroll
   for (int j = 0; j < kCount / 4; ++j)
     row_max = fmaxf(row_max, fmaxf(scores[4 * j + 2 * i], scores[4 * j + 2 * i + 1]));
-  row_max = quad_max(row_max);
-  // A row that has met only -inf so far keeps max = -inf; 0 in its place gives probabilities 0 instead of NaN.
-  const float offset = row_max == -INFINITY ? 0.f : row_max * scale_log2;
-  *rescale = fast_exp2(fmaf(max, scale_log2, -offset));
-  max = row_max;
-  return offset;
+  return raise_max(row_max, max, rescale, scale_log2);
 }
 
 // Scores to probabilities, in place. rescale[i] is what earlier outputs and sums of row i must be multiplied by.

@@ -25,7 +25,7 @@ __device__ __forceinline__ void issue_int8_scores(int32_t (&sums)[64], const uin
   wgmma_commit();
 }
 
-// weights: as weigh_rows makes them.
+// weights: as weigh_rows and weigh_sums make them.
 __device__ __forceinline__ void issue_fp8_outputs(float (&sums)[kOutputs], const uint32_t (&weights)[16],
                                                   const ValueBlock (&v)[2]) {
   const uint64_t first = value_descriptor(v[0].values), second = value_descriptor(v[1].values);
@@ -36,7 +36,7 @@ __device__ __forceinline__ void issue_fp8_outputs(float (&sums)[kOutputs], const
   wgmma_commit();
 }
 
-// Products of codes to scores: key_scales of the unit's keys. A query row's own scale is left to the softmax.
+// Sums of products of codes to scores: key_scales of the unit's keys. A query row's own scale is left to the softmax.
 __device__ __forceinline__ void scale_scores(float (&scores)[64], const int32_t (&sums)[64], const float* key_scales,
                                              int lane) {
 #pragma unroll
@@ -106,11 +106,16 @@ struct Fp8Consumer {
     Barrier* const empty = &shared.unit_empty[ring.slot];
     wgmma_wait<0>();
     pin_registers(sums);
-    float scores[64], rescale[2];
-    scale_scores(scores, sums, slot.k_scale, lane);
-    if (biased) add_row_bias(scores, slot.bias);
+    float rescale[2];
     uint32_t weights[16];
-    weigh_rows(weights, scores, max, rescale, scale_log2);
+    if (biased) {
+      float scores[64];
+      scale_scores(scores, sums, slot.k_scale, lane);
+      add_row_bias(scores, slot.bias);
+      weigh_rows(weights, scores, max, rescale, scale_log2);
+    } else {
+      weigh_sums(weights, sums, {slot.k_scale[0], slot.k_scale[kKeyScaleRows]}, max, rescale, scale_log2);
+    }
 
     barrier_wait(&shared.v_full[ring.slot], ring.full_parity);
     ring.advance();

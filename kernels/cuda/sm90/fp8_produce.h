@@ -11,15 +11,23 @@ namespace jenga::cuda::sm90 {
 // As kPlanLead; a unit takes less than half as long here, and queries are quantised.
 inline constexpr int kFp8PlanLead = 8;
 
-// Scales of a unit's keys, zeros past the last row. scales, rows: of this head.
-__device__ __forceinline__ void copy_scales(float* shared, const float* scales, int rows, const UnitSource& source,
-                                            int lane) {
+// Scales of the keys of a unit that has a bias, zeros past the last row. scales, rows: of this head.
+__device__ __forceinline__ void copy_each_scale(float* shared, const float* scales, int rows, const UnitSource& source,
+                                                int lane) {
 #pragma unroll
   for (int quarter = 0; quarter < 4; ++quarter) {
     const int row = source.row[quarter / 2] + quarter % 2 * 32 + lane;
     const bool valid = row < rows;
-    copy_async_word(shared + quarter * 32 + lane, scales + (valid ? row : 0), valid);
+    const int scale = source.is_tail ? row : row / static_cast<int>(kKeyScaleRows);
+    copy_async_word(shared + quarter * 32 + lane, scales + (valid ? scale : 0), valid);
   }
+}
+
+// Scales of any other unit, each where that of its first key would be.
+__device__ __forceinline__ void copy_scales(float* shared, const float* scales, const UnitSource& source, int lane) {
+  static_assert(kBoxRows == kKeyScaleRows);
+  const int row = lane == 0 ? source.row[0] : source.row[1];
+  if (lane < 2) copy_async_word(shared + lane * kBoxRows, scales + row / kBoxRows, true);
 }
 
 __device__ __forceinline__ void load_fp8_unit(const Fp8Arguments& args, UnitSlot& slot, Barrier* k_full,
@@ -47,6 +55,8 @@ __device__ __forceinline__ void produce_fp8(const Fp8Arguments& args, Fp8Storage
     if (plan.block.batch < 0) return;
     const int batch = plan.block.batch, head = plan.block.head;
     const int64_t batch_head = batch * p.heads + head;
+    const float* const scales = p.k_carved.scale + batch_head * scales_of_keys(carved_rows);
+    const float* const tail_scales = p.k_tail.scale + batch_head * walk.num_tail_cells;
     const int num_units = plan.units.all(), biased_units = plan.units.biased();
     UnitWalk units(walk, plan);
     for (int unit = 0; unit < num_units; ++unit, ring.advance()) {
@@ -57,10 +67,15 @@ __device__ __forceinline__ void produce_fp8(const Fp8Arguments& args, Fp8Storage
       Barrier *const k_full = &shared.k_full[ring.slot], *const v_full = &shared.v_full[ring.slot];
       barrier_wait(&shared.unit_empty[ring.slot], ring.empty_parity());
       if (lane == 0) load_fp8_unit(args, slot, k_full, v_full, source, head, batch);
-      const int rows = source.is_tail ? walk.num_tail_cells : carved_rows;
-      copy_scales(slot.k_scale, (source.is_tail ? p.k_tail : p.k_carved).scale + batch_head * rows, rows, source, lane);
+      const bool biased = unit < biased_units;
+      if (biased) {
+        const int rows = source.is_tail ? walk.num_tail_cells : carved_rows;
+        copy_each_scale(slot.k_scale, source.is_tail ? tail_scales : scales, rows, source, lane);
+      } else {
+        copy_scales(slot.k_scale, scales, source, lane);
+      }
       arrive_after_copies(k_full);
-      if (unit < biased_units) {
+      if (biased) {
         for (int column = lane; column < kUnitKeys; column += 32)
           slot.bias[column] = key_bias(walk, plan, source, unit, column);
       }

@@ -26,7 +26,7 @@ struct ValueBlock {
 struct UnitSlot {
   uint8_t k[kUnitKeys * kCodeRowBytes];
   ValueBlock v[2];
-  float k_scale[kUnitKeys];
+  float k_scale[kUnitKeys];  // of every key where there is a bias, else those of keys 0 and 64 alone
   float bias[kUnitKeys];
 };
 static_assert(sizeof(UnitSlot) % 1024 == 0, "swizzled panels start on multiples of 1024 bytes");

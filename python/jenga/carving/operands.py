@@ -45,7 +45,7 @@ class CarvedLayout(NamedTuple):
 class EightBitKeys(NamedTuple):
     """What int8 codes of keys stand for: center + scale * codes (`quantise.py`)."""
 
-    scale: Tensor  # fp32 [B, H, P + N]; 0 where there is no token
+    scale: Tensor  # fp32 [B, H, ceil((P + N) / 64)], one for 64 rows; 0 where none is a token
     tail_scale: Tensor  # fp32 [B, H, nc]
     center: Tensor  # fp32 [B, H, D]
 

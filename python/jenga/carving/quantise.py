@@ -1,12 +1,14 @@
 """Keys and values in 8 bits, in plain torch: what prepare_blocks writes and attention reads. Source: ours.
 
 Keys. Every key loses the same vector, `center`: it adds one number to all logits of a query, which softmax does not
-see and lse gets back. What remains has one scale a row: int8 codes (e4m3 to compare with), k = center + scale * codes.
-Queries get int8 codes and a scale a row inside attention, where they are read.
+see and lse gets back. What remains is int8 codes (e4m3 to compare with), k = center + scale * codes, with one scale for
+64 carved rows, which a kernel need not apply to every score by itself; a tail mean has its own. Queries get int8 codes
+and a scale a row inside attention, where they are read.
 
 Values. Every value loses `center` too, which the output gets back since the weights sum to 1. What remains is e4m3 with
-one scale a channel, v = center + scale * codes. Weights are rounded to e4m3 as shares of 448 of the largest, and what
-divides them is the sum of the rounded ones, so that no mass is lost.
+one scale a channel, v = center + scale * codes. Weights are e4m3 too, as shares of 448 of the largest. An e4m3 code is
+nearly a logarithm (eight codes to a power of two, straight lines between), so the code of a weight is its rounded
+logarithm, for which no exponential is taken. What divides them is the sum of the rounded ones, so that no mass is lost.
 
 A center is the mean of every 16th video row along the curve: any vector is right, and a mean is a good one, so that a
 sixteenth of a read of K does.
@@ -21,7 +23,8 @@ from .operands import EightBitKeys, EightBitValues, PreparedBlocks
 
 CENTER_STEP = 16
 E4M3_MAX = 448.0
-BLOCK_ROWS = 64  # of e4m3 values in blocks
+LARGEST_CODE, CODES_PER_POWER = 126, 8  # of e4m3: the code of 448, codes to a power of two
+BLOCK_ROWS = 64  # of keys that share a scale, of e4m3 values in blocks
 # The row at every place of sixteen in such a block, in which order a thread has weights (`kernels/value_blocks.h`).
 ROW_AT_PLACE = [2 * (i // 4) + i % 2 + 8 * (i % 4 // 2) for i in range(16)]
 
@@ -70,6 +73,19 @@ def _codes(x, scale, dtype) -> torch.Tensor:
     return (codes.round() if dtype == torch.int8 else codes).clamp(-top, top).to(dtype)
 
 
+def quantise_keys(x: torch.Tensor, dtype: torch.dtype, rows: int = BLOCK_ROWS) -> tuple[torch.Tensor, torch.Tensor]:
+    """x [B, H, n, D] as codes of that dtype [B, H, n, D] and scale [B, H, ceil(n / rows)], one for so many rows."""
+    number, head_dim = x.shape[2:]
+    together = F.pad(x, (0, 0, 0, -number % rows)).unflatten(2, (-1, rows)).flatten(3)
+    codes, scale = quantise_rows(together, dtype)
+    return codes.unflatten(3, (rows, head_dim)).flatten(2, 3)[:, :, :number], scale
+
+
+def scale_of_rows(scale: torch.Tensor, number: int) -> torch.Tensor:
+    """The scale of every row, [B, H, number], of `quantise_keys`'s for 64 each."""
+    return scale.repeat_interleave(BLOCK_ROWS, 2)[:, :, :number]
+
+
 def rounded_rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """x [..., D] after a way through `quantise_rows`."""
     codes, scale = quantise_rows(x, dtype)
@@ -77,15 +93,16 @@ def rounded_rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def rounded_weights(weights: torch.Tensor) -> torch.Tensor:
-    """Weights, at most 1, as multiples of 1/448 in e4m3."""
-    return (weights * E4M3_MAX).to(torch.float8_e4m3fn).to(weights.dtype) / E4M3_MAX
+    """Weights, at most 1, as multiples of 1/448 in e4m3: of the code that is their rounded logarithm."""
+    codes = (LARGEST_CODE + CODES_PER_POWER * weights.log2()).round().clamp(min=0)
+    return codes.to(torch.uint8).view(torch.float8_e4m3fn).to(weights.dtype) / E4M3_MAX
 
 
 def quantise_blocks(
     blocks: PreparedBlocks, k_tail: torch.Tensor, v_tail: torch.Tensor, precision: Precision
 ) -> PreparedBlocks:
     """`blocks` with the keys and values that `precision` names in 8 bits. k_tail, v_tail [B, H, nc, D]: means before
-    they were rounded. Rows that are no token, masked ones among them, have scale 0 (keys) and codes 0.
+    they were rounded. Rows that are no token, masked ones among them, have codes 0, and 64 such keys scale 0.
     """
     context_bias = blocks.filled_context_bias()
     num_video = blocks.k_carved.shape[2] - context_bias.shape[1]
@@ -99,7 +116,7 @@ def quantise_blocks(
 
     if precision.keys is not None:
         center, carved, tail = centred(blocks.k_carved, k_tail)
-        (carved, scale), (tail, tail_scale) = (quantise_rows(x, precision.keys) for x in (carved, tail))
+        (carved, scale), (tail, tail_scale) = quantise_keys(carved, precision.keys), quantise_rows(tail, precision.keys)
         blocks = blocks._replace(k_carved=carved, k_tail=tail, keys=EightBitKeys(scale, tail_scale, center))
     if precision.values is not None:
         center, carved, tail = centred(blocks.v_carved, v_tail)
@@ -123,10 +140,12 @@ def in_rows(values: torch.Tensor, rows: int) -> torch.Tensor:
 def dequantise_blocks(blocks: PreparedBlocks, dtype: torch.dtype) -> PreparedBlocks:
     """`blocks` with codes times scale, [B, H, ..., D] of that dtype, in the place of codes: the centers are missing."""
     if blocks.keys is not None:
-        scale, tail_scale = (x[..., None].to(dtype) for x in (blocks.keys.scale, blocks.keys.tail_scale))
-        blocks = blocks._replace(
-            k_carved=blocks.k_carved.to(dtype) * scale, k_tail=blocks.k_tail.to(dtype) * tail_scale
+        scale = scale_of_rows(blocks.keys.scale, blocks.k_carved.shape[2])
+        carved, tail = (
+            codes.to(dtype) * of_rows[..., None].to(dtype)
+            for codes, of_rows in ((blocks.k_carved, scale), (blocks.k_tail, blocks.keys.tail_scale))
         )
+        blocks = blocks._replace(k_carved=carved, k_tail=tail)
     if blocks.values is not None:
         scale = blocks.values.scale[:, :, None].to(dtype)
         carved, tail = (

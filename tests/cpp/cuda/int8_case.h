@@ -6,20 +6,27 @@
 
 namespace jenga::testing {
 
-// Rows about a center as codes and scales. A row of zeros, which is no token, stays one.
+// Rows about a center as codes and scales, one for so many rows of a head. A row of zeros, which is no token, stays one.
 struct Codes {
   std::vector<int8_t> codes;
   std::vector<float> scales;
 
   // center: [heads, channels] of rows_per_head rows each.
-  Codes(const std::vector<float>& rows, const std::vector<float>& center, int64_t rows_per_head, int64_t channels) {
-    for (size_t row = 0; row * channels < rows.size(); ++row) {
-      std::vector<float> rest(&rows[row * channels], &rows[row * channels] + channels);
-      const bool is_token = std::any_of(rest.begin(), rest.end(), [](float x) { return x != 0; });
-      for (int64_t c = 0; is_token && c < channels; ++c) rest[c] -= center[row / rows_per_head * channels + c];
-      std::vector<int8_t> row_codes;
-      scales.push_back(reference::quantise_row(rest, row_codes));
-      codes.insert(codes.end(), row_codes.begin(), row_codes.end());
+  Codes(const std::vector<float>& rows, const std::vector<float>& center, int64_t rows_per_head, int64_t rows_of_scale,
+        int64_t channels) {
+    std::vector<float> rest;
+    const int64_t number = static_cast<int64_t>(rows.size()) / channels;
+    for (int64_t row = 0; row < number; ++row) {
+      const float* const values = &rows[row * channels];
+      const bool is_token = std::any_of(values, values + channels, [](float x) { return x != 0; });
+      for (int64_t c = 0; c < channels; ++c)
+        rest.push_back(is_token ? values[c] - center[row / rows_per_head * channels + c] : 0.f);
+      const int64_t next = row % rows_per_head + 1;  // in its head
+      if (next % rows_of_scale != 0 && next != rows_per_head) continue;
+      std::vector<int8_t> together;
+      scales.push_back(reference::quantise_together(rest, together));
+      codes.insert(codes.end(), together.begin(), together.end());
+      rest.clear();
     }
   }
 };
@@ -31,8 +38,8 @@ struct Int8Case : HostCase {
   explicit Int8Case(const AttentionCase& which)
       : HostCase(which),
         center(centers()),
-        k_codes(data.k_carved, center, which.carved_rows(), which.head_dim),
-        k_tail_codes(data.k_tail, center, std::max<int64_t>(1, which.tail_cells()), which.head_dim) {}
+        k_codes(data.k_carved, center, which.carved_rows(), kKeyScaleRows, which.head_dim),
+        k_tail_codes(data.k_tail, center, std::max<int64_t>(1, which.tail_cells()), 1, which.head_dim) {}
 
   std::vector<float> centers() const {
     const int64_t rows = shape.carved_rows(), channels = shape.head_dim;

@@ -68,7 +68,7 @@ struct Outputs {
     for (auto* x : {&k_carved, &v_carved}) x->assign(kHeads * rows * c.head_dim, 0xFFFF);
     for (auto* x : {&k_tail, &v_tail}) x->assign(kHeads * cells * c.head_dim, 0xFFFF);
     for (auto* x : {&q_means, &k_means}) x->assign(kHeads * ceil_div(c.num_video, kCell) * c.head_dim, 0xFFFF);
-    k_scale.assign(kHeads * rows, NAN);
+    k_scale.assign(kHeads * scales_of_keys(rows), NAN);
     k_tail_scale.assign(kHeads * cells, NAN);
     for (auto* x : {&k_center, &v_center}) x->assign(kHeads * c.head_dim, NAN);
     v_scale.assign(kHeads * c.head_dim, 0.f);

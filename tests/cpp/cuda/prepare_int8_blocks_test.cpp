@@ -29,7 +29,7 @@ struct Outputs {
         k_tail(heads * cells * channels),
         v_carved(heads * rows * channels),
         v_tail(heads * cells * channels),
-        k_scale(heads * rows),
+        k_scale(heads * scales_of_keys(rows)),
         k_tail_scale(heads * cells),
         k_center(heads * channels) {}
 };
