@@ -109,8 +109,8 @@ __device__ __forceinline__ void to_value_units(float (&rows)[kCount], const floa
 #pragma unroll
   for (int j = 0; j < kCount / 4; ++j) {
     const int channel = 8 * j + 2 * (lane % 4);
-    const float2 of_value = __ldg(reinterpret_cast<const float2*>(scale + channel));
-    const float2 of_center = __ldg(reinterpret_cast<const float2*>(center + channel));
+    const float2 of_value = *reinterpret_cast<const float2*>(scale + channel);
+    const float2 of_center = *reinterpret_cast<const float2*>(center + channel);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       rows[4 * j + 2 * i] = fmaf(outputs[4 * j + 2 * i], of_value.x * kShare, of_center.x * sums[i]);

@@ -138,9 +138,7 @@ struct Fp8Consumer {
   }
 
   // Rows 0 and 1 of this thread: outputs in units of the values, the state that the epilogue wants.
-  // scale, center: of the values of this head.
-  __device__ __forceinline__ void finish(float (&rows)[kFp8HeadDim / 2], RowState& state, const float* scale,
-                                         const float* center) const {
+  __device__ __forceinline__ void finish(float (&rows)[kFp8HeadDim / 2], RowState& state) const {
     float sum[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -148,7 +146,7 @@ struct Fp8Consumer {
       state.sum[i] = sum[i] * 0.25f;  // every thread of the quad has it all
       state.max[i] = max[i] * row_scale(i) + shared.rows[slot].center_product[first_row + 8 * i];
     }
-    to_value_units(rows, outputs, sum, scale, center, lane);
+    to_value_units(rows, outputs, sum, shared.rows[slot].value_scale, shared.rows[slot].value_center, lane);
   }
 };
 
@@ -173,11 +171,10 @@ __device__ __forceinline__ void consume_fp8(const Fp8Arguments& args, Fp8Storage
       consumer.attend_unit<true>(num_units == biased_units);
     }
     const int batch = plan.block.batch, head = plan.block.head;
-    const int64_t of_head = (batch * p.heads + head) * kFp8HeadDim;
     const int32_t tokens[2] = {plan.token[first_row], plan.token[first_row + 8]};
     float rows[kFp8HeadDim / 2];
     RowState state;
-    consumer.finish(rows, state, p.v_carved.scale + of_head, p.v_center + of_head);
+    consumer.finish(rows, state);
     barrier_arrive(&shared.plan_empty[tile.slot]);
     __syncwarp();
     if (lane == 0) barrier_arrive(&shared.q_empty[tile.slot]);

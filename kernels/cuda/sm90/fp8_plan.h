@@ -62,9 +62,14 @@ __device__ __forceinline__ void plan_fp8_tiles(const Fp8Arguments& args, Fp8Stor
     const TilePlan& plan = shared.plan[tile.slot];
     const int batch = plan.block.batch, head = plan.block.head;
     const T* q = static_cast<const T*>(p.q.data) + batch * p.q.strides.batch + head * p.q.strides.head;
-    const float* center = p.k_center + (batch * p.heads + head) * kFp8HeadDim;
+    const int64_t of_head = (batch * p.heads + head) * kFp8HeadDim;
+    QueryRows& rows = shared.rows[tile.slot];
     barrier_wait(&shared.q_empty[tile.slot], tile.empty_parity());
-    quantise_queries(plan, q, p.q.strides.token, center, shared.q[tile.slot], shared.rows[tile.slot], thread);
+    quantise_queries(plan, q, p.q.strides.token, p.k_center + of_head, shared.q[tile.slot], rows, thread);
+    for (int channel = thread; channel < kFp8HeadDim; channel += kPlannerThreads) {
+      rows.value_scale[channel] = __ldg(p.v_carved.scale + of_head + channel);
+      rows.value_center[channel] = __ldg(p.v_center + of_head + channel);
+    }
     fence_async_proxy();  // the products read the codes
     barrier_arrive(&shared.q_full[tile.slot]);
   }

@@ -9,7 +9,7 @@
 namespace jenga::cuda::sm90 {
 
 // As kPlanLead; a unit takes less than half as long here, and queries are quantised.
-inline constexpr int kFp8PlanLead = 8;
+inline constexpr int kFp8PlanLead = 16;
 
 // Scales of the keys of a unit that has a bias, zeros past the last row. scales, rows: of this head.
 __device__ __forceinline__ void copy_each_scale(float* shared, const float* scales, int rows, const UnitSource& source,

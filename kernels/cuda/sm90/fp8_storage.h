@@ -32,10 +32,11 @@ struct UnitSlot {
 static_assert(sizeof(UnitSlot) % 1024 == 0, "swizzled panels start on multiples of 1024 bytes");
 static_assert(sizeof(ValueBlock) % 512 == 0 && kUnitKeys * kCodeRowBytes % 512 == 0);
 
-// What a thread of a consumer needs of its queries beside the codes.
+// What a thread of a consumer needs of its queries beside the codes, and of the values of their head.
 struct QueryRows {
   float scale[kTileRows];
   float center_product[kTileRows];  // with k_center, for lse
+  float value_scale[kFp8HeadDim], value_center[kFp8HeadDim];
 };
 
 struct Fp8Storage {
