@@ -104,6 +104,10 @@ struct Fp8Consumer {
   __device__ __forceinline__ void attend_unit(bool biased) {
     const UnitSlot& slot = shared.unit[ring.slot];
     Barrier* const empty = &shared.unit_empty[ring.slot];
+    // What the turn needs arrives long before: these waits pass under the products of scores.
+    barrier_wait(&shared.v_full[ring.slot], ring.full_parity);
+    ring.advance();
+    if (!kLast) wait_for_keys();
     wgmma_wait<0>();
     pin_registers(sums);
     float rescale[2];
@@ -117,9 +121,6 @@ struct Fp8Consumer {
       weigh_sums(weights, sums, {slot.k_scale[0], slot.k_scale[kKeyScaleRows]}, max, rescale, scale_log2);
     }
 
-    barrier_wait(&shared.v_full[ring.slot], ring.full_parity);
-    ring.advance();
-    if (!kLast) wait_for_keys();
     named_barrier_sync(kTurnBarrier + group, kConsumerThreads);
     float of_unit[kOutputs];
     wgmma_fence();
