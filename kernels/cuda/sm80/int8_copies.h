@@ -40,11 +40,11 @@ struct Int8CopyQueue {
                           plan.block.head * keys.strides.head + reader.first * keys.strides.token;
     copy_unit<Codes>(slot_address(slot), reinterpret_cast<const uint16_t*>(codes), keys.strides.token / 2,
                      reader.num_valid, static_cast<int>(p.head_dim) / 2);
-    if (threadIdx.x < kUnitKeys) {
+    if (threadIdx.x < (biased ? kUnitKeys : 1)) {
       const int64_t rows = args.walk.context_blocks * kContextAlignment + p.num_video;
       const int64_t head = plan.block.batch * p.heads + plan.block.head, row = reader.first + threadIdx.x;
-      const int64_t scale = reader.is_tail ? head * args.walk.num_tail_cells + row
-                                           : head * scales_of_keys(rows) + row / kKeyScaleRows;
+      const int64_t scale =
+          reader.is_tail ? head * args.walk.num_tail_cells + row : head * scales_of_keys(rows) + row / kKeyScaleRows;
       copy_async_word(scales + buffer * sizeof(float), keys.scale + scale,
                       static_cast<int>(threadIdx.x) < reader.num_valid);
     }

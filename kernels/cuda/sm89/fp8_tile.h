@@ -50,12 +50,14 @@ struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
 
   __device__ explicit Fp8Rest(int lane) : Base(Fp8Shape::Values::offset(lane % 8, lane / 8)) {}
 
-  // Scores to weights; bias: of the unit's keys, or null.
-  __device__ __forceinline__ void weigh(const float* bias, float scale_log2, int lane) {
+  // As of a WarpTile, to weights.
+  __device__ __forceinline__ void weigh_values(int g, const float (&found)[2], const float (&unit)[2], float zero,
+                                               float scale_log2) {
 #pragma unroll
-    for (int g = 0; g < kRowGroups; ++g) {
-      if (bias != nullptr) add_bias(scores[g], bias, lane);
-      weigh_rows(weights[g], scores[g], state[g].max, rescale[g], {scale_log2, scale_log2});
+    for (int i = 0; i < 2; ++i) {
+      float& max = state[g].max[i];
+      const float offset = raise_max(fmaxf(found[i], max), max, &rescale[g][i], scale_log2);
+      pack_row(weights[g], scores[g], i, WeightCodes(unit[i] * scale_log2, offset, zero));
     }
   }
 
