@@ -17,11 +17,11 @@ __device__ __forceinline__ void copy_unit(uint32_t target, const uint16_t* sourc
     constexpr int kRowStep = kThreads / Shape::kChunks;
     static_assert(kRowStep % 8 == 0 || kRowStep == 4, "the swizzle must repeat");
     const int row = threadIdx.x / Shape::kChunks, chunk = threadIdx.x % Shape::kChunks;
-    const bool in_row = chunk * kVectorElements < head_dim;
+    const int rows_left = chunk * kVectorElements < head_dim ? num_valid - row : 0;  // from this one on
     source += row * stride + chunk * kVectorElements;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      copy_async(target + Shape::offset(row + i * kRowStep, chunk), source, in_row && row + i * kRowStep < num_valid);
+      copy_async(target + Shape::offset(row + i * kRowStep, chunk), source, i * kRowStep < rows_left);
       source += kRowStep * stride;
     }
   } else {

@@ -121,24 +121,17 @@ struct Int8Tile : Rest {
     }
   }
 
-  // What score() leaves to weights. row_scales: of the tile's rows. key_scales: of the unit's keys where it has a bias,
-  // else the one that all share, and bias is null: then the sums become weights without being scores.
-  __device__ __forceinline__ void weigh(const float* bias, const float* row_scales, const float* key_scales,
-                                        float scale_log2) {
+  // What score() leaves to weights. row_scales: of the tile's rows. bias, key_scales: of the unit's keys; without a
+  // bias they share the first scale, and sums become weights without being scores.
+  __device__ __forceinline__ void weigh(bool biased, const float* bias, const float* row_scales,
+                                        const float* key_scales, float scale_log2) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
     for (int g = 0; g < kRowGroups; ++g) {
       float(&scores)[kUnitKeys / 2] = this->scores[g];
       float unit[2] = {row_scales[tile_row(warp, lane, g, 0)], row_scales[tile_row(warp, lane, g, 1)]};
       float found[2], zero = kFloatOffset;
-      if (bias == nullptr) {
-        const float key_scale = *key_scales;
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          unit[i] *= key_scale;
-          found[i] = (largest_sum(scores, i) - kFloatOffset) * unit[i];
-        }
-      } else {
+      if (biased) {
         scale_sums(scores, unit, key_scales, lane);
         add_bias(scores, bias, lane);
         zero = 0.f;
@@ -146,6 +139,13 @@ struct Int8Tile : Rest {
         for (int i = 0; i < 2; ++i) {
           unit[i] = 1.f;
           found[i] = largest_score(scores, i, -INFINITY);
+        }
+      } else {
+        const float key_scale = *key_scales;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          unit[i] *= key_scale;
+          found[i] = (largest_sum(scores, i) - kFloatOffset) * unit[i];
         }
       }
       this->weigh_values(g, found, unit, zero, scale_log2);
@@ -194,7 +194,8 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   float* key_scales = bias + 2 * kUnitKeys;
   float* row_scales = key_scales + 2 * kUnitKeys;
   float* center_products = row_scales + Shape::kTileRows;
-  TilePlan& plan = *reinterpret_cast<TilePlan*>(center_products + Shape::kTileRows);
+  HeadSources& sources = *reinterpret_cast<HeadSources*>(center_products + Shape::kTileRows);
+  TilePlan& plan = *reinterpret_cast<TilePlan*>(&sources + 1);
   uint32_t* kept = reinterpret_cast<uint32_t*>(&plan + 1);
 
   const BlockSparseAttentionParams& p = args.walk.params;
@@ -203,6 +204,7 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   const int num_units = plan.units.all(), biased_units = plan.units.biased();
   const float scale_log2 = p.softmax_scale * kLog2E;
 
+  if (threadIdx.x == 0) sources = find_sources<Shape>(args.walk, plan.block);
   copy_queries<typename Shape::Queries>(p, plan, queries);
   commit_copies();
   wait_copies<0>();
@@ -212,9 +214,9 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   tile.quantise_queries(dynamic_shared, p.k_center + head * p.head_dim, row_scales, center_products,
                         static_cast<int>(p.head_dim), warp, lane);
 
-  Int8CopyQueue<Shape> copies{args, plan,         kept, queries + Shape::kCodeBytes, bias, shared_address(key_scales),
-                              {},   2 * num_units};
-  copies.reader.prefetch(args.walk, plan, 0);
+  Int8CopyQueue<Shape> copies{
+      args, plan, kept, sources, queries + Shape::kCodeBytes, bias, shared_address(key_scales), {}, 2 * num_units};
+  copies.reader.next_block(plan);
   for (int slot = 1; slot < args.slots; ++slot) copies.fill_next_slot();
 
   int slot = 0;
@@ -222,7 +224,7 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
     copies.next_slot();
     const int buffer = unit % 2 * kUnitKeys;
     tile.score(queries, copies.slot_address(slot));
-    tile.weigh(unit < biased_units ? bias + buffer : nullptr, row_scales, key_scales + buffer, scale_log2);
+    tile.weigh(unit < biased_units, bias + buffer, row_scales, key_scales + buffer, scale_log2);
     copies.next_slot();
     tile.accumulate(copies.slot_address(Shape::slot_of_values(slot, args.slots)));
     slot = Shape::next_slot_of_keys(slot, args.slots);

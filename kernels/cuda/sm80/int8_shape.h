@@ -1,10 +1,13 @@
 // Shared memory of the kernels with int8 keys: codes of the queries, pairs of slots, bias and scales of two units,
-// center products of the tile's rows; behind them plan and kept blocks. Read by the launch and by the kernel.
+// scales and center products of the tile's rows, sources; behind them plan and kept blocks. Read by the launch and by
+// the kernel.
 #pragma once
 
 #include "kernels/cuda/sm80/shape.h"
 
 namespace jenga::cuda::sm80 {
+
+inline constexpr int64_t kSourceBytes = 80;  // of HeadSources
 
 template <int kDim, int kGroups = 2>
 struct Int8Shape {
@@ -30,7 +33,7 @@ struct Int8Shape {
 
  protected:
   static constexpr int64_t bytes_with_ring(int64_t ring) {
-    return kCodeBytes + ring + (4 * kUnitKeys + 2 * kTileRows) * int64_t{sizeof(float)};
+    return kCodeBytes + ring + (4 * kUnitKeys + 2 * kTileRows) * int64_t{sizeof(float)} + kSourceBytes;
   }
 };
 

@@ -15,21 +15,15 @@ namespace jenga::cuda::sm89 {
 
 using sm80::kUnitKeys;
 
-// The block of values of the unit that the reader is at. Where there is no row memory has zeros.
-__device__ __forceinline__ void copy_block(Fp8Shape, uint32_t target, const TileWalk& walk, const QueryBlock& block,
-                                           const sm80::UnitReader<kUnitKeys>& reader) {
+// A block of values. Where there is no row memory has zeros.
+__device__ __forceinline__ void copy_block(Fp8Shape, uint32_t target, const uint16_t* source) {
   using Values = Fp8Shape::Values;
-  constexpr int kBlockBytes = Fp8Shape::kSlotBytes, kVectors = kBlockBytes / 16;
-  const BlockSparseAttentionParams& p = walk.params;
-  const int64_t rows = reader.is_tail ? walk.num_tail_cells : walk.context_blocks * kContextAlignment + p.num_video;
-  const int64_t blocks = (rows + kValueBlockKeys - 1) / kValueBlockKeys;
-  const int64_t first = (block.batch * p.heads + block.head) * blocks + reader.first / kValueBlockKeys;
-  const auto* source = static_cast<const uint8_t*>((reader.is_tail ? p.v_tail : p.v_carved).data) + first * kBlockBytes;
+  constexpr int kVectors = Fp8Shape::kSlotBytes / 16;
 #pragma unroll
   for (int i = 0; i < kVectors / sm80::kThreads; ++i) {
     const int vector = threadIdx.x + i * sm80::kThreads;
-    sm80::copy_async(target + Values::offset(vector / Values::kChunks, vector % Values::kChunks), source + vector * 16,
-                     true);
+    sm80::copy_async(target + Values::offset(vector / Values::kChunks, vector % Values::kChunks),
+                     source + vector * kVectorElements, true);
   }
 }
 
