@@ -222,7 +222,7 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   int slot = 0;
   for (int unit = 0; unit < num_units; ++unit) {
     copies.next_slot();
-    const int buffer = unit % 2 * kUnitKeys;
+    const int buffer = (unit & 1) * kUnitKeys;
     tile.score(queries, copies.slot_address(slot));
     tile.weigh(unit < biased_units, bias + buffer, row_scales, key_scales + buffer, scale_log2);
     copies.next_slot();

@@ -27,12 +27,10 @@ struct Int8CopyQueue {
   int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
   int slot = 0;   // the next to fill
 
-  __device__ uint32_t slot_address(int number) const {
-    return ring + number / 2 * Shape::kPairBytes + number % 2 * Codes::kUnitBytes;
-  }
+  __device__ uint32_t slot_address(int number) const { return ring + Shape::slot_offset(number); }
 
   __device__ void fill_keys() {
-    const int buffer = reader.unit % 2 * kUnitKeys + threadIdx.x;
+    const int buffer = (reader.unit & 1) * kUnitKeys + threadIdx.x;
     const bool biased = reader.unit < plan.units.biased();
     reader.advance(args.walk, plan, kept);
     if (biased && threadIdx.x < kUnitKeys) bias[buffer] = reader.bias(args.walk, plan, kept, threadIdx.x);
@@ -41,10 +39,10 @@ struct Int8CopyQueue {
                      static_cast<int>(args.walk.params.head_dim) / 2);
     // All keys of a unit without a bias have the first one's scale.
     if (threadIdx.x < (biased ? kUnitKeys : 1)) {
-      const int row = reader.first + threadIdx.x;
+      const uint32_t row = reader.first + threadIdx.x;
       copy_async_word(
           scales + buffer * sizeof(float),
-          sources.key_scales[reader.is_tail] + (reader.is_tail ? row : row / static_cast<int>(kKeyScaleRows)),
+          sources.key_scales[reader.is_tail] + (reader.is_tail ? row : row / static_cast<uint32_t>(kKeyScaleRows)),
           static_cast<int>(threadIdx.x) < reader.num_valid);
     }
   }

@@ -25,6 +25,7 @@ struct Int8Shape {
   static constexpr int kMostSlots = 4;
   static constexpr bool kValuesInBlocks = false;  // of kernels/value_blocks.h
   static constexpr int ring_bytes(int slots) { return slots / 2 * kPairBytes; }
+  static constexpr uint32_t slot_offset(uint32_t slot) { return slot / 2 * kPairBytes + slot % 2 * Codes::kUnitBytes; }
   static constexpr int slot_of_values(int slot_of_keys, int) { return slot_of_keys + 1; }
   static constexpr int next_slot_of_keys(int slot, int slots) { return slot + 2 == slots ? 0 : slot + 2; }
 

@@ -18,13 +18,13 @@ using sm80::kUnitKeys;
 // A block of values. Where there is no row memory has zeros.
 __device__ __forceinline__ void copy_block(Fp8Shape, uint32_t target, const uint16_t* source) {
   using Values = Fp8Shape::Values;
-  constexpr int kVectors = Fp8Shape::kSlotBytes / 16;
+  constexpr int kRowStep = sm80::kThreads / Values::kChunks;
+  static_assert(kRowStep % 8 == 0, "the swizzle must repeat");
+  target += Values::offset(threadIdx.x / Values::kChunks, threadIdx.x % Values::kChunks);
+  source += threadIdx.x * kVectorElements;
 #pragma unroll
-  for (int i = 0; i < kVectors / sm80::kThreads; ++i) {
-    const int vector = threadIdx.x + i * sm80::kThreads;
-    sm80::copy_async(target + Values::offset(vector / Values::kChunks, vector % Values::kChunks),
-                     source + vector * kVectorElements, true);
-  }
+  for (int i = 0; i < kFp8HeadDim / kRowStep; ++i)
+    sm80::copy_async(target + i * kRowStep * Values::kRowBytes, source + i * sm80::kThreads * kVectorElements, true);
 }
 
 // The rest of an Int8Tile (sm80/int8_attention_kernel.h). T: of the output.
