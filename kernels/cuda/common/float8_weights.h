@@ -5,10 +5,6 @@
 // scaled score, rounded, and neither an exponential nor a conversion is needed for it.
 #pragma once
 
-#ifndef __CUDACC__
-#include <algorithm>
-#endif
-
 #include "kernels/cuda/common/softmax.h"
 #include "kernels/params.h"
 
@@ -19,11 +15,14 @@ inline constexpr float kLargestCode = 126.f;         // of 448
 inline constexpr float kCodesPerPower = 8.f;         // of two
 static_assert(kFloat8Max == 448.f);
 
-__device__ __forceinline__ int32_t largest(int32_t a, int32_t b, int32_t c) {
+// a b + c, rounded towards -inf.
+__device__ __forceinline__ float multiply_add_down(float a, float b, float c) {
 #ifdef __CUDACC__
-  return __vimax3_s32(a, b, c);
+  return __fmaf_rd(a, b, c);
 #else  // the host, in tests
-  return std::max({a, b, c});
+  const double exact = static_cast<double>(a) * b + c;
+  const float nearest = static_cast<float>(exact);
+  return nearest > exact ? std::nextafter(nearest, -INFINITY) : nearest;
 #endif
 }
 
@@ -50,11 +49,27 @@ __device__ __forceinline__ uint32_t pack_codes(float a, float b, float c, float 
 struct WeightCodes {
   float step, shift;
 
-  // offset: scaled score of the largest weight, as raise_max returns it.
+  // offset: scaled score of the largest weight, as raise_max returns it. A code above 126 would be no number, so it is
+  // taken a little larger than what rounding may have cost it, which shows in scores beyond all reason alone.
   __device__ WeightCodes(float scale_log2, float offset)
       : step(scale_log2 * (kCodesPerPower * kCodeUnit)),
-        shift(fmaf(offset, -kCodesPerPower * kCodeUnit, kLargestCode * kCodeUnit)) {}
+        shift(fmaf(fmaf(fabsf(offset), 0x1p-22f, offset), -kCodesPerPower * kCodeUnit, kLargestCode * kCodeUnit)) {}
+
+  // Of what stands for a score as x - zero does. Rounded down, for the same reason.
+  __device__ WeightCodes(float scale_log2, float offset, float zero) : WeightCodes(scale_log2, offset) {
+    shift = multiply_add_down(-zero, step, shift);
+  }
 };
+
+// Row i of what stands for scores to codes, as weigh_rows places them.
+template <int kCount>
+__device__ __forceinline__ void pack_row(uint32_t (&weights)[kCount / 4], const float (&scores)[kCount], int i,
+                                         const WeightCodes& codes) {
+  const auto code = [&](int j, int e) { return fmaf(scores[4 * j + 2 * i + e], codes.step, codes.shift); };
+#pragma unroll
+  for (int j = 0; j < kCount / 4; j += 2)
+    weights[j + i] = pack_codes(code(j, 0), code(j, 1), code(j + 1, 0), code(j + 1, 1));
+}
 
 // Scores of both rows to weights. max: the rows', into which their largest are taken. Word 4 s + 2 h + i is of row i
 // and of keys 32 s + 16 h + (0 .. 15), the four that this thread holds, as kernels/value_blocks.h has them: the first
@@ -65,10 +80,7 @@ __device__ __forceinline__ void weigh_rows(uint32_t (&weights)[kCount / 4], cons
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const WeightCodes codes(scale_log2[i], update_max(scores, max[i], i, &rescale[i], scale_log2[i]));
-    const auto code = [&](int j, int e) { return fmaf(scores[4 * j + 2 * i + e], codes.step, codes.shift); };
-#pragma unroll
-    for (int j = 0; j < kCount / 4; j += 2)
-      weights[j + i] = pack_codes(code(j, 0), code(j, 1), code(j + 1, 0), code(j + 1, 1));
+    pack_row(weights, scores, i, codes);
   }
 }
 

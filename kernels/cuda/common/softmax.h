@@ -6,6 +6,7 @@
 // exp2((s - max) * scale_log2).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/common/element.h"
@@ -26,6 +27,14 @@ __device__ __forceinline__ float fast_exp2(float x) {
   return y;
 #else  // the host, in tests
   return std::exp2(x);
+#endif
+}
+
+__device__ __forceinline__ int32_t largest(int32_t a, int32_t b, int32_t c) {
+#ifdef __CUDACC__
+  return __vimax3_s32(a, b, c);
+#else  // the host, in tests
+  return std::max({a, b, c});
 #endif
 }
 
@@ -64,15 +73,35 @@ __device__ __forceinline__ float raise_max(float found, float& max, float* resca
   return offset;
 }
 
+// The largest score of row i that this thread has, and max.
+template <int kCount>
+__device__ __forceinline__ float largest_score(const float (&scores)[kCount], int i, float max) {
+#pragma unroll
+  for (int j = 0; j < kCount / 4; ++j) max = fmaxf(max, fmaxf(scores[4 * j + 2 * i], scores[4 * j + 2 * i + 1]));
+  return max;
+}
+
 // raise_max over row i of the scores.
 template <int kCount>
 __device__ __forceinline__ float update_max(const float (&scores)[kCount], float& max, int i, float* rescale,
                                             float scale_log2) {
-  float row_max = max;
+  return raise_max(largest_score(scores, i, max), max, rescale, scale_log2);
+}
+
+// Row i of what weights are made of, x, to exp2(x * step + shift), in place; returns the sum.
+template <int kCount>
+__device__ __forceinline__ float exponentiate_row(float (&values)[kCount], int i, float step, float shift) {
+  float sum = 0.f;
 #pragma unroll
-  for (int j = 0; j < kCount / 4; ++j)
-    row_max = fmaxf(row_max, fmaxf(scores[4 * j + 2 * i], scores[4 * j + 2 * i + 1]));
-  return raise_max(row_max, max, rescale, scale_log2);
+  for (int j = 0; j < kCount / 4; ++j) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      float& value = values[4 * j + 2 * i + e];
+      value = fast_exp2(fmaf(value, step, shift));
+      sum += value;
+    }
+  }
+  return sum;
 }
 
 // Scores to probabilities, in place. rescale[i] is what earlier outputs and sums of row i must be multiplied by.
@@ -82,17 +111,7 @@ __device__ __forceinline__ void update_softmax(float (&scores)[kCount], RowState
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const float offset = update_max(scores, state.max[i], i, &rescale[i], scale_log2);
-    float sum = 0.f;
-#pragma unroll
-    for (int j = 0; j < kCount / 4; ++j) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float& value = scores[4 * j + 2 * i + e];
-        value = fast_exp2(fmaf(value, scale_log2, -offset));
-        sum += value;
-      }
-    }
-    state.sum[i] = fmaf(state.sum[i], rescale[i], sum);
+    state.sum[i] = fmaf(state.sum[i], rescale[i], exponentiate_row(scores, i, scale_log2, -offset));
   }
 }
 

@@ -78,7 +78,7 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
   const float scale_log2 = args.walk.params.softmax_scale * kLog2E;
 
   CopyQueue<Shape> copies{args, plan, kept, ring, bias, {}, 2 * num_units};
-  copies.reader.prefetch(args.walk, plan, 0);
+  copies.reader.next_block(plan);
   copy_queries<Shape>(args.walk.params, plan, queries);
   copies.fill_next_slot();
   if (args.slots == 3) copies.fill_next_slot();

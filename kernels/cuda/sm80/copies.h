@@ -8,28 +8,28 @@
 
 namespace jenga::cuda::sm80 {
 
-// The rows of a unit into a slot; rows from num_valid on and channels past head_dim are zeros.
-template <class Shape>
-__device__ __forceinline__ void copy_unit(uint32_t target, const uint16_t* source, int64_t stride, int num_valid,
+// The rows of a unit into a slot; rows from num_valid on and channels past head_dim are zeros. Stride: int32 or int64.
+template <class Shape, class Stride>
+__device__ __forceinline__ void copy_unit(uint32_t target, const uint16_t* source, Stride stride, int num_valid,
                                           int head_dim) {
   constexpr int kCopies = Shape::kUnitKeys * Shape::kChunks / kThreads;
   if constexpr (kThreads % Shape::kChunks == 0) {
     constexpr int kRowStep = kThreads / Shape::kChunks;
     static_assert(kRowStep % 8 == 0 || kRowStep == 4, "the swizzle must repeat");
     const int row = threadIdx.x / Shape::kChunks, chunk = threadIdx.x % Shape::kChunks;
-    const bool in_row = chunk * kVectorElements < head_dim;
-    source += row * stride + chunk * kVectorElements;
+    const int rows_left = chunk * kVectorElements < head_dim ? num_valid - row : 0;  // from this one on
+    source += int64_t{row} * stride + chunk * kVectorElements;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      copy_async(target + Shape::offset(row + i * kRowStep, chunk), source, in_row && row + i * kRowStep < num_valid);
-      source += kRowStep * stride;
+      copy_async(target + Shape::offset(row + i * kRowStep, chunk), source, i * kRowStep < rows_left);
+      source += int64_t{kRowStep} * stride;
     }
   } else {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int index = threadIdx.x + i * kThreads;
       const int row = index / Shape::kChunks, chunk = index % Shape::kChunks;
-      copy_async(target + Shape::offset(row, chunk), source + row * stride + chunk * kVectorElements,
+      copy_async(target + Shape::offset(row, chunk), source + int64_t{row} * stride + chunk * kVectorElements,
                  chunk * kVectorElements < head_dim && row < num_valid);
     }
   }

@@ -1,8 +1,10 @@
 // block_sparse_attention with int8 keys for compute capability 8.0 and newer (formula: kernels/params.h).
 //
 // The walk of attention_kernel.h with other scores: queries arrive in 16 bits, become codes with a scale a row in
-// shared memory, and are multiplied in int8; sums come back to floats by the scales of row and key. Values and
-// probabilities stay in 16 bits. A query's product with the center of the keys is kept for lse alone.
+// shared memory, and are multiplied in int8. Keys of a unit without a bias share one scale: with that of the row and
+// the softmax scale it is one factor of a row, and a sum takes one multiplication on its way to a weight. Sums of other
+// units become scores first. The running maximum is in units of scores in both. Values and probabilities stay in 16
+// bits. A query's product with the center of the keys is kept for lse alone.
 //
 // Shared memory: int8_shape.h. Before they become codes, the 16-bit queries lie over the codes and the first pair.
 #pragma once
@@ -18,7 +20,9 @@ namespace jenga::cuda::sm80 {
 template <class T, class Shape, class Rest = WarpTile<T, typename Shape::Queries>>
 struct Int8Tile : Rest {
   static constexpr int kRowGroups = Shape::Queries::kRowGroups, kSteps = Shape::kSteps;
-  // An int32 sum below 2^22 in magnitude, added to this, is the bits of the float 1.5 * 2^23 + sum.
+  // An int32 sum below 2^22 in magnitude, added to this, is the bits of the float 1.5 * 2^23 + sum. Units without a
+  // bias leave that offset on the sums: exponents take it off, in the same fmaf as the largest score and so rounded
+  // with it, by two units of the sums at most.
   static constexpr int32_t kFloatBits = 0x4B400000;
   static constexpr float kFloatOffset = 12582912.f;
   static_assert(127 * 127 * Shape::kHeadDim < 1 << 22);
@@ -86,10 +90,8 @@ struct Int8Tile : Rest {
     }
   }
 
-  // scores = Q K^T; row_scales: of the tile's rows, key_scales: of the unit's keys.
-  __device__ __forceinline__ void score(uint32_t queries, uint32_t keys, const float* row_scales,
-                                        const float* key_scales) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  // scores: sums of products of codes, kFloatOffset added.
+  __device__ __forceinline__ void score(uint32_t queries, uint32_t keys) {
     int32_t sums[kRowGroups][kUnitKeys / 2];
 #pragma unroll
     for (int g = 0; g < kRowGroups; ++g) {
@@ -114,15 +116,61 @@ struct Int8Tile : Rest {
     }
 #pragma unroll
     for (int g = 0; g < kRowGroups; ++g) {
-      const float rows[2] = {row_scales[tile_row(warp, lane, g, 0)], row_scales[tile_row(warp, lane, g, 1)]};
 #pragma unroll
-      for (int j = 0; j < kUnitKeys / 8; ++j) {
-        const float2 keys_of = *reinterpret_cast<const float2*>(key_scales + 8 * j + 2 * (lane % 4));
+      for (int n = 0; n < kUnitKeys / 2; ++n) this->scores[g][n] = __int_as_float(sums[g][n]);
+    }
+  }
+
+  // What score() leaves to weights. row_scales: of the tile's rows. bias, key_scales: of the unit's keys; without a
+  // bias they share the first scale, and sums become weights without being scores.
+  __device__ __forceinline__ void weigh(bool biased, const float* bias, const float* row_scales,
+                                        const float* key_scales, float scale_log2) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const float sum = __int_as_float(sums[g][4 * j + e]) - kFloatOffset;
-          this->scores[g][4 * j + e] = sum * (rows[e / 2] * (e % 2 == 0 ? keys_of.x : keys_of.y));
+    for (int g = 0; g < kRowGroups; ++g) {
+      float(&scores)[kUnitKeys / 2] = this->scores[g];
+      float unit[2] = {row_scales[tile_row(warp, lane, g, 0)], row_scales[tile_row(warp, lane, g, 1)]};
+      float found[2], zero = kFloatOffset;
+      if (biased) {
+        scale_sums(scores, unit, key_scales, lane);
+        add_bias(scores, bias, lane);
+        zero = 0.f;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          unit[i] = 1.f;
+          found[i] = largest_score(scores, i, -INFINITY);
         }
+      } else {
+        const float key_scale = *key_scales;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          unit[i] *= key_scale;
+          found[i] = (largest_sum(scores, i) - kFloatOffset) * unit[i];
+        }
+      }
+      this->weigh_values(g, found, unit, zero, scale_log2);
+    }
+  }
+
+  // Of row i; all are above 0, and so their bits are in the same order.
+  __device__ static float largest_sum(const float (&sums)[kUnitKeys / 2], int i) {
+    int32_t top = __float_as_int(sums[2 * i]);
+#pragma unroll
+    for (int j = 0; j < kUnitKeys / 8; ++j)
+      top = largest(top, __float_as_int(sums[4 * j + 2 * i]), __float_as_int(sums[4 * j + 2 * i + 1]));
+    return __int_as_float(top);
+  }
+
+  // To scores.
+  __device__ static void scale_sums(float (&sums)[kUnitKeys / 2], const float (&rows)[2], const float* key_scales,
+                                    int lane) {
+#pragma unroll
+    for (int j = 0; j < kUnitKeys / 8; ++j) {
+      const float2 keys_of = *reinterpret_cast<const float2*>(key_scales + 8 * j + 2 * (lane % 4));
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& value = sums[4 * j + e];
+        value = (value - kFloatOffset) * (rows[e / 2] * (e % 2 == 0 ? keys_of.x : keys_of.y));
       }
     }
   }
@@ -146,7 +194,8 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   float* key_scales = bias + 2 * kUnitKeys;
   float* row_scales = key_scales + 2 * kUnitKeys;
   float* center_products = row_scales + Shape::kTileRows;
-  TilePlan& plan = *reinterpret_cast<TilePlan*>(center_products + Shape::kTileRows);
+  HeadSources& sources = *reinterpret_cast<HeadSources*>(center_products + Shape::kTileRows);
+  TilePlan& plan = *reinterpret_cast<TilePlan*>(&sources + 1);
   uint32_t* kept = reinterpret_cast<uint32_t*>(&plan + 1);
 
   const BlockSparseAttentionParams& p = args.walk.params;
@@ -155,6 +204,7 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   const int num_units = plan.units.all(), biased_units = plan.units.biased();
   const float scale_log2 = p.softmax_scale * kLog2E;
 
+  if (threadIdx.x == 0) sources = find_sources<Shape>(args.walk, plan.block);
   copy_queries<typename Shape::Queries>(p, plan, queries);
   commit_copies();
   wait_copies<0>();
@@ -164,17 +214,17 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   tile.quantise_queries(dynamic_shared, p.k_center + head * p.head_dim, row_scales, center_products,
                         static_cast<int>(p.head_dim), warp, lane);
 
-  Int8CopyQueue<Shape> copies{args, plan,         kept, queries + Shape::kCodeBytes, bias, shared_address(key_scales),
-                              {},   2 * num_units};
-  copies.reader.prefetch(args.walk, plan, 0);
+  Int8CopyQueue<Shape> copies{
+      args, plan, kept, sources, queries + Shape::kCodeBytes, bias, shared_address(key_scales), {}, 2 * num_units};
+  copies.reader.next_block(plan);
   for (int slot = 1; slot < args.slots; ++slot) copies.fill_next_slot();
 
   int slot = 0;
   for (int unit = 0; unit < num_units; ++unit) {
     copies.next_slot();
-    const int buffer = unit % 2 * kUnitKeys;
-    tile.score(queries, copies.slot_address(slot), row_scales, key_scales + buffer);
-    tile.weigh(unit < biased_units ? bias + buffer : nullptr, scale_log2, lane);
+    const int buffer = (unit & 1) * kUnitKeys;
+    tile.score(queries, copies.slot_address(slot));
+    tile.weigh(unit < biased_units, bias + buffer, row_scales, key_scales + buffer, scale_log2);
     copies.next_slot();
     tile.accumulate(copies.slot_address(Shape::slot_of_values(slot, args.slots)));
     slot = Shape::next_slot_of_keys(slot, args.slots);

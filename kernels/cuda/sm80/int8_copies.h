@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/cuda/sm80/copies.h"
+#include "kernels/cuda/sm80/head_sources.h"
 #include "kernels/cuda/sm80/int8_shape.h"
 
 namespace jenga::cuda::sm80 {
@@ -18,6 +19,7 @@ struct Int8CopyQueue {
   const AttentionArguments& args;
   const TilePlan& plan;
   const uint32_t* kept;
+  const HeadSources& sources;
   uint32_t ring;
   float* bias;      // [2][kUnitKeys], of even and odd units
   uint32_t scales;  // the same, of keys
@@ -25,38 +27,32 @@ struct Int8CopyQueue {
   int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
   int slot = 0;   // the next to fill
 
-  __device__ uint32_t slot_address(int number) const {
-    return ring + number / 2 * Shape::kPairBytes + number % 2 * Codes::kUnitBytes;
-  }
+  __device__ uint32_t slot_address(int number) const { return ring + Shape::slot_offset(number); }
 
   __device__ void fill_keys() {
-    const BlockSparseAttentionParams& p = args.walk.params;
-    const int buffer = reader.unit % 2 * kUnitKeys + threadIdx.x;
+    const int buffer = (reader.unit & 1) * kUnitKeys + threadIdx.x;
     const bool biased = reader.unit < plan.units.biased();
     reader.advance(args.walk, plan, kept);
     if (biased && threadIdx.x < kUnitKeys) bias[buffer] = reader.bias(args.walk, plan, kept, threadIdx.x);
-    const Operand& keys = reader.is_tail ? p.k_tail : p.k_carved;
-    const int8_t* codes = static_cast<const int8_t*>(keys.data) + plan.block.batch * keys.strides.batch +
-                          plan.block.head * keys.strides.head + reader.first * keys.strides.token;
-    copy_unit<Codes>(slot_address(slot), reinterpret_cast<const uint16_t*>(codes), keys.strides.token / 2,
-                     reader.num_valid, static_cast<int>(p.head_dim) / 2);
-    if (threadIdx.x < kUnitKeys) {
-      const int64_t rows = args.walk.context_blocks * kContextAlignment + p.num_video;
-      const int64_t head = plan.block.batch * p.heads + plan.block.head, row = reader.first + threadIdx.x;
-      const int64_t scale = reader.is_tail ? head * args.walk.num_tail_cells + row
-                                           : head * scales_of_keys(rows) + row / kKeyScaleRows;
-      copy_async_word(scales + buffer * sizeof(float), keys.scale + scale,
-                      static_cast<int>(threadIdx.x) < reader.num_valid);
+    const HeadRows& keys = sources.keys[reader.is_tail];
+    copy_unit<Codes>(slot_address(slot), keys.row(reader.first), keys.stride, reader.num_valid,
+                     static_cast<int>(args.walk.params.head_dim) / 2);
+    // All keys of a unit without a bias have the first one's scale.
+    if (threadIdx.x < (biased ? kUnitKeys : 1)) {
+      const uint32_t row = reader.first + threadIdx.x;
+      copy_async_word(
+          scales + buffer * sizeof(float),
+          sources.key_scales[reader.is_tail] + (reader.is_tail ? row : row / static_cast<uint32_t>(kKeyScaleRows)),
+          static_cast<int>(threadIdx.x) < reader.num_valid);
     }
   }
 
   __device__ void fill_values() {
-    const BlockSparseAttentionParams& p = args.walk.params;
-    const Operand& values = reader.is_tail ? p.v_tail : p.v_carved;
-    if constexpr (Shape::kValuesInBlocks) return copy_block(Shape{}, slot_address(slot), args.walk, plan.block, reader);
-    const uint16_t* rows = static_cast<const uint16_t*>(values.data) + plan.block.batch * values.strides.batch +
-                           plan.block.head * values.strides.head + reader.first * values.strides.token;
-    copy_unit<Values>(slot_address(slot), rows, values.strides.token, reader.num_valid, static_cast<int>(p.head_dim));
+    const HeadRows& values = sources.values[reader.is_tail];
+    const uint16_t* const first = values.row(reader.first);
+    if constexpr (Shape::kValuesInBlocks) return copy_block(Shape{}, slot_address(slot), first);
+    copy_unit<Values>(slot_address(slot), first, values.stride, reader.num_valid,
+                      static_cast<int>(args.walk.params.head_dim));
   }
 
   // Asks for the next K or V; a group of copies is closed even where there is none, so that groups count slots.

@@ -1,10 +1,13 @@
 // Shared memory of the kernels with int8 keys: codes of the queries, pairs of slots, bias and scales of two units,
-// center products of the tile's rows; behind them plan and kept blocks. Read by the launch and by the kernel.
+// scales and center products of the tile's rows, sources; behind them plan and kept blocks. Read by the launch and by
+// the kernel.
 #pragma once
 
 #include "kernels/cuda/sm80/shape.h"
 
 namespace jenga::cuda::sm80 {
+
+inline constexpr int64_t kSourceBytes = 80;  // of HeadSources
 
 template <int kDim, int kGroups = 2>
 struct Int8Shape {
@@ -22,6 +25,7 @@ struct Int8Shape {
   static constexpr int kMostSlots = 4;
   static constexpr bool kValuesInBlocks = false;  // of kernels/value_blocks.h
   static constexpr int ring_bytes(int slots) { return slots / 2 * kPairBytes; }
+  static constexpr uint32_t slot_offset(uint32_t slot) { return slot / 2 * kPairBytes + slot % 2 * Codes::kUnitBytes; }
   static constexpr int slot_of_values(int slot_of_keys, int) { return slot_of_keys + 1; }
   static constexpr int next_slot_of_keys(int slot, int slots) { return slot + 2 == slots ? 0 : slot + 2; }
 
@@ -30,7 +34,7 @@ struct Int8Shape {
 
  protected:
   static constexpr int64_t bytes_with_ring(int64_t ring) {
-    return kCodeBytes + ring + (4 * kUnitKeys + 2 * kTileRows) * int64_t{sizeof(float)};
+    return kCodeBytes + ring + (4 * kUnitKeys + 2 * kTileRows) * int64_t{sizeof(float)} + kSourceBytes;
   }
 };
 

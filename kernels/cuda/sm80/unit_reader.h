@@ -23,13 +23,17 @@ struct UnitReader {
   int first = 0;      // first key row, or cell of a tail unit
   int num_valid = 0;  // rows past it do not exist
   bool is_tail = false;
-  int unit = 0;          // the next one
-  int tail_cursor = -1;  // the last tail unit read
-  int32_t next_block = 0;
+  int unit = 0;           // the next one
+  int tail_cursor = -1;   // the last tail unit read
+  int position = -1;      // in the list, of the key block that whole units come from
+  int unit_of_block = 0;  // the next one
+  int32_t block = 0;
 
-  __device__ void prefetch(const TileWalk& walk, const TilePlan& plan, int video_unit) {
-    const int position = video_unit / static_cast<int>(walk.params.kv_block_size / kUnitKeys);
-    if (video_unit < plan.units.whole) next_block = plan.block.is_context ? position : plan.block.list[position];
+  // Asks for the next key block of the list.
+  __device__ void next_block(const TilePlan& plan) {
+    unit_of_block = 0;
+    ++position;
+    if (position < plan.block.count) block = plan.block.is_context ? position : plan.block.list[position];
   }
 
   __device__ void advance(const TileWalk& walk, const TilePlan& plan, const uint32_t* kept) {
@@ -37,11 +41,10 @@ struct UnitReader {
     const int num_video = static_cast<int>(walk.params.num_video);
     num_valid = kUnitKeys;
     is_tail = false;
-    const int video_unit = unit - plan.units.biased();
-    if (video_unit >= 0) {
-      const int units_per_block = static_cast<int>(walk.params.kv_block_size) / kUnitKeys;
-      first = padded_context + (next_block * units_per_block + video_unit % units_per_block) * kUnitKeys;
-      prefetch(walk, plan, video_unit + 1);
+    if (unit >= plan.units.biased()) {
+      const int block_rows = static_cast<int>(walk.params.kv_block_size);
+      first = padded_context + block * block_rows + unit_of_block * kUnitKeys;
+      if (++unit_of_block * kUnitKeys == block_rows) next_block(plan);
     } else if (unit < plan.units.context) {
       first = unit * kUnitKeys;
     } else if (unit < plan.units.context + plan.units.tail) {

@@ -84,6 +84,22 @@ struct WarpTile : RowTile<T, Shape, FragmentAddress<Shape>, Shape::kUnitKeys / 4
     }
   }
 
+  // The same of group g where x stands for the score (x - zero) * unit[i], in row i. found: largest scores of the rows
+  // that this thread has.
+  __device__ __forceinline__ void weigh_values(int g, const float (&found)[2], const float (&unit)[2], float zero,
+                                               float scale_log2) {
+    float rescale[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float& max = state[g].max[i];
+      const float offset = raise_max(fmaxf(found[i], max), max, &rescale[i], scale_log2), step = unit[i] * scale_log2;
+      const float sum = exponentiate_row(scores[g], i, step, fmaf(-zero, step, -offset));
+      state[g].sum[i] = fmaf(state[g].sum[i], rescale[i], sum);
+    }
+    if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f)) rescale_rows(outputs[g], rescale);
+    pack_probabilities<T>(weights[g], scores[g]);
+  }
+
   // outputs += P V
   __device__ __forceinline__ void accumulate(uint32_t values) {
 #pragma unroll

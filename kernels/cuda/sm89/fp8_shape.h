@@ -24,6 +24,7 @@ struct Fp8Shape : sm80::Int8Shape<kFp8HeadDim, 1> {
 
   static constexpr int kMostSlots = 3;
   static constexpr int ring_bytes(int slots) { return slots * kSlotBytes; }
+  static constexpr uint32_t slot_offset(uint32_t slot) { return slot * kSlotBytes; }
   static constexpr int slot_of_values(int slot, int slots) { return slot + 1 == slots ? 0 : slot + 1; }
   static constexpr int next_slot_of_keys(int slot, int slots) {
     return slot_of_values(slot_of_values(slot, slots), slots);

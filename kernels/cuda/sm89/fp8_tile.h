@@ -15,22 +15,16 @@ namespace jenga::cuda::sm89 {
 
 using sm80::kUnitKeys;
 
-// The block of values of the unit that the reader is at. Where there is no row memory has zeros.
-__device__ __forceinline__ void copy_block(Fp8Shape, uint32_t target, const TileWalk& walk, const QueryBlock& block,
-                                           const sm80::UnitReader<kUnitKeys>& reader) {
+// A block of values. Where there is no row memory has zeros.
+__device__ __forceinline__ void copy_block(Fp8Shape, uint32_t target, const uint16_t* source) {
   using Values = Fp8Shape::Values;
-  constexpr int kBlockBytes = Fp8Shape::kSlotBytes, kVectors = kBlockBytes / 16;
-  const BlockSparseAttentionParams& p = walk.params;
-  const int64_t rows = reader.is_tail ? walk.num_tail_cells : walk.context_blocks * kContextAlignment + p.num_video;
-  const int64_t blocks = (rows + kValueBlockKeys - 1) / kValueBlockKeys;
-  const int64_t first = (block.batch * p.heads + block.head) * blocks + reader.first / kValueBlockKeys;
-  const auto* source = static_cast<const uint8_t*>((reader.is_tail ? p.v_tail : p.v_carved).data) + first * kBlockBytes;
+  constexpr int kRowStep = sm80::kThreads / Values::kChunks;
+  static_assert(kRowStep % 8 == 0, "the swizzle must repeat");
+  target += Values::offset(threadIdx.x / Values::kChunks, threadIdx.x % Values::kChunks);
+  source += threadIdx.x * kVectorElements;
 #pragma unroll
-  for (int i = 0; i < kVectors / sm80::kThreads; ++i) {
-    const int vector = threadIdx.x + i * sm80::kThreads;
-    sm80::copy_async(target + Values::offset(vector / Values::kChunks, vector % Values::kChunks), source + vector * 16,
-                     true);
-  }
+  for (int i = 0; i < kFp8HeadDim / kRowStep; ++i)
+    sm80::copy_async(target + i * kRowStep * Values::kRowBytes, source + i * sm80::kThreads * kVectorElements, true);
 }
 
 // The rest of an Int8Tile (sm80/int8_attention_kernel.h). T: of the output.
@@ -50,12 +44,14 @@ struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
 
   __device__ explicit Fp8Rest(int lane) : Base(Fp8Shape::Values::offset(lane % 8, lane / 8)) {}
 
-  // Scores to weights; bias: of the unit's keys, or null.
-  __device__ __forceinline__ void weigh(const float* bias, float scale_log2, int lane) {
+  // As of a WarpTile, to weights.
+  __device__ __forceinline__ void weigh_values(int g, const float (&found)[2], const float (&unit)[2], float zero,
+                                               float scale_log2) {
 #pragma unroll
-    for (int g = 0; g < kRowGroups; ++g) {
-      if (bias != nullptr) add_bias(scores[g], bias, lane);
-      weigh_rows(weights[g], scores[g], state[g].max, rescale[g], {scale_log2, scale_log2});
+    for (int i = 0; i < 2; ++i) {
+      float& max = state[g].max[i];
+      const float offset = raise_max(fmaxf(found[i], max), max, &rescale[g][i], scale_log2);
+      pack_row(weights[g], scores[g], i, WeightCodes(unit[i] * scale_log2, offset, zero));
     }
   }
 

@@ -21,6 +21,21 @@ void run(const BlockSparseAttentionParams& params, int slots) {
   emulated::run_tiles<Fp8Shape::Queries>(params, slots, attend_fp8<T>);
 }
 
+// 127 is no number in e4m3. The largest sum of a row has the largest weight, its offset left on, whatever a sum is
+// worth.
+TEST(WeightCodes, OfSumsWithTheirOffsetAreNumbers) {
+  constexpr float kZero = 12582912.f;
+  uint64_t state = 1;
+  const auto random = [&] { return static_cast<float>((state = state * 6364136223846793005u + 1) >> 40) / (1 << 24); };
+  for (int i = 0; i < 100000; ++i) {
+    const float unit = std::exp2(-20.f + 20.f * random()), sum = std::round((2.f * random() - 1.f) * 16129.f);
+    const cuda::WeightCodes codes(unit, sum * unit, kZero);
+    const float code = std::fmaf(kZero + sum, codes.step, codes.shift) / cuda::kCodeUnit;
+    ASSERT_LT(code, 126.5f) << "unit " << unit << ", sum " << sum;
+    ASSERT_GT(code, 125.9f - 2 * cuda::kCodesPerPower * unit) << "unit " << unit << ", sum " << sum;
+  }
+}
+
 class Sm89Fp8Emulated : public ::testing::TestWithParam<AttentionCase> {};
 
 TEST_P(Sm89Fp8Emulated, IsAsNearToFp64AsTheReferenceWithEveryNumberOfSlots) {

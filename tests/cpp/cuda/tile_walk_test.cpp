@@ -140,7 +140,7 @@ void TileWalkTest::expect_every_key_once() const {
       tail_units += cuda::has_dropped_cell<kUnitKeys>(walk_, bits.data(), unit);
     const TilePlan plan{block, block.first_row, cuda::count_units<kUnitKeys>(walk_, block, tail_units)};
     UnitReader<kUnitKeys> reader;
-    reader.prefetch(walk_, plan, 0);
+    reader.next_block(plan);
     std::map<int, float> met;
     for (int unit = 0; unit < plan.units.all(); ++unit) {
       reader.advance(walk_, plan, bits.data());
