@@ -69,7 +69,7 @@ def prepare_blocks(
     D a multiple of 8, at most 256. layout: cells of 8, 16, 32, 64 or 128 tokens, tail_block_size 32, 64, 128, or 0;
     without query cells q is not read. context_bias: see `PreparedBlocks`; rows that it masks are written as zeros,
     whatever they hold, and from column C on it masks all. All outputs have the dtype of q, but for what precision has
-    in 8 bits: keys and their tail (CUDA, D a multiple of 16).
+    in 8 bits (`quantise.py`, CUDA): keys and their tail, D a multiple of 16; values and theirs, D = 128, in blocks.
     """
     sizes = (layout.q_cell_size, layout.k_cell_size, layout.tail_block_size)
     arguments = (q, k, v, layout.token_index, layout.num_context, *sizes, context_bias)
