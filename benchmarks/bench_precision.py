@@ -59,9 +59,10 @@ FORMATS = {
     "keys int8, values e4m3, nearest weights": (FP8, NEAREST),
     "keys e4m3, values e4m3": (Precision(E4M3, E4M3), KERNELS),
 }
-# By JengaConfig's names, the budget's reference first.
+# By JengaConfig's names, 16 bits first.
 SAMPLED = {name: (name, KERNELS) for name in PRECISIONS}
-SAMPLED |= {"fp8, keys by row": ("fp8", BY_ROW), "fp8, nearest weights": ("fp8", NEAREST)}
+SAMPLED |= {f"{name} by row": (name, BY_ROW) for name in ("int8", "fp8")}
+SAMPLED["fp8, nearest weights"] = "fp8", NEAREST
 
 
 def as_it_is(k: torch.Tensor) -> torch.Tensor:
