@@ -6,8 +6,9 @@ go on where it was cut short.
 
 Dense sampling with other seeds is the floor: what two sets of clips differ by that are equally good. The two broken
 runs (5 % kept without compensation; 4 calls) show whether a loss is seen. `--only '^search'` samples the settings of
-benchmarks/search_space.py instead, for benchmarks/frontier.py, and dense, which all are compared with. Without the
-floor, which takes as long as dense, there is no Fréchet distance to dense.
+benchmarks/search_space.py instead, for benchmarks/frontier.py, and dense, which all are compared with; `--only
+'^precision'` those that benchmarks/clip_precision.py compares. Without the floor, which takes as long as dense, there
+is no Fréchet distance to dense.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from benchmarks.host.preset_runs import Variant
 from demo import probe, scenes
 from demo.prompts import SLOTS
 
-NO_SEARCH = f"^(?!{search_space.PREFIX})"
+NO_SEARCH = f"^(?!{search_space.PREFIX}|{search_space.PRECISE_PREFIX})"
 WARM_UP_STEPS = {"cuda": 12, "cpu": 0}
 PIXELS = 8  # of the clip to one of the latent
 SCENE_SEED, REAL_SEED = 20_000, 30_000
@@ -157,7 +158,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--prompts", type=int, default=128)
     parser.add_argument("--dtype", default="auto", choices=["auto", *DTYPES], help="of the model (default: the faster)")
-    parser.add_argument("--only", default=NO_SEARCH, help="runs in whose name it is found (default: all but search)")
+    parser.add_argument("--only", default=NO_SEARCH, help="runs in whose name it is found (default: all but these two)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "clip_quality", help="one for every setting")
     arguments = parser.parse_args()
     scene = clip_runs.draw_scenes(arguments.prompts, SCENE_SEED)

@@ -1,5 +1,6 @@
 """What benchmarks.clip_quality samples: the prompts, and every run by name."""
 
+import itertools
 import re
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from benchmarks.host import preset_runs, run_work
 from benchmarks.host.library import pack_module
 from benchmarks.host.preset_runs import ANCHORED, EASY_CACHE, SOL_SHARES, Variant
 from benchmarks.host.sampling import SamplingHost
-from benchmarks.search_space import SPACE
+from benchmarks.search_space import PRECISE, SPACE
 from demo import scenes
 from demo.prompts import SLOTS
 from jenga.report.report import Report
@@ -89,6 +90,6 @@ def runs(host: SamplingHost, steps: int) -> dict[str, Callable[[], Variant]]:
     for share in SOL_SHARES:
         made[f"{SOL} {share:.0%}"] = lambda share=share: preset_runs.sol(host, share, _Unnoted())
     made[f"{SOL} 20% + {EASY_CACHE}"] = lambda: preset_runs.sol(host, 0.2, _Unnoted(), cached=True)
-    for setting in SPACE:
+    for setting in (*SPACE, *itertools.chain.from_iterable(row.values() for row in PRECISE.values())):
         made[setting.name] = lambda setting=setting: preset_runs.by_hand(host, setting.attention, setting.sampler)
     return made

@@ -1,8 +1,11 @@
-"""The settings that the frontier is searched over: stages, kept share with anchors, step reuse, each with each."""
+"""The settings that the frontier is searched over: stages, kept share with anchors, step reuse, each with each. And a
+few of them in every precision, for benchmarks/clip_precision.py.
+"""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from jenga.carving.quantise import PRECISIONS
 from jenga.sampling import preset_words
 from jenga.sampling.presets import FIRST_STEP, ROWS
 
@@ -27,7 +30,7 @@ FASTER = (COARSE[1:], (0.05, 0.1), ("16", FIRST_STEP), (0.2, 0.3, 0.4, 0.6, 0.8)
 SHORT = (("full size",), (0.05, 0.1, 0.2), (FIRST_STEP,), REUSE)
 FOR_FEW = ("full size", "0.75 until .25", "0.5 until .25", "0.5 until .15, 0.75 until .25")
 SHORTEST = (FOR_FEW, (0.1, 0.13, 0.15, 0.18, 0.2), ("off",), (0.0,))
-PREFIX = "search: "
+PREFIX, PRECISE_PREFIX = "search: ", "precision: "
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,20 @@ class Setting:
     kept: float
     distance: str
     threshold: float
+    precision: str = "auto"
 
     @property
     def name(self) -> str:
         distances = {"off": "", FIRST_STEP: ", first step dense"}
         anchors = distances.get(self.distance, f", anchors {self.distance}")
         reuse = f", reuse {self.threshold:g}" if self.threshold else ""
-        return f"{PREFIX}{self.stages}, kept {self.kept:.0%}{anchors}{reuse}"
+        prefix, suffix = (PREFIX, "") if self.precision == "auto" else (PRECISE_PREFIX, f", {self.precision}")
+        return f"{prefix}{self.stages}, kept {self.kept:.0%}{anchors}{reuse}{suffix}"
 
     @property
     def attention(self) -> dict:
         """Inputs of Jenga Attention."""
-        return {"density": self.kept, "anchor_distance": self.distance}
+        return {"density": self.kept, "anchor_distance": self.distance, "precision": self.precision}
 
     @property
     def sampler(self) -> dict:
@@ -71,3 +76,7 @@ DIAL = {
 _COARSE = (Setting(stages, *carving, reuse) for stages, carving, reuse in itertools.product(COARSE, CARVING, REUSE))
 _FINE = (Setting(*one) for rules in (FINER, BETWEEN, FASTER, SHORT, SHORTEST) for one in itertools.product(*rules))
 SPACE = tuple(dict.fromkeys((*_COARSE, *_FINE)))
+
+# Carving alone, with anchors, and the dial's positions that carve most, by setting and precision.
+_PRECISE = (Setting("full size", 0.2, "off", 0.0), Setting("full size", 0.1, "4", 0.0), DIAL["balanced"], DIAL["fast"])
+PRECISE = {setting: {name: replace(setting, precision=name) for name in PRECISIONS} for setting in _PRECISE}
