@@ -84,10 +84,10 @@ std::vector<Column> attended_columns(const BlockSparseAttentionParams& p, int64_
   return columns;
 }
 
-// The weight e^x, x at most 0, as its e4m3 code says it.
+// The weight e^x, x at most 0, as its e4m3 code says it, or one below those.
 double float8_weight(double x) {
-  const double code = std::max(0., std::nearbyint(126 + 8 * x / std::log(2.)));
-  return fp8_to_float(static_cast<uint8_t>(code)) / kFloat8Max;
+  const double code = std::nearbyint(126 + 8 * x / std::log(2.)), power = std::floor(code / 8);
+  return std::ldexp(1 + code / 8 - power, static_cast<int>(power) - 7) / kFloat8Max;
 }
 
 void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64_t carved_row) {
@@ -97,9 +97,10 @@ void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64
 
   double top = -std::numeric_limits<double>::infinity();
   for (const Column& column : columns) top = std::max(top, column.logit);
+  const bool fp8 = p.v_carved.dtype == DataType::kFloat8;
+  if (fp8) top = std::ceil(top / std::log(2.)) * std::log(2.);
   double mass = 0;
   std::vector<double> sum(p.head_dim, 0.0);
-  const bool fp8 = p.v_carved.dtype == DataType::kFloat8;
   for (const Column& column : columns) {
     const double weight = fp8 ? float8_weight(column.logit - top) : std::exp(column.logit - top);
     mass += weight;

@@ -98,9 +98,9 @@ def test_case(case, dtype, card, poisoned_outputs):
         reference, case, dataclasses.replace(inputs, **{x: getattr(inputs, x).float() for x in "qkv"}), SIXTEEN_BIT
     )
     exact, _ = reference.block_sparse_attention(inputs.q.float(), wide, *arguments)
-    # Weights are rounded against the largest so far here and against the largest there: equally far from what is exact.
+    # Weights are rounded alike here and there; kernels keep fewer bits of sums.
     assert relative_error(out, exact) <= 1.1 * relative_error(rounded, exact) + 4 * torch.finfo(dtype).eps
-    assert relative_error(out, rounded) <= 0.03
+    assert relative_error(out, rounded) <= 0.01
     assert torch.equal(lse.isfinite(), rounded_lse.isfinite())
     assert torch.where(lse.isfinite(), lse - rounded_lse, 0).abs().amax() <= 0.03 * max(1.0, case.logit_std)
 

@@ -45,17 +45,38 @@ __device__ __forceinline__ uint32_t pack_codes(float a, float b, float c, float 
 #endif
 }
 
+// The power of two that a row's weights are shares of: the one above the largest score of the unit that they are of, so
+// that a unit of small weights keeps them. Codes end 15.75 powers below it, and thousands of keys below that may carry
+// as much as one above them. Outputs and sums go along from unit to unit, by no more than fp32 has room for. Powers are
+// whole, and so a weight is rounded alike whatever it is a share of.
+struct WeightBase {
+  static constexpr float kFarthest = 40.f;  // below the largest so far
+  float largest = -INFINITY, base = -INFINITY;
+
+  // found: the largest scaled score of the unit that this thread has. Returns the base, 0 for a row that has met only
+  // -inf so far, whose weights are 0 then instead of NaN; *rescale is what earlier outputs and sums must be multiplied
+  // by. A code above 126 would be no number: what rounding may have cost the score is added before the power is taken.
+  __device__ __forceinline__ float move(float found, float* rescale) {
+    found = quad_max(found);
+    const float power = ceilf(found * (found < 0.f ? 1.f - 0x1p-21f : 1.f + 0x1p-21f));
+    largest = fmaxf(largest, power);
+    const float next = fmaxf(power, largest - kFarthest), offset = next == -INFINITY ? 0.f : next;
+    *rescale = fast_exp2(base - offset);
+    base = next;
+    return offset;
+  }
+};
+
 // Of a score x to its weight's code, in units of kCodeUnit: fmaf(x, step, shift).
 struct WeightCodes {
   float step, shift;
 
-  // offset: scaled score of the largest weight, as raise_max returns it. A code above 126 would be no number, so it is
-  // taken a little larger than what rounding may have cost it, which shows in scores beyond all reason alone.
+  // offset: scaled score of weight 448, a WeightBase's.
   __device__ WeightCodes(float scale_log2, float offset)
       : step(scale_log2 * (kCodesPerPower * kCodeUnit)),
-        shift(fmaf(fmaf(fabsf(offset), 0x1p-22f, offset), -kCodesPerPower * kCodeUnit, kLargestCode * kCodeUnit)) {}
+        shift(fmaf(offset, -kCodesPerPower * kCodeUnit, kLargestCode * kCodeUnit)) {}
 
-  // Of what stands for a score as x - zero does. Rounded down, for the same reason.
+  // Of what stands for a score as x - zero does. Rounded down: a code above 126 would be no number.
   __device__ WeightCodes(float scale_log2, float offset, float zero) : WeightCodes(scale_log2, offset) {
     shift = multiply_add_down(-zero, step, shift);
   }
@@ -71,42 +92,41 @@ __device__ __forceinline__ void pack_row(uint32_t (&weights)[kCount / 4], const 
     weights[j + i] = pack_codes(code(j, 0), code(j, 1), code(j + 1, 0), code(j + 1, 1));
 }
 
-// Scores of both rows to weights. max: the rows', into which their largest are taken. Word 4 s + 2 h + i is of row i
-// and of keys 32 s + 16 h + (0 .. 15), the four that this thread holds, as kernels/value_blocks.h has them: the first
-// operand of a product over 32 keys in place. rescale is what earlier outputs and sums must be multiplied by.
+// Scores of both rows to weights. Word 4 s + 2 h + i is of row i and of keys 32 s + 16 h + (0 .. 15), the four that this
+// thread holds, as kernels/value_blocks.h has them: the first operand of a product over 32 keys in place. rescale: as of
+// WeightBase::move.
 template <int kCount>
 __device__ __forceinline__ void weigh_rows(uint32_t (&weights)[kCount / 4], const float (&scores)[kCount],
-                                           float (&max)[2], float (&rescale)[2], const float (&scale_log2)[2]) {
+                                           WeightBase (&base)[2], float (&rescale)[2], const float (&scale_log2)[2]) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const WeightCodes codes(scale_log2[i], update_max(scores, max[i], i, &rescale[i], scale_log2[i]));
-    pack_row(weights, scores, i, codes);
+    const float found = largest_score(scores, i, -INFINITY) * scale_log2[i];
+    pack_row(weights, scores, i, WeightCodes(scale_log2[i], base[i].move(found, &rescale[i])));
   }
 }
 
 // The same of scores that are sums of products of codes, by themselves: those of 64 keys become scores by one scale.
 template <int kCount>
 __device__ __forceinline__ void weigh_sums(uint32_t (&weights)[kCount / 4], const int32_t (&sums)[kCount],
-                                           const float (&key_scale)[kCount / 32], float (&max)[2], float (&rescale)[2],
-                                           const float (&scale_log2)[2]) {
+                                           const float (&key_scale)[kCount / 32], WeightBase (&base)[2],
+                                           float (&rescale)[2], const float (&scale_log2)[2]) {
   constexpr int kColumns = kKeyScaleRows / 8;  // pairs of a row's sums that share a scale
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    float found = max[i];
+    float found = -INFINITY;
 #pragma unroll
     for (int first = 0; first < kCount / 4; first += kColumns) {
       int32_t top = sums[4 * first + 2 * i];
 #pragma unroll
-      for (int j = first; j < first + kColumns; ++j)
-        top = largest(top, sums[4 * j + 2 * i], sums[4 * j + 2 * i + 1]);
-      found = fmaxf(found, static_cast<float>(top) * key_scale[first / kColumns]);
+      for (int j = first; j < first + kColumns; ++j) top = largest(top, sums[4 * j + 2 * i], sums[4 * j + 2 * i + 1]);
+      found = fmaxf(found, static_cast<float>(top) * (key_scale[first / kColumns] * scale_log2[i]));
     }
-    const WeightCodes codes(scale_log2[i], raise_max(found, max[i], &rescale[i], scale_log2[i]));
+    const float offset = base[i].move(found, &rescale[i]);
 #pragma unroll
     for (int j = 0; j < kCount / 4; j += 2) {
-      const float step = codes.step * key_scale[j / kColumns];
+      const WeightCodes codes(key_scale[j / kColumns] * scale_log2[i], offset);
       const auto code = [&](int of, int e) {
-        return fmaf(static_cast<float>(sums[4 * of + 2 * i + e]), step, codes.shift);
+        return fmaf(static_cast<float>(sums[4 * of + 2 * i + e]), codes.step, codes.shift);
       };
       weights[j + i] = pack_codes(code(j, 0), code(j, 1), code(j + 1, 0), code(j + 1, 1));
     }

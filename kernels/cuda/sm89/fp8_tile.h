@@ -37,20 +37,24 @@ struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
   using Base::state;
   using Base::value_address;     // of the row that this lane gives to ldmatrix, in a block of values
   using Base::weights;           // as weigh_rows makes them
+  WeightBase base[kRowGroups][2];
   float rescale[kRowGroups][2];  // of earlier outputs and sums
 
   // For what comes behind the last unit; nothing from before the first is kept in registers for it.
   __device__ static unsigned thread_at_end(unsigned) { return sm80::read_thread_index(); }
 
-  __device__ explicit Fp8Rest(int lane) : Base(Fp8Shape::Values::offset(lane % 8, lane / 8)) {}
+  // Bases stand for the largest scores, which state therefore begins without.
+  __device__ explicit Fp8Rest(int lane) : Base(Fp8Shape::Values::offset(lane % 8, lane / 8)) {
+#pragma unroll
+    for (RowState& of : state) of.max[0] = of.max[1] = 0.f;
+  }
 
   // As of a WarpTile, to weights.
   __device__ __forceinline__ void weigh_values(int g, const float (&found)[2], const float (&unit)[2], float zero,
                                                float scale_log2) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float& max = state[g].max[i];
-      const float offset = raise_max(fmaxf(found[i], max), max, &rescale[g][i], scale_log2);
+      const float offset = base[g][i].move(found[i] * scale_log2, &rescale[g][i]);
       pack_row(weights[g], scores[g], i, WeightCodes(unit[i] * scale_log2, offset, zero));
     }
   }
@@ -88,12 +92,16 @@ struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
   __device__ __forceinline__ void finish(const BlockSparseAttentionParams& p, int64_t head, int lane) {
     const float* const scale = p.v_carved.scale + head * kFp8HeadDim;
     const float* const center = p.v_center + head * kFp8HeadDim;
+    const float of_score = 1.f / (p.softmax_scale * kLog2E);  // scaled to whole ones
 #pragma unroll
     for (int g = 0; g < kRowGroups; ++g) {
       const float sums[2] = {state[g].sum[0] * kShare, state[g].sum[1] * kShare};
       to_value_units(outputs[g], outputs[g], sums, scale, center, lane);
 #pragma unroll
-      for (int i = 0; i < 2; ++i) state[g].sum[i] = sums[i] * 0.25f;  // every thread of the quad has it all
+      for (int i = 0; i < 2; ++i) {
+        state[g].sum[i] = sums[i] * 0.25f;  // every thread of the quad has it all
+        state[g].max[i] = fmaf(base[g][i].base, of_score, state[g].max[i]);
+      }
     }
   }
 };

@@ -57,7 +57,7 @@ struct Fp8Consumer {
   int first_row;        // of this thread, in the tile
   int slot;             // of the tile's queries
   float scale_log2[2];  // of a score without its row's scale: softmax scale, that one, log2(e)
-  float max[2];
+  WeightBase base[2];
   int32_t sums[64];
   float outputs[kOutputs];
 
@@ -68,7 +68,7 @@ struct Fp8Consumer {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       scale_log2[i] = softmax_scale * kLog2E * row_scale(i);
-      max[i] = -INFINITY;
+      base[i] = {};
     }
 #pragma unroll
     for (float& value : outputs) value = 0.f;
@@ -116,9 +116,9 @@ struct Fp8Consumer {
       float scores[64];
       scale_scores(scores, sums, slot.k_scale, lane);
       add_row_bias(scores, slot.bias);
-      weigh_rows(weights, scores, max, rescale, scale_log2);
+      weigh_rows(weights, scores, base, rescale, scale_log2);
     } else {
-      weigh_sums(weights, sums, {slot.k_scale[0], slot.k_scale[kKeyScaleRows]}, max, rescale, scale_log2);
+      weigh_sums(weights, sums, {slot.k_scale[0], slot.k_scale[kKeyScaleRows]}, base, rescale, scale_log2);
     }
 
     named_barrier_sync(kTurnBarrier + group, kConsumerThreads);
@@ -139,13 +139,14 @@ struct Fp8Consumer {
   }
 
   // Rows 0 and 1 of this thread: outputs in units of the values, the state that the epilogue wants.
-  __device__ __forceinline__ void finish(float (&rows)[kFp8HeadDim / 2], RowState& state) const {
+  __device__ __forceinline__ void finish(float (&rows)[kFp8HeadDim / 2], RowState& state, float softmax_scale) const {
+    const float of_score = 1.f / (softmax_scale * kLog2E);  // scaled to whole ones
     float sum[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       sum[i] = outputs[kFp8HeadDim / 2 + 2 * i] * kShare;
       state.sum[i] = sum[i] * 0.25f;  // every thread of the quad has it all
-      state.max[i] = max[i] * row_scale(i) + shared.rows[slot].center_product[first_row + 8 * i];
+      state.max[i] = fmaf(base[i].base, of_score, shared.rows[slot].center_product[first_row + 8 * i]);
     }
     to_value_units(rows, outputs, sum, shared.rows[slot].value_scale, shared.rows[slot].value_center, lane);
   }
@@ -175,7 +176,7 @@ __device__ __forceinline__ void consume_fp8(const Fp8Arguments& args, Fp8Storage
     const int32_t tokens[2] = {plan.token[first_row], plan.token[first_row + 8]};
     float rows[kFp8HeadDim / 2];
     RowState state;
-    consumer.finish(rows, state);
+    consumer.finish(rows, state, p.softmax_scale);
     barrier_arrive(&shared.plan_empty[tile.slot]);
     __syncwarp();
     if (lane == 0) barrier_arrive(&shared.q_empty[tile.slot]);

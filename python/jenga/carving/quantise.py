@@ -6,16 +6,18 @@ see and lse gets back. What remains is int8 codes (e4m3 to compare with), k = ce
 and a scale a row inside attention, where they are read.
 
 Values. Every value loses `center` too, which the output gets back since the weights sum to 1. What remains is e4m3 with
-one scale a channel, v = center + scale * codes. Weights are e4m3 too, as shares of 448 of the largest. An e4m3 code is
-nearly a logarithm (eight codes to a power of two, straight lines between), so the code of a weight is its rounded
-logarithm, for which no exponential is taken. That moves a weight by up to 8 % (the nearest e4m3: 6 %) and not in the
-mean; but weights below 2^-14.8 of the largest become smaller, and 0 from 2^-15.7 down, where the nearest e4m3 keeps
-them to 2^-18.8: what many of those carry together is lost. What divides is the sum of the rounded ones: they sum to 1.
+one scale a channel, v = center + scale * codes. Weights are e4m3 too, as shares of the power of two above the largest.
+An e4m3 code is nearly a logarithm (eight codes to a power of two, straight lines between), so the code of a weight is
+its rounded logarithm, for which no exponential is taken. That moves a weight by up to 8 % (the nearest e4m3: 6 %) and
+not in the mean. Codes end 15.7 powers down, and thousands of keys below that may carry as much as one above them:
+kernels take shares of the power above the largest of the unit of keys that they multiply, and here they have codes
+below 0. What divides is the sum of the rounded ones: they sum to 1.
 
 A center is the mean of every 16th video row along the curve: any vector is right, and a mean is a good one, so that a
 sixteenth of a read of K does.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -25,7 +27,7 @@ from .operands import EightBitKeys, EightBitValues, PreparedBlocks
 
 CENTER_STEP = 16
 E4M3_MAX = 448.0
-LARGEST_CODE, CODES_PER_POWER = 126, 8  # of e4m3: the code of 448, codes to a power of two
+LARGEST_CODE, CODES_PER_POWER, E4M3_BIAS = 126, 8, 7  # the code of 448, codes to a power of two, that of 1 is 7 powers
 BLOCK_ROWS = 64  # of keys that share a scale, of e4m3 values in blocks
 # The row at every place of sixteen in such a block, in which order a thread has weights (`kernels/value_blocks.h`).
 ROW_AT_PLACE = [2 * (i // 4) + i % 2 + 8 * (i % 4 // 2) for i in range(16)]
@@ -94,10 +96,17 @@ def rounded_rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return codes.to(x.dtype) * scale[..., None]
 
 
+def power_above(logits: torch.Tensor) -> torch.Tensor:
+    """Logits of the powers of two at or above them. Shares of whole powers are rounded alike, whichever it is."""
+    return (logits / math.log(2)).ceil() * math.log(2)
+
+
 def rounded_weights(weights: torch.Tensor) -> torch.Tensor:
-    """Weights, at most 1, as multiples of 1/448 in e4m3: of the code that is their rounded logarithm."""
-    codes = (LARGEST_CODE + CODES_PER_POWER * weights.log2()).round().clamp(min=0)
-    return codes.to(torch.uint8).view(torch.float8_e4m3fn).to(weights.dtype) / E4M3_MAX
+    """Weights, at most 1, as e4m3 / 448 of the code that is their rounded logarithm, and so on below the smallest."""
+    codes = (LARGEST_CODE + CODES_PER_POWER * weights.log2()).round()
+    power = (codes / CODES_PER_POWER).floor()
+    values = torch.ldexp(1 + codes / CODES_PER_POWER - power, power - E4M3_BIAS) / E4M3_MAX
+    return torch.where(weights > 0, values, 0)
 
 
 def quantise_blocks(

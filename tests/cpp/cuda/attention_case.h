@@ -21,7 +21,9 @@
 namespace jenga::testing {
 
 enum class Lists { kRandom, kFull, kEmpty, kOne, kLast, kUneven };
-enum class Bias { kNone, kFinite, kMasked };                      // kMasked: two thirds of the context are -inf
+// kMasked: two thirds of the context are -inf. kSink: of video queries the first of the context takes nearly all and has
+// value 0; what the others have, 60 more than usual, is what little is left.
+enum class Bias { kNone, kFinite, kMasked, kSink };
 enum class Memory { kHeadsFirst, kTokensFirst, kHeadsFarApart };  // far apart: more than 2^31 elements between heads
 
 struct AttentionCase {
@@ -96,6 +98,7 @@ class AttentionData {
     token_index.resize(shape.tokens());
     std::iota(token_index.begin(), token_index.end(), 0);
     std::shuffle(token_index.begin(), token_index.end(), random_);
+    if (shape.bias == Bias::kSink) empty_sink();
     k_carved = carve(k);
     v_carved = carve(v);
     k_tail = cell_means(k_carved);
@@ -204,6 +207,12 @@ class AttentionData {
     return std::min(shape_.tail_block_size, shape_.num_video - cell * shape_.tail_block_size);
   }
 
+  void empty_sink() {
+    const int64_t tokens = shape_.tokens(), channels = shape_.head_dim;
+    for (size_t i = 0; i < v.size(); ++i)
+      v[i] = static_cast<int64_t>(i) / channels % tokens == token_index[0] ? 0.f : rounded(shape_.dtype, v[i] + 60.f);
+  }
+
   void make_bias() {
     if (shape_.bias == Bias::kNone) return;
     std::normal_distribution<float> distribution;
@@ -212,6 +221,7 @@ class AttentionData {
     const int64_t open = shape_.bias == Bias::kMasked ? shape_.num_context / 3 : shape_.num_context;
     for (int64_t b = 0; b < shape_.batch; ++b) {
       for (int64_t i = 0; i < open; ++i) context_bias[b * padded + i] = distribution(random_);
+      if (shape_.bias == Bias::kSink) context_bias[b * padded] = 13.f;
     }
   }
 
