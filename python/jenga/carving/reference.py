@@ -283,13 +283,10 @@ def _attend(q, k, v, bias, softmax_scale, eight_bit_weights):
     if k.shape[1] == 0:
         return torch.zeros_like(q), q.new_full(q.shape[:2], -torch.inf)
     logits = torch.baddbmm(bias[:, None, :], q, k.transpose(1, 2), alpha=softmax_scale)
-    largest = logits.amax(-1, keepdim=True)
-    if eight_bit_weights:
-        largest = quantise.power_above(largest)
-    largest.clamp_min_(torch.finfo(logits.dtype).min)  # finite, also where all is masked
+    top, least = logits.amax(-1, keepdim=True), torch.finfo(logits.dtype).min  # finite, also where all is masked
+    largest = (quantise.power_above(top) if eight_bit_weights else top).clamp_min(least)
     weights = logits.sub_(largest).exp_()
-    if eight_bit_weights:
-        weights = quantise.rounded_weights(weights)
+    weights = quantise.rounded_weights(weights) if eight_bit_weights else weights
     total = weights.sum(-1, keepdim=True)
     out = weights @ v / total.clamp_min(torch.finfo(total.dtype).tiny)
     return out, (largest + total.log()).squeeze(-1)
