@@ -244,9 +244,12 @@ def test_cpp_attends_as_python_does(case, hard, precision: Precision):
     found, found_lse = cpp_reference.block_sparse_attention(*arguments)
     wanted, wanted_lse = reference.block_sparse_attention(*arguments)
     assert torch.equal(found_lse == -math.inf, wanted_lse == -math.inf)
-    # a logit on the edge between two codes of a weight may fall to either side
     assert relative_error(found, wanted) <= (1e-5 if precision.values is None else 4e-3)
-    torch.testing.assert_close(found_lse, wanted_lse, rtol=1e-5, atol=1e-4 if precision.values is None else 2e-3)
+    miss = torch.where(wanted_lse > -math.inf, found_lse - wanted_lse, 0).abs()
+    off = miss > 1e-4 + 1e-5 * wanted_lse.abs()
+    # A logit on the edge between two codes of a weight may fall to either side: a twelfth of it, which in a row of few
+    # keys is seen.
+    assert off.sum() <= (0 if precision.values is None else 3) and miss.amax() <= 0.09
 
 
 @pytest.mark.parametrize("precision", EIGHT_BIT)
