@@ -134,12 +134,12 @@ struct SelectBlocksParams {
 // Masked rows of k_carved and v_carved (context_bias -inf, and the gap) must be finite: prepare_blocks makes them
 // zeros. One softmax over everything; a row with nothing to attend gives out = 0, lse = -inf.
 //
-// int8 keys (k_carved and k_tail, as prepare_blocks makes them): queries become int8 codes by the same rule with a scale
-// a row, and <q, k> is the two scales times the sum over products of codes; lse adds softmax_scale * <q, k_center>. e4m3
-// values: weights are e4m3 codes. An e4m3 code is nearly a logarithm, so that of weight w is round(126 + 8 log2(w)), w a
-// share of the power of two above the row's largest. So it goes on below the smallest code: kernels take shares of the
-// power above the largest of the unit of keys that they multiply, which rounds alike, and there a weight too small for a
-// code is 0. The sum that divides weights is that of the rounded ones, and out adds v_center.
+// int8 keys (k_carved and k_tail, as prepare_blocks makes them): queries become int8 codes by the same rule with a
+// scale a row, and <q, k> is the two scales times the sum over products of codes; lse adds softmax_scale * <q,
+// k_center>. e4m3 values: weights are e4m3 codes. An e4m3 code is nearly a logarithm, so that of weight w is round(126
+// + 8 log2(w)), w a share of the power of two above the row's largest. So it goes on below the smallest code: kernels
+// take shares of the power above the largest of the unit of keys that they multiply, which rounds alike, and there a
+// weight too small for a code is 0. The sum that divides weights is that of the rounded ones, and out adds v_center.
 struct BlockSparseAttentionParams {
   Operand q;                      // [B, H, S, D] raster order
   Operand k_carved, v_carved;     // [B, H, P + N, D] carved layout; int8 keys: scale [B, H, scales_of_keys(P + N)]

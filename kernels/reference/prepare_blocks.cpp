@@ -59,7 +59,9 @@ auto plain_rows(const PrepareBlocksParams& p, void* out, int64_t first_row) {
 class KeyRows {
  public:
   KeyRows(const Row& center, int64_t rows_of_scale, int8_t* codes, float* scales)
-      : center_(center), values_of_scale_(rows_of_scale * static_cast<int64_t>(center.size())), codes_(codes),
+      : center_(center),
+        values_of_scale_(rows_of_scale * static_cast<int64_t>(center.size())),
+        codes_(codes),
         scales_(scales) {}
   ~KeyRows() { write(); }
 

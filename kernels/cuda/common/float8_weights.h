@@ -1,5 +1,5 @@
-// Weights as e4m3 codes, shares of 448 of the largest of their row, and what their products with e4m3 values make
-// (rule: kernels/params.h; layout of scores and outputs: softmax.h).
+// Weights as e4m3 codes, shares of a power of two of which 448 is the whole, and what their products with e4m3 values
+// make (rule: kernels/params.h; layout of scores and outputs: softmax.h).
 //
 // An e4m3 code is nearly a logarithm: eight codes to a power of two, straight lines between. So a weight's code is its
 // scaled score, rounded, and neither an exponential nor a conversion is needed for it.
@@ -10,9 +10,9 @@
 
 namespace jenga::cuda {
 
-inline constexpr float kShare = 1.f / kFloat8Max;            // weights are shares of 448
-inline constexpr float kLargestCode = 126.f;         // of 448
-inline constexpr float kCodesPerPower = 8.f;         // of two
+inline constexpr float kShare = 1.f / kFloat8Max;  // weights are shares of 448
+inline constexpr float kLargestCode = 126.f;       // of 448
+inline constexpr float kCodesPerPower = 8.f;       // of two
 static_assert(kFloat8Max == 448.f);
 
 // a b + c, rounded towards -inf.
@@ -92,9 +92,9 @@ __device__ __forceinline__ void pack_row(uint32_t (&weights)[kCount / 4], const 
     weights[j + i] = pack_codes(code(j, 0), code(j, 1), code(j + 1, 0), code(j + 1, 1));
 }
 
-// Scores of both rows to weights. Word 4 s + 2 h + i is of row i and of keys 32 s + 16 h + (0 .. 15), the four that this
-// thread holds, as kernels/value_blocks.h has them: the first operand of a product over 32 keys in place. rescale: as of
-// WeightBase::move.
+// Scores of both rows to weights. Word 4 s + 2 h + i is of row i and of keys 32 s + 16 h + (0 .. 15), the four that
+// this thread holds, as kernels/value_blocks.h has them: the first operand of a product over 32 keys in place. rescale:
+// as of WeightBase::move.
 template <int kCount>
 __device__ __forceinline__ void weigh_rows(uint32_t (&weights)[kCount / 4], const float (&scores)[kCount],
                                            WeightBase (&base)[2], float (&rescale)[2], const float (&scale_log2)[2]) {

@@ -29,7 +29,7 @@ __device__ __forceinline__ void write_key_codes(const KeyRule& rule, const uint4
 #pragma unroll
   for (int i = 0; i < kVectorElements && channel < head_dim; ++i) center[i] = rule.center[channel + i];
   // About the center; zeros where there is no token.
-  const auto read = [&](float (&values)[kVectorElements], int pass) {
+  const auto read = [&](float(&values)[kVectorElements], int pass) {
     const bool is_token = __shfl_sync(0xFFFFFFFFu, my_token, pass * kRowsPerPass + lane / kLanes) >= 0;
     unpack_vector<T>(vectors[pass], values);
 #pragma unroll

@@ -35,8 +35,8 @@ struct Fp8Rest : sm80::RowTile<T, Fp8Shape::Queries, uint32_t, kUnitKeys / 8> {
   using Base::outputs;
   using Base::scores;
   using Base::state;
-  using Base::value_address;     // of the row that this lane gives to ldmatrix, in a block of values
-  using Base::weights;           // as weigh_rows makes them
+  using Base::value_address;  // of the row that this lane gives to ldmatrix, in a block of values
+  using Base::weights;        // as weigh_rows makes them
   WeightBase base[kRowGroups][2];
   float rescale[kRowGroups][2];  // of earlier outputs and sums
 

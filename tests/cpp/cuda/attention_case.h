@@ -21,8 +21,8 @@
 namespace jenga::testing {
 
 enum class Lists { kRandom, kFull, kEmpty, kOne, kLast, kUneven };
-// kMasked: two thirds of the context are -inf. kSink: of video queries the first of the context takes nearly all and has
-// value 0; what the others have, 60 more than usual, is what little is left.
+// kMasked: two thirds of the context are -inf. kSink: of video queries the first of the context takes nearly all and
+// has value 0; what the others have, 60 more than usual, is what little is left.
 enum class Bias { kNone, kFinite, kMasked, kSink };
 enum class Memory { kHeadsFirst, kTokensFirst, kHeadsFarApart };  // far apart: more than 2^31 elements between heads
 

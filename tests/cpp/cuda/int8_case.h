@@ -6,7 +6,8 @@
 
 namespace jenga::testing {
 
-// Rows about a center as codes and scales, one for so many rows of a head. A row of zeros, which is no token, stays one.
+// Rows about a center as codes and scales, one for so many rows of a head. A row of zeros, which is no token, stays
+// one.
 struct Codes {
   std::vector<int8_t> codes;
   std::vector<float> scales;
