@@ -18,7 +18,7 @@ from unittest import mock
 import torch
 
 from benchmarks.bench_ablation import activations
-from benchmarks.closed_loop import Carving
+from benchmarks.closed_loop import Carving, sample_by
 from benchmarks.common import print_head, print_row, relative_error
 from benchmarks.demo_model import DemoModel, add_options
 from benchmarks.frame_quality import latent_psnr
@@ -129,9 +129,8 @@ def print_open_loop(model: DemoModel, arguments: argparse.Namespace) -> None:
 
 def psnr(model: DemoModel, prompt: int, dense: torch.Tensor, steps: int, method: Carving, rules: Rules) -> float:
     """dB of the final latent of one run against the dense one's, by `method`, which ends with it."""
-    model.set_attention(method.attend)
     with mock.patch.multiple(quantise, **rules._asdict()):
-        latent = model.sample(prompt, steps, method.before_step).cpu()
+        latent = sample_by(method, model, prompt, steps)
     method.close()
     return latent_psnr(latent, dense)
 

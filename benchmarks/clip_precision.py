@@ -2,13 +2,14 @@
 
 `python -m benchmarks.clip_precision` reads what `python -m benchmarks.clip_quality --only '^precision'` sampled, with
 the kernels of the card. Of every precision the mean PSNR of the clips, and the mean of its differences to 16 bits with
-their 95 % interval (bootstrap.py). BUDGET is what may be lost.
+their 95 % interval (bootstrap.py), against the budget of the closed loop.
 """
 
 import argparse
 from pathlib import Path
 
 from benchmarks import bootstrap
+from benchmarks.bench_precision import CLOSED_LOOP_BUDGET
 from benchmarks.clip_runs import file_name
 from benchmarks.clip_set import ClipSet
 from benchmarks.common import print_head, print_row
@@ -16,27 +17,22 @@ from benchmarks.host.library import ROOT
 from benchmarks.search_space import PRECISE, PREFIX
 from jenga.carving.quantise import PRECISIONS
 
-BUDGET = 0.3  # dB
 SIXTEEN_BIT, *EIGHT_BIT = PRECISIONS
 
 
 def verdict(difference: bootstrap.Estimate) -> str:
-    """The loss against the BUDGET, as far as the interval can tell."""
-    if difference.low >= -BUDGET:
+    """The loss against the budget, as far as the interval can tell."""
+    if difference.low >= -CLOSED_LOOP_BUDGET:
         return "holds"
-    return "over" if difference.high < -BUDGET else "not settled"
+    return "over" if difference.high < -CLOSED_LOOP_BUDGET else "not settled"
 
 
 def cells(folder: Path, runs: dict) -> list[str]:
     """runs: by precision. Those that were not sampled have no figures. Raises SystemExit without one in 16 bits."""
-    sets = {
-        name: ClipSet.load(folder / file_name(run.name))
-        for name, run in runs.items()
-        if (folder / file_name(run.name)).exists()
-    }
+    paths = {name: folder / file_name(run.name) for name, run in runs.items()}
+    sets = {name: ClipSet.load(path) for name, path in paths.items() if path.exists()}
     if SIXTEEN_BIT not in sets:
-        path = folder / file_name(runs[SIXTEEN_BIT].name)
-        raise SystemExit(f"clip_precision: --folder must hold every run in 16 bits, got no {path}")
+        raise SystemExit(f"clip_precision: --folder must hold every run in 16 bits, got no {paths[SIXTEEN_BIT]}")
     row = [f"{len(sets[SIXTEEN_BIT])}", f"{sets[SIXTEEN_BIT].psnr.mean():.2f}"]
     for name in EIGHT_BIT:
         if name not in sets:

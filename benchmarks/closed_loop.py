@@ -127,14 +127,19 @@ def variants(anchors: AnchorConfig | None) -> list[list[Row]]:
     ]
 
 
+def sample_by(method: Carving | SolAttn, model: DemoModel, prompt: int, steps: int) -> torch.Tensor:
+    """The final latent of a run with that attention, on the CPU."""
+    model.set_attention(method.attend)
+    return model.sample(prompt, steps, method.before_step).cpu()
+
+
 def measure(model: DemoModel, row: Row, dense: list[torch.Tensor], steps: int) -> tuple[float, float, float, float]:
     """Cost, relative L2, PSNR and seconds of a run: means over the prompts."""
     figures = []
     for prompt, expected in enumerate(dense):
         method = row.make(model)
-        model.set_attention(method.attend)
         start = time.perf_counter()
-        latent = model.sample(prompt, steps, method.before_step).cpu()
+        latent = sample_by(method, model, prompt, steps)
         seconds = time.perf_counter() - start
         figures.append((method.cost(), relative_error(latent, expected), latent_psnr(latent, expected), seconds))
         method.close()

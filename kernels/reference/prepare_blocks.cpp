@@ -103,8 +103,9 @@ class Head {
       : p_(params),
         batch_(batch),
         head_(head),
+        batch_head_(batch * params.heads + head),
         rows_(round_up(params.num_context, kContextAlignment) + params.num_video),
-        first_row_((batch * params.heads + head) * rows_),
+        first_row_(batch_head_ * rows_),
         bias_(params.context_bias ? params.context_bias + batch * round_up(params.num_context, kContextAlignment)
                                   : nullptr) {}
 
@@ -121,7 +122,7 @@ class Head {
     write_channels(p_.k_center, center);
     const auto codes = [&](void* out, int64_t row) { return static_cast<int8_t*>(out) + row * p_.head_dim; };
     KeyRows carved(center, kKeyScaleRows, codes(p_.k_carved, first_row_),
-                   p_.k_scale + first_row_ / rows_ * scales_of_keys(rows_));
+                   p_.k_scale + batch_head_ * scales_of_keys(rows_));
     carve(p_, p_.k, offset(p_.k), bias_, std::ref(carved));
     if (!p_.k_tail) return;
     const int64_t size = p_.tail_block_size, cell = first_cell(size);
@@ -151,13 +152,13 @@ class Head {
 
  private:
   int64_t offset(const Operand& x) const { return batch_ * x.strides.batch + head_ * x.strides.head; }
-  int64_t first_cell(int64_t size) const { return (batch_ * p_.heads + head_) * ceil_div(p_.num_video, size); }
+  int64_t first_cell(int64_t size) const { return batch_head_ * ceil_div(p_.num_video, size); }
   void write_channels(float* out, const Row& row) const {
-    std::copy(row.begin(), row.end(), out + (batch_ * p_.heads + head_) * p_.head_dim);
+    std::copy(row.begin(), row.end(), out + batch_head_ * p_.head_dim);
   }
 
   const PrepareBlocksParams& p_;
-  const int64_t batch_, head_, rows_, first_row_;
+  const int64_t batch_, head_, batch_head_, rows_, first_row_;
   const float* const bias_;
 };
 

@@ -81,13 +81,6 @@ __device__ __forceinline__ float largest_score(const float (&scores)[kCount], in
   return max;
 }
 
-// raise_max over row i of the scores.
-template <int kCount>
-__device__ __forceinline__ float update_max(const float (&scores)[kCount], float& max, int i, float* rescale,
-                                            float scale_log2) {
-  return raise_max(largest_score(scores, i, max), max, rescale, scale_log2);
-}
-
 // Row i of what weights are made of, x, to exp2(x * step + shift), in place; returns the sum.
 template <int kCount>
 __device__ __forceinline__ float exponentiate_row(float (&values)[kCount], int i, float step, float shift) {
@@ -110,7 +103,8 @@ __device__ __forceinline__ void update_softmax(float (&scores)[kCount], RowState
                                                float scale_log2) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const float offset = update_max(scores, state.max[i], i, &rescale[i], scale_log2);
+    float& max = state.max[i];
+    const float offset = raise_max(largest_score(scores, i, max), max, &rescale[i], scale_log2);
     state.sum[i] = fmaf(state.sum[i], rescale[i], exponentiate_row(scores, i, scale_log2, -offset));
   }
 }

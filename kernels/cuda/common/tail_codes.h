@@ -34,8 +34,7 @@ __device__ __forceinline__ void write_tail_codes(int8_t* codes, float* scales, c
       rest[i].y = rest[i].y / count - center[channel + 1];
       top = fmaxf(top, fmaxf(fabsf(rest[i].x), fabsf(rest[i].y)));
     }
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFu, top, step));
+    top = largest_of_lanes<32>(top);
     const float scale = top / kInt8Max, inverse = scale > 0.f ? 1.f / scale : 0.f;
     const int64_t out = row / cell_size;
 #pragma unroll

@@ -79,8 +79,7 @@ struct WarpTile : RowTile<T, Shape, FragmentAddress<Shape>, Shape::kUnitKeys / 4
       if (bias != nullptr) add_bias(scores[g], bias, lane);
       float rescale[2];
       update_softmax(scores[g], state[g], rescale, scale_log2);
-      if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f)) rescale_rows(outputs[g], rescale);
-      pack_probabilities<T>(weights[g], scores[g]);
+      take_probabilities(g, rescale);
     }
   }
 
@@ -96,8 +95,7 @@ struct WarpTile : RowTile<T, Shape, FragmentAddress<Shape>, Shape::kUnitKeys / 4
       const float sum = exponentiate_row(scores[g], i, step, fmaf(-zero, step, -offset));
       state[g].sum[i] = fmaf(state[g].sum[i], rescale[i], sum);
     }
-    if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f)) rescale_rows(outputs[g], rescale);
-    pack_probabilities<T>(weights[g], scores[g]);
+    take_probabilities(g, rescale);
   }
 
   // outputs += P V
@@ -115,6 +113,13 @@ struct WarpTile : RowTile<T, Shape, FragmentAddress<Shape>, Shape::kUnitKeys / 4
         }
       }
     }
+  }
+
+ private:
+  // Probabilities of group g, which lie where scores did, to weights; outputs are made ready for them.
+  __device__ __forceinline__ void take_probabilities(int g, const float (&rescale)[2]) {
+    if (__any_sync(0xFFFFFFFFu, rescale[0] != 1.f || rescale[1] != 1.f)) rescale_rows(outputs[g], rescale);
+    pack_probabilities<T>(weights[g], scores[g]);
   }
 };
 
