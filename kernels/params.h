@@ -21,7 +21,7 @@ inline constexpr int64_t kMaxHeadDim = 256;
 inline constexpr int64_t kMaxInt8HeadDim = 128;  // of int8 keys
 inline constexpr int64_t kFloat8HeadDim = 128;   // of e4m3 values on CUDA
 inline constexpr int64_t kSampledRows = 16;      // of so many video rows one is looked at for centers
-inline constexpr int64_t kKeyScaleRows = 64;     // carved rows of keys that share a scale
+inline constexpr int64_t kKeyScaleRows = 64;     // carved rows of keys, or tail means, that share a scale
 inline constexpr float kInt8Max = 127.f, kFloat8Max = 448.f;
 
 enum class DataType : int32_t { kFloat32, kBFloat16, kFloat16, kInt8, kFloat8 };  // kFloat8: e4m3
@@ -29,7 +29,7 @@ enum class ResidualType : int32_t { kNone, kFloat32, kBFloat16, kFloat16, kInt8,
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-constexpr int64_t scales_of_keys(int64_t rows) { return ceil_div(rows, kKeyScaleRows); }  // of so many carved rows
+constexpr int64_t scales_of_keys(int64_t rows) { return ceil_div(rows, kKeyScaleRows); }  // of so many rows or means
 
 // Strides in elements; the last dimension is contiguous. All 64-bit: inputs may span more than 2^31 elements.
 struct Strides {
@@ -65,8 +65,8 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Parallel
 //
 // Keys in 8 bits, where k_scale is given: of every key and tail mean k_center is subtracted, which attention need not
 // know but for lse, and the rest r is written as int8 codes round(r * (1 / scale)), scale = max|r| / 127 of the
-// kKeyScaleRows carved rows that share it, or of the one tail mean; a row that is no token has codes 0, and where no
-// row is one the scale is 0. Values in 8 bits, where v_scale is given: v_center is subtracted and the rest written as
+// kKeyScaleRows carved rows, or tail means, that share it; a row that is no token has codes 0, and where no row is one
+// the scale is 0. Values in 8 bits, where v_scale is given: v_center is subtracted and the rest written as
 // e4m3 codes of r * (1 / v_scale), one scale a channel: the largest |r| of all tokens / 448. Centers are means of
 // sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they are rounded to 16 bits;
 // means for select_blocks stay as they are. On CUDA e4m3 values, of carved rows and of tail cells, lie in blocks of 64
@@ -82,7 +82,7 @@ struct PrepareBlocksParams {
   void* k_tail;                   // [B, H, nc, D] means of tail cells
   void* v_tail;                   // [B, H, nc, D]
   float* k_scale = nullptr;       // [B, H, scales_of_keys(P + N)]; the next two come too, k_carved and k_tail are int8
-  float* k_tail_scale = nullptr;  // [B, H, nc]
+  float* k_tail_scale = nullptr;  // [B, H, scales_of_keys(nc)]
   float* k_center = nullptr;      // [B, H, D]
   float* v_scale = nullptr;       // [B, H, D]; with it comes the next one, and v_carved and v_tail are e4m3
   float* v_center = nullptr;      // [B, H, D]
@@ -143,7 +143,7 @@ struct SelectBlocksParams {
 struct BlockSparseAttentionParams {
   Operand q;                      // [B, H, S, D] raster order
   Operand k_carved, v_carved;     // [B, H, P + N, D] carved layout; int8 keys: scale [B, H, scales_of_keys(P + N)]
-  Operand k_tail, v_tail;         // [B, H, nc, D] contiguous; data null: no tail; int8 keys have a scale [B, H, nc]
+  Operand k_tail, v_tail;         // [B, H, nc, D] contiguous; null: no tail; int8: scale [B, H, scales_of_keys(nc)]
   const int32_t* kv_block_index;  // [B, H, nq, max_kv] ascending video key blocks
   const int32_t* kv_block_count;  // [B, H, nq]
   const int32_t* token_index;     // [C + N]

@@ -80,7 +80,7 @@ inline void check_int8_keys(const Tensor& q, const Tensor& k_carved, const std::
                 " on a CPU, got int8; its kernels have no 8 bits, take the reference");
   check_int8_head_dim(kOp, "q", q.size(3));
   check_shape(kOp, "k_scale", *k_scale, {q.size(0), q.size(1), scales_of_keys(k_carved.size(2))});
-  check_shape(kOp, "k_tail_scale", *k_tail_scale, {q.size(0), q.size(1), cells});
+  check_shape(kOp, "k_tail_scale", *k_tail_scale, {q.size(0), q.size(1), scales_of_keys(cells)});
   check_shape(kOp, "k_center", *k_center, {q.size(0), q.size(1), q.size(3)});
 }
 

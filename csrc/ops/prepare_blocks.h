@@ -115,7 +115,8 @@ inline PrepareInt8BlocksCall prepare_int8_keys(const char* kOp, const Tensor& q,
   PrepareBlocksCall blocks = prepare_blocks_of_type(kOp, ScalarType::Char, q, k, v, token_index, num_context,
                                                     q_cell_size, k_cell_size, tail_block_size, context_bias);
   const auto scales = [&](int64_t number) { return new_tensor(q, {q.size(0), q.size(1), number}, ScalarType::Float); };
-  PrepareInt8BlocksCall call{blocks, scales(scales_of_keys(blocks.k_carved.size(2))), scales(blocks.k_tail.size(2)),
+  PrepareInt8BlocksCall call{blocks, scales(scales_of_keys(blocks.k_carved.size(2))),
+                             scales(scales_of_keys(blocks.k_tail.size(2))),
                              new_tensor(q, {q.size(0), q.size(1), q.size(3)}, ScalarType::Float)};
   call.params.k_scale = mutable_data<float>(call.k_scale);
   call.params.k_tail_scale = mutable_data<float>(call.k_tail_scale);

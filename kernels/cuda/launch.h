@@ -13,16 +13,18 @@
 
 namespace jenga::cuda {
 
-CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream);
+// workspace: prepare_blocks_workspace(params) bytes of device memory, 16-byte aligned, contents irrelevant. It must
+// stay untouched until the launch has finished. May be null when that size is 0.
+size_t prepare_blocks_workspace(const PrepareBlocksParams& params);
+CUresult prepare_blocks(const PrepareBlocksParams& params, void* workspace, CUstream stream);
 
 // *most: the key blocks of one head that select_blocks takes on the current device.
 CUresult most_selectable_blocks(int64_t* most);
-// workspace: select_blocks_workspace(params) bytes of device memory, as below.
+// workspace: select_blocks_workspace(params) bytes, as above.
 size_t select_blocks_workspace(const SelectBlocksParams& params);
 CUresult select_blocks(const SelectBlocksParams& params, void* workspace, CUstream stream);
 
-// workspace: block_sparse_attention_workspace(params) bytes of device memory, 16-byte aligned, contents irrelevant.
-// It must stay untouched until the launch has finished. May be null when that size is 0.
+// workspace: block_sparse_attention_workspace(params) bytes, as above.
 size_t block_sparse_attention_workspace(const BlockSparseAttentionParams& params);
 CUresult block_sparse_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);
 

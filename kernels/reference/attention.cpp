@@ -49,15 +49,14 @@ std::vector<Column> attended_columns(const BlockSparseAttentionParams& p, int64_
   const int64_t nq = ceil_div(p.num_video, p.q_block_size), nkv = ceil_div(p.num_video, p.kv_block_size);
   const bool is_context = carved_row < p.num_context;
   std::vector<Column> columns;
-  // shared: rows that share a scale.
-  auto add = [&](const Operand& keys, const Operand& values, int64_t rows, int64_t row, int64_t shared, double bias) {
-    const int64_t scales = (b * p.heads + h) * ceil_div(rows, shared);
-    const double scale = keys.scale ? keys.scale[scales + row / shared] : 1.0;
+  auto add = [&](const Operand& keys, const Operand& values, int64_t rows, int64_t row, double bias) {
+    const int64_t scales = (b * p.heads + h) * scales_of_keys(rows);
+    const double scale = keys.scale ? keys.scale[scales + row / kKeyScaleRows] : 1.0;
     const double logit = p.softmax_scale * scale * query.dot(keys, row_offset(keys.strides, b, h, row)) + bias;
     columns.push_back({logit, &values, row_offset(values.strides, b, h, row)});
   };
   auto add_carved = [&](int64_t row, double bias) {
-    add(p.k_carved, p.v_carved, context_rows + p.num_video, row, kKeyScaleRows, bias);
+    add(p.k_carved, p.v_carved, context_rows + p.num_video, row, bias);
   };
   for (int64_t c = 0; c < p.num_context; ++c) {
     const double bias = p.context_bias ? p.context_bias[b * context_rows + c] : 0.0;
@@ -78,7 +77,7 @@ std::vector<Column> attended_columns(const BlockSparseAttentionParams& p, int64_
       const int64_t first = c * p.tail_block_size;
       if (kept[first / p.kv_block_size]) continue;
       const int64_t count = std::min(p.tail_block_size, p.num_video - first);
-      add(p.k_tail, p.v_tail, nc, c, 1, std::log(count));
+      add(p.k_tail, p.v_tail, nc, c, std::log(count));
     }
   }
   return columns;

@@ -55,12 +55,12 @@ auto plain_rows(const PrepareBlocksParams& p, void* out, int64_t first_row) {
   };
 }
 
-// Takes rows of one head in their order and writes them about k_center as int8 codes, so many with one scale.
+// Takes rows of one head in their order and writes them about k_center as int8 codes, kKeyScaleRows with one scale.
 class KeyRows {
  public:
-  KeyRows(const Row& center, int64_t rows_of_scale, int8_t* codes, float* scales)
+  KeyRows(const Row& center, int8_t* codes, float* scales)
       : center_(center),
-        values_of_scale_(rows_of_scale * static_cast<int64_t>(center.size())),
+        values_of_scale_(kKeyScaleRows * static_cast<int64_t>(center.size())),
         codes_(codes),
         scales_(scales) {}
   ~KeyRows() { write(); }
@@ -121,12 +121,12 @@ class Head {
     const Row center = center_of(p_, p_.k, offset(p_.k));
     write_channels(p_.k_center, center);
     const auto codes = [&](void* out, int64_t row) { return static_cast<int8_t*>(out) + row * p_.head_dim; };
-    KeyRows carved(center, kKeyScaleRows, codes(p_.k_carved, first_row_),
-                   p_.k_scale + batch_head_ * scales_of_keys(rows_));
+    KeyRows carved(center, codes(p_.k_carved, first_row_), p_.k_scale + batch_head_ * scales_of_keys(rows_));
     carve(p_, p_.k, offset(p_.k), bias_, std::ref(carved));
     if (!p_.k_tail) return;
     const int64_t size = p_.tail_block_size, cell = first_cell(size);
-    KeyRows tail(center, 1, codes(p_.k_tail, cell), p_.k_tail_scale + cell);
+    float* const scales = p_.k_tail_scale + batch_head_ * scales_of_keys(ceil_div(p_.num_video, size));
+    KeyRows tail(center, codes(p_.k_tail, cell), scales);
     means(p_, p_.k, offset(p_.k), size, std::ref(tail));
   }
 

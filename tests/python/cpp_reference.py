@@ -92,7 +92,7 @@ def prepare_blocks(q: Tensor, k: Tensor, v: Tensor, layout: CarvedLayout, contex
     blocks = PreparedBlocks(
         *(new(rows, k_type), new(rows, v_type), new(of(layout.q_cell_size)), new(of(layout.k_cell_size))),
         *(new(cells, k_type), new(cells, v_type), layout, context_bias),
-        keys=EightBitKeys(fp32(-(-rows // 64)), fp32(cells), fp32(dim)) if precision.keys else None,
+        keys=EightBitKeys(fp32(-(-rows // 64)), fp32(-(-cells // 64)), fp32(dim)) if precision.keys else None,
         values=EightBitValues(fp32(dim), fp32(dim)) if precision.values else None,
     )
     scales = (*(blocks.keys or (None,) * 3), *(blocks.values or (None,) * 2))

@@ -13,21 +13,18 @@ namespace {
 
 // Workspaces come from the caching allocator: safe in a CUDA graph.
 
-void launch_prepare_blocks(const PrepareBlocksCall& call) {
-  const LaunchScope scope(call.q);
-  check_launch("prepare_blocks", cuda::prepare_blocks(call.params, scope.stream()));
-}
+constexpr char kPrepare[] = "prepare_blocks", kPrepareInt8[] = "prepare_int8_blocks",
+               kPrepareFp8[] = "prepare_fp8_blocks";
 
-void launch_prepare_int8_blocks(const PrepareInt8BlocksCall& call) {
+// kName: of the operator.
+template <const char* kName, class Call>
+void launch_prepare(const Call& call) {
   const LaunchScope scope(call.q);
-  check_launch("prepare_int8_blocks", cuda::prepare_blocks(call.params, scope.stream()));
+  const auto bytes = static_cast<int64_t>(cuda::prepare_blocks_workspace(call.params));
+  const Tensor workspace = new_tensor(call.q, {bytes}, ScalarType::Byte);
+  check_launch(kName,
+               cuda::prepare_blocks(call.params, bytes ? workspace.mutable_data_ptr() : nullptr, scope.stream()));
 }
-
-void launch_prepare_fp8_blocks(const PrepareFp8BlocksCall& call) {
-  const LaunchScope scope(call.q);
-  check_launch("prepare_fp8_blocks", cuda::prepare_blocks(call.params, scope.stream()));
-}
-
 void launch_select_blocks(const SelectBlocksCall& call) {
   constexpr const char* kOp = "select_blocks";
   const LaunchScope scope(call.q_means);
@@ -58,9 +55,9 @@ void launch_pack_residual(const PackResidualCall& call) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) {
-  implement<make_prepare_blocks, launch_prepare_blocks>(m, "prepare_blocks");
-  implement<make_prepare_int8_blocks, launch_prepare_int8_blocks>(m, "prepare_int8_blocks");
-  implement<make_prepare_fp8_blocks, launch_prepare_fp8_blocks>(m, "prepare_fp8_blocks");
+  implement<make_prepare_blocks, launch_prepare<kPrepare, PrepareBlocksCall>>(m, kPrepare);
+  implement<make_prepare_int8_blocks, launch_prepare<kPrepareInt8, PrepareInt8BlocksCall>>(m, kPrepareInt8);
+  implement<make_prepare_fp8_blocks, launch_prepare<kPrepareFp8, PrepareFp8BlocksCall>>(m, kPrepareFp8);
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");

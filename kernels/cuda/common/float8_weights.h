@@ -105,32 +105,74 @@ __device__ __forceinline__ void weigh_rows(uint32_t (&weights)[kCount / 4], cons
   }
 }
 
-// The same of scores that are sums of products of codes, by themselves: those of 64 keys become scores by one scale.
+inline constexpr int kScaleColumns = kKeyScaleRows / 8;  // pairs of a row's sums that share a scale
+
+// Keys that a unit has missing, in shared memory.
+struct MissingKeys {
+  const int32_t* sums;      // a key: 0, or what takes its sum below all others
+  const uint32_t* weights;  // a byte a key, 0 where it is missing, in the order of weights
+};
+
+// The largest of row i's sums over the 64 keys from column pair `first` on.
+template <int kCount>
+__device__ __forceinline__ int32_t largest_sum(const int32_t (&sums)[kCount], int first, int i) {
+  int32_t top = sums[4 * first + 2 * i];
+#pragma unroll
+  for (int j = first; j < first + kScaleColumns; ++j) top = largest(top, sums[4 * j + 2 * i], sums[4 * j + 2 * i + 1]);
+  return top;
+}
+
+// The same of what is not missing, of both rows.
+template <int kCount>
+__device__ __forceinline__ void largest_present_sums(int32_t (&tops)[2], const int32_t (&sums)[kCount], int first,
+                                                     const int32_t* missing, int lane) {
+  tops[0] = tops[1] = INT32_MIN;
+#pragma unroll
+  for (int j = first; j < first + kScaleColumns; ++j) {
+    const int2 of_keys = *reinterpret_cast<const int2*>(missing + 8 * j + 2 * (lane % 4));
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      tops[i] = larger_of_sum(sums[4 * j + 2 * i], of_keys.x, tops[i]);
+      tops[i] = larger_of_sum(sums[4 * j + 2 * i + 1], of_keys.y, tops[i]);
+    }
+  }
+}
+
+// Weights of scores that are sums of products of codes, by themselves: those of 64 keys become scores by one scale, and
+// `bias` is added to all of them. whole: without a look at what is missing.
 template <int kCount>
 __device__ __forceinline__ void weigh_sums(uint32_t (&weights)[kCount / 4], const int32_t (&sums)[kCount],
-                                           const float (&key_scale)[kCount / 32], WeightBase (&base)[2],
-                                           float (&rescale)[2], const float (&scale_log2)[2]) {
-  constexpr int kColumns = kKeyScaleRows / 8;  // pairs of a row's sums that share a scale
+                                           const float (&key_scale)[kCount / 32], float bias, bool whole,
+                                           const MissingKeys& missing, WeightBase (&base)[2], float (&rescale)[2],
+                                           const float (&scale_log2)[2], int lane) {
+  constexpr int kScales = kCount / 32;
+  int32_t tops[kScales][2];
+  if (whole) {
+#pragma unroll
+    for (int n = 0; n < 2 * kScales; ++n) tops[n / 2][n % 2] = largest_sum(sums, n / 2 * kScaleColumns, n % 2);
+  } else {
+#pragma unroll
+    for (int n = 0; n < kScales; ++n) largest_present_sums(tops[n], sums, n * kScaleColumns, missing.sums, lane);
+  }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     float found = -INFINITY;
 #pragma unroll
-    for (int first = 0; first < kCount / 4; first += kColumns) {
-      int32_t top = sums[4 * first + 2 * i];
-#pragma unroll
-      for (int j = first; j < first + kColumns; ++j) top = largest(top, sums[4 * j + 2 * i], sums[4 * j + 2 * i + 1]);
-      found = fmaxf(found, static_cast<float>(top) * (key_scale[first / kColumns] * scale_log2[i]));
-    }
-    const float offset = base[i].move(found, &rescale[i]);
+    for (int n = 0; n < kScales; ++n)
+      found = fmaxf(found, static_cast<float>(tops[n][i]) * (key_scale[n] * scale_log2[i]));
+    const float offset = base[i].move(found + bias, &rescale[i]) - bias;
 #pragma unroll
     for (int j = 0; j < kCount / 4; j += 2) {
-      const WeightCodes codes(key_scale[j / kColumns] * scale_log2[i], offset);
+      const WeightCodes codes(key_scale[j / kScaleColumns] * scale_log2[i], offset);
       const auto code = [&](int of, int e) {
         return fmaf(static_cast<float>(sums[4 * of + 2 * i + e]), codes.step, codes.shift);
       };
       weights[j + i] = pack_codes(code(j, 0), code(j, 1), code(j + 1, 0), code(j + 1, 1));
     }
   }
+  if (whole) return;
+#pragma unroll
+  for (int n = 0; n < kCount / 4; ++n) weights[n] &= missing.weights[n / 2 * 4 + lane % 4];
 }
 
 // rows: outputs in units of the values. sums: of each row's weights, whole in every thread of a quad, as shares of 1.

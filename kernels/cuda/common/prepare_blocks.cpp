@@ -34,9 +34,25 @@ CUresult scale_values(const PrepareBlocksParams& params, CUstream stream) {
   return jenga_scale_values.launch(params.v.dtype, {heads * ceil_div(rows, kScaleRows), kScaleThreads}, stream, params);
 }
 
+int64_t int8_tail_cells(const PrepareBlocksParams& params) {
+  return params.k_scale == nullptr || params.k_tail == nullptr ? 0 : ceil_div(params.num_video, params.tail_block_size);
+}
+
+// Codes of the tail, once its means are there.
+CUresult quantise_tail(const PrepareArguments& args, CUstream stream) {
+  const PrepareBlocksParams& p = args.params;
+  const int64_t cells = int8_tail_cells(p), scales = p.batch * p.heads * scales_of_keys(cells);
+  const QuantiseTailArguments tail{args.tail_means, static_cast<int8_t*>(p.k_tail), p.k_tail_scale, cells, p.head_dim};
+  return jenga_quantise_tail.launch({scales, kQuantiseThreads}, stream, tail);
+}
+
 }  // namespace
 
-CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
+size_t prepare_blocks_workspace(const PrepareBlocksParams& params) {
+  return sizeof(float) * params.batch * params.heads * int8_tail_cells(params) * params.head_dim;
+}
+
+CUresult prepare_blocks(const PrepareBlocksParams& params, void* workspace, CUstream stream) {
   if (params.head_dim % kVectorElements != 0 || params.head_dim > kMaxHeadDim) return CUDA_ERROR_NOT_SUPPORTED;
   const auto fits = [](const void* means, int64_t size) { return means == nullptr || cell_size_fits(size); };
   if (!fits(params.q_means, params.q_cell_size) || !fits(params.k_means, params.k_cell_size) ||
@@ -49,7 +65,8 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
   for (const Operand* operand : {&params.q, &params.k, &params.v}) {
     if (!has_aligned_rows(*operand, params.batch, params.heads)) return CUDA_ERROR_MISALIGNED_ADDRESS;
   }
-  PrepareArguments args{params, 0, 0, params.q_means == nullptr ? kOperands - 1 : kOperands};
+  PrepareArguments args{params, 0, 0, params.q_means == nullptr ? kOperands - 1 : kOperands,
+                        static_cast<float*>(workspace)};
   args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kPrepareRows));
   args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kPrepareRows));
   const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
@@ -60,11 +77,12 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, CUstream stream) {
   }
   if (fp8) {
     if (CUresult error = scale_values(params, stream)) return error;
-    return jenga_prepare_fp8_blocks_16.launch(params.q.dtype, {grid, kPrepareThreads}, stream, args);
   }
   const int index = index_of_lanes(params.head_dim);
-  const KernelPair<PrepareArguments>& kernel = *(int8 ? kInt8Kernels[index] : kKernels[index]);
-  return kernel.launch(params.q.dtype, {grid, kPrepareThreads}, stream, args);
+  const KernelPair<PrepareArguments>& kernel =
+      fp8 ? jenga_prepare_fp8_blocks_16 : *(int8 ? kInt8Kernels[index] : kKernels[index]);
+  if (CUresult error = kernel.launch(params.q.dtype, {grid, kPrepareThreads}, stream, args)) return error;
+  return quantise_tail(args, stream);
 }
 
 }  // namespace jenga::cuda

@@ -49,7 +49,7 @@ __device__ __forceinline__ void write_means(T* out, int64_t cell_size, const flo
   }
 }
 
-// kInt8Keys, kFloat8Values: k_carved and k_tail, v_carved and v_tail are 8-bit codes.
+// kInt8Keys, kFloat8Values: k_carved, v_carved and v_tail are 8-bit codes, and tail means of keys stay floats.
 template <class T, int kLanes, bool kInt8Keys = false, bool kFloat8Values = false>
 __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   constexpr int kRowsPerPass = 32 / kLanes;
@@ -162,10 +162,9 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
     write(p.k_means, p.k_cell_size);
     if constexpr (kInt8Keys) {
       if (p.k_tail == nullptr) return;
-      const int64_t first_cell = batch_head * ceil_div(p.num_video, p.tail_block_size);
-      write_tail_codes<kWarps>(static_cast<int8_t*>(p.k_tail) + first_cell * head_dim, p.k_tail_scale + first_cell,
-                               p.k_center + batch_head * head_dim, p.tail_block_size, sums, first_row, num_rows,
-                               head_dim);
+      float* const means = args.tail_means + batch_head * ceil_div(p.num_video, p.tail_block_size) * head_dim;
+      write_centred_means(means, p.k_center + batch_head * head_dim, p.tail_block_size, sums, first_row, num_rows,
+                          head_dim);
     } else {
       write(p.k_tail, p.tail_block_size);
     }

@@ -15,7 +15,8 @@ inline constexpr int kOperands = 3;   // q, k, v
 struct PrepareArguments {
   PrepareBlocksParams params;
   int32_t context_tiles, tiles;
-  int32_t operands;  // the last ones: q is not read where its means are not wanted
+  int32_t operands;   // the last ones: q is not read where its means are not wanted
+  float* tail_means;  // [B, H, nc, D] of int8 keys, about their center: not codes yet
 };
 
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_2, PrepareArguments);
@@ -32,6 +33,15 @@ JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_fp8_blocks_16, PrepareArg
 inline constexpr int kSampleThreads = 512;
 JENGA_KERNEL_PAIR(common_sample_keys, jenga_sample_keys, PrepareBlocksParams);
 JENGA_KERNEL_PAIR(common_sample_keys, jenga_sample_values, PrepareBlocksParams);
+
+inline constexpr int kQuantiseThreads = 256;
+struct QuantiseTailArguments {
+  const float* means;  // as tail_means
+  int8_t* codes;       // [B, H, nc, D]
+  float* scales;       // [B, H, scales_of_keys(nc)]
+  int64_t cells, head_dim;
+};
+JENGA_KERNEL(common_quantise_tail, jenga_quantise_tail, QuantiseTailArguments);
 
 inline constexpr int kScaleThreads = 256;
 inline constexpr int kScaleRows = 512;  // of one head, which a thread block looks at

@@ -38,6 +38,15 @@ __device__ __forceinline__ int32_t largest(int32_t a, int32_t b, int32_t c) {
 #endif
 }
 
+// The larger one of a + b and c.
+__device__ __forceinline__ int32_t larger_of_sum(int32_t a, int32_t b, int32_t c) {
+#ifdef __CUDACC__
+  return __viaddmax_s32(a, b, c);
+#else  // the host, in tests
+  return std::max(a + b, c);
+#endif
+}
+
 // Over the four threads that share a row.
 __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 1));

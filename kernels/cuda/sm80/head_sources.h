@@ -46,7 +46,7 @@ __device__ __forceinline__ HeadSources find_sources(const TileWalk& walk, const 
   sources.keys[0] = head_rows(p.k_carved, block, 1);
   sources.keys[1] = head_rows(p.k_tail, block, 1);
   sources.key_scales[0] = p.k_carved.scale + head * scales_of_keys(rows);
-  sources.key_scales[1] = p.k_tail.scale + head * cells;
+  sources.key_scales[1] = p.k_tail.scale + head * scales_of_keys(cells);
   if constexpr (Shape::kValuesInBlocks) {
     sources.values[0] = head_blocks(p.v_carved, head, rows, Shape::kHeadDim);
     sources.values[1] = head_blocks(p.v_tail, head, cells, Shape::kHeadDim);

@@ -1,9 +1,9 @@
 // block_sparse_attention with int8 keys for compute capability 8.0 and newer (formula: kernels/params.h).
 //
 // The walk of attention_kernel.h with other scores: queries arrive in 16 bits, become codes with a scale a row in
-// shared memory, and are multiplied in int8. Keys of a unit without a bias share one scale: with that of the row and
-// the softmax scale it is one factor of a row, and a sum takes one multiplication on its way to a weight. Sums of other
-// units become scores first. The running maximum is in units of scores in both. Values and probabilities stay in 16
+// shared memory, and are multiplied in int8. Keys of a unit share one scale: with that of the row and the softmax scale
+// it is one factor of a row, and a sum takes one multiplication on its way to a weight. Sums of units with a bias
+// become scores first. The running maximum is in units of scores in both. Values and probabilities stay in 16
 // bits. A query's product with the center of the keys is kept for lse alone.
 //
 // Shared memory: int8_shape.h. Before they become codes, the 16-bit queries lie over the codes and the first pair.
@@ -121,19 +121,19 @@ struct Int8Tile : Rest {
     }
   }
 
-  // What score() leaves to weights. row_scales: of the tile's rows. bias, key_scales: of the unit's keys; without a
-  // bias they share the first scale, and sums become weights without being scores.
-  __device__ __forceinline__ void weigh(bool biased, const float* bias, const float* row_scales,
-                                        const float* key_scales, float scale_log2) {
+  // What score() leaves to weights. row_scales: of the tile's rows. bias, key_scale: of the unit's keys; without a bias
+  // sums become weights without being scores.
+  __device__ __forceinline__ void weigh(bool biased, const float* bias, const float* row_scales, float key_scale,
+                                        float scale_log2) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
     for (int g = 0; g < kRowGroups; ++g) {
       float(&scores)[kUnitKeys / 2] = this->scores[g];
-      float unit[2] = {row_scales[tile_row(warp, lane, g, 0)], row_scales[tile_row(warp, lane, g, 1)]};
+      float unit[2] = {row_scales[tile_row(warp, lane, g, 0)] * key_scale,
+                       row_scales[tile_row(warp, lane, g, 1)] * key_scale};
       float found[2], zero = kFloatOffset;
       if (biased) {
-        scale_sums(scores, unit, key_scales, lane);
-        add_bias(scores, bias, lane);
+        score_sums(scores, unit, bias, lane);
         zero = 0.f;
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
@@ -141,12 +141,8 @@ struct Int8Tile : Rest {
           found[i] = largest_score(scores, i, -INFINITY);
         }
       } else {
-        const float key_scale = *key_scales;
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          unit[i] *= key_scale;
-          found[i] = (largest_sum(scores, i) - kFloatOffset) * unit[i];
-        }
+        for (int i = 0; i < 2; ++i) found[i] = (largest_sum(scores, i) - kFloatOffset) * unit[i];
       }
       this->weigh_values(g, found, unit, zero, scale_log2);
     }
@@ -161,16 +157,15 @@ struct Int8Tile : Rest {
     return __int_as_float(top);
   }
 
-  // To scores.
-  __device__ static void scale_sums(float (&sums)[kUnitKeys / 2], const float (&rows)[2], const float* key_scales,
-                                    int lane) {
+  // To scores. unit: of a sum, by row.
+  __device__ static void score_sums(float (&sums)[kUnitKeys / 2], const float (&unit)[2], const float* bias, int lane) {
 #pragma unroll
     for (int j = 0; j < kUnitKeys / 8; ++j) {
-      const float2 keys_of = *reinterpret_cast<const float2*>(key_scales + 8 * j + 2 * (lane % 4));
+      const float2 of_keys = *reinterpret_cast<const float2*>(bias + 8 * j + 2 * (lane % 4));
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         float& value = sums[4 * j + e];
-        value = (value - kFloatOffset) * (rows[e / 2] * (e % 2 == 0 ? keys_of.x : keys_of.y));
+        value = fmaf(value - kFloatOffset, unit[e / 2], e % 2 == 0 ? of_keys.x : of_keys.y);
       }
     }
   }
@@ -192,7 +187,7 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   const uint32_t queries = shared_address(dynamic_shared);
   float* bias = reinterpret_cast<float*>(dynamic_shared + Shape::kCodeBytes + Shape::ring_bytes(args.slots));
   float* key_scales = bias + 2 * kUnitKeys;
-  float* row_scales = key_scales + 2 * kUnitKeys;
+  float* row_scales = key_scales + 2;
   float* center_products = row_scales + Shape::kTileRows;
   HeadSources& sources = *reinterpret_cast<HeadSources*>(center_products + Shape::kTileRows);
   TilePlan& plan = *reinterpret_cast<TilePlan*>(&sources + 1);
@@ -222,9 +217,9 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   int slot = 0;
   for (int unit = 0; unit < num_units; ++unit) {
     copies.next_slot();
-    const int buffer = (unit & 1) * kUnitKeys;
+    const int buffer = unit & 1;
     tile.score(queries, copies.slot_address(slot));
-    tile.weigh(unit < biased_units, bias + buffer, row_scales, key_scales + buffer, scale_log2);
+    tile.weigh(unit < biased_units, bias + buffer * kUnitKeys, row_scales, key_scales[buffer], scale_log2);
     copies.next_slot();
     tile.accumulate(copies.slot_address(Shape::slot_of_values(slot, args.slots)));
     slot = Shape::next_slot_of_keys(slot, args.slots);

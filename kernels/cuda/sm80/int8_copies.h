@@ -1,5 +1,5 @@
 // Copies of units whose keys are int8 codes. K and V pass through pairs of slots, a K slot half as large as a V slot;
-// the scales of a unit's keys come with its codes.
+// the one scale of a unit's keys comes with its codes.
 //
 // A row of codes is as long as a row of half as many 16-bit elements: TileShape<kHeadDim / 2> says where its chunks
 // lie.
@@ -22,7 +22,7 @@ struct Int8CopyQueue {
   const HeadSources& sources;
   uint32_t ring;
   float* bias;      // [2][kUnitKeys], of even and odd units
-  uint32_t scales;  // the same, of keys
+  uint32_t scales;  // [2], of their keys
   UnitReader<kUnitKeys> reader;
   int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
   int slot = 0;   // the next to fill
@@ -30,21 +30,18 @@ struct Int8CopyQueue {
   __device__ uint32_t slot_address(int number) const { return ring + Shape::slot_offset(number); }
 
   __device__ void fill_keys() {
-    const int buffer = (reader.unit & 1) * kUnitKeys + threadIdx.x;
+    static_assert(kUnitKeys == kKeyScaleRows, "the keys of a unit share a scale");
+    const int buffer = reader.unit & 1;
     const bool biased = reader.unit < plan.units.biased();
     reader.advance(args.walk, plan, kept);
-    if (biased && threadIdx.x < kUnitKeys) bias[buffer] = reader.bias(args.walk, plan, kept, threadIdx.x);
+    if (biased && threadIdx.x < kUnitKeys)
+      bias[buffer * kUnitKeys + threadIdx.x] = reader.bias(args.walk, plan, kept, threadIdx.x);
     const HeadRows& keys = sources.keys[reader.is_tail];
     copy_unit<Codes>(slot_address(slot), keys.row(reader.first), keys.stride, reader.num_valid,
                      static_cast<int>(args.walk.params.head_dim) / 2);
-    // All keys of a unit without a bias have the first one's scale.
-    if (threadIdx.x < (biased ? kUnitKeys : 1)) {
-      const uint32_t row = reader.first + threadIdx.x;
-      copy_async_word(
-          scales + buffer * sizeof(float),
-          sources.key_scales[reader.is_tail] + (reader.is_tail ? row : row / static_cast<uint32_t>(kKeyScaleRows)),
-          static_cast<int>(threadIdx.x) < reader.num_valid);
-    }
+    if (threadIdx.x == 0)
+      copy_async_word(scales + buffer * sizeof(float), sources.key_scales[reader.is_tail] + reader.first / kUnitKeys,
+                      true);
   }
 
   __device__ void fill_values() {

@@ -34,7 +34,7 @@ struct Int8Shape {
 
  protected:
   static constexpr int64_t bytes_with_ring(int64_t ring) {
-    return kCodeBytes + ring + (4 * kUnitKeys + 2 * kTileRows) * int64_t{sizeof(float)} + kSourceBytes;
+    return kCodeBytes + ring + (2 * kUnitKeys + 2 + 2 * kTileRows) * int64_t{sizeof(float)} + kSourceBytes;
   }
 };
 

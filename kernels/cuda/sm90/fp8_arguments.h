@@ -11,7 +11,7 @@ namespace sm90 {
 inline constexpr int kFp8HeadDim = static_cast<int>(kFloat8HeadDim);
 
 // Of shared memory: Fp8Storage, and what its alignment may cost.
-inline constexpr int64_t kFp8StorageBytes = 214320;
+inline constexpr int64_t kFp8StorageBytes = 215040;
 inline constexpr int64_t kFp8SharedBytes = kFp8StorageBytes + 1024;
 
 struct Fp8Arguments {

@@ -36,19 +36,6 @@ __device__ __forceinline__ void issue_fp8_outputs(float (&sums)[kOutputs], const
   wgmma_commit();
 }
 
-// Sums of products of codes to scores: key_scales of the unit's keys. A query row's own scale is left to the softmax.
-__device__ __forceinline__ void scale_scores(float (&scores)[64], const int32_t (&sums)[64], const float* key_scales,
-                                             int lane) {
-#pragma unroll
-  for (int j = 0; j < 16; ++j) {
-    const float2 scale = *reinterpret_cast<const float2*>(key_scales + 8 * j + 2 * (lane % 4));
-    scores[4 * j] = static_cast<float>(sums[4 * j]) * scale.x;
-    scores[4 * j + 1] = static_cast<float>(sums[4 * j + 1]) * scale.y;
-    scores[4 * j + 2] = static_cast<float>(sums[4 * j + 2]) * scale.x;
-    scores[4 * j + 3] = static_cast<float>(sums[4 * j + 3]) * scale.y;
-  }
-}
-
 // What a thread holds of its two rows (layout of values: softmax.h), and where its group stands in the ring.
 struct Fp8Consumer {
   Fp8Storage& shared;
@@ -61,31 +48,42 @@ struct Fp8Consumer {
   int32_t sums[64];
   float outputs[kOutputs];
 
-  // Scales are read again where they are needed: registers are few.
-  __device__ __forceinline__ float row_scale(int i) const { return shared.rows[slot].scale[first_row + 8 * i]; }
-
   __device__ __forceinline__ void begin(float softmax_scale) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      scale_log2[i] = softmax_scale * kLog2E * row_scale(i);
+      scale_log2[i] = softmax_scale * kLog2E * shared.rows[slot].scale[first_row + 8 * i];
       base[i] = {};
     }
 #pragma unroll
     for (float& value : outputs) value = 0.f;
   }
 
-  // bias: in units of whole scores.
-  __device__ __forceinline__ void add_row_bias(float (&scores)[64], const float* bias) const {
-    const float inverse[2] = {1.f / row_scale(0), 1.f / row_scale(1)};
+  // Sums of products of codes to scores with their keys' bias. A query row's own scale is left to the softmax.
+  __device__ __forceinline__ void score_sums(float (&scores)[64], const UnitSlot& slot) const {
+    const float inverse[2] = {1.f / scale_log2[0], 1.f / scale_log2[1]};
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
-      const float2 pair = *reinterpret_cast<const float2*>(bias + 8 * j + 2 * (lane % 4));
+      const float2 bias = *reinterpret_cast<const float2*>(slot.bias + 8 * j + 2 * (lane % 4));
+      const float scale = slot.k_scale[j / (kKeyScaleRows / 8)];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        scores[4 * j + 2 * i] = fmaf(pair.x, inverse[i], scores[4 * j + 2 * i]);
-        scores[4 * j + 2 * i + 1] = fmaf(pair.y, inverse[i], scores[4 * j + 2 * i + 1]);
+      for (int e = 0; e < 4; ++e) {
+        const float of_row = (e % 2 == 0 ? bias.x : bias.y) * inverse[e / 2];
+        scores[4 * j + e] = fmaf(static_cast<float>(sums[4 * j + e]), scale, of_row);
       }
     }
+  }
+
+  // What has arrived of a unit to weights. whole: without a look at what it has missing.
+  __device__ __forceinline__ void weigh(uint32_t (&weights)[16], float (&rescale)[2], const UnitSlot& slot,
+                                        bool whole) {
+    if (!whole && slot.kind == UnitKind::kBiased) {
+      float scores[64];
+      score_sums(scores, slot);
+      return weigh_rows(weights, scores, base, rescale, scale_log2);
+    }
+    const float bias = whole ? 0.f : slot.shared_bias;
+    weigh_sums(weights, sums, {slot.k_scale[0], slot.k_scale[1]}, bias, whole, {slot.missing, slot.present}, base,
+               rescale, scale_log2, lane);
   }
 
   __device__ __forceinline__ const uint8_t* codes() const {
@@ -101,7 +99,7 @@ struct Fp8Consumer {
 
   // From the scores of a unit, which are on their way, to its outputs, and the scores of the next on theirs.
   template <bool kLast>
-  __device__ __forceinline__ void attend_unit(bool biased) {
+  __device__ __forceinline__ void attend_unit(bool whole) {
     const UnitSlot& slot = shared.unit[ring.slot];
     Barrier* const empty = &shared.unit_empty[ring.slot];
     // What the turn needs arrives long before: these waits pass under the products of scores.
@@ -112,14 +110,7 @@ struct Fp8Consumer {
     pin_registers(sums);
     float rescale[2];
     uint32_t weights[16];
-    if (biased) {
-      float scores[64];
-      scale_scores(scores, sums, slot.k_scale, lane);
-      add_row_bias(scores, slot.bias);
-      weigh_rows(weights, scores, base, rescale, scale_log2);
-    } else {
-      weigh_sums(weights, sums, {slot.k_scale[0], slot.k_scale[kKeyScaleRows]}, base, rescale, scale_log2);
-    }
+    weigh(weights, rescale, slot, whole);
 
     named_barrier_sync(kTurnBarrier + group, kConsumerThreads);
     float of_unit[kOutputs];
@@ -169,8 +160,8 @@ __device__ __forceinline__ void consume_fp8(const Fp8Arguments& args, Fp8Storage
     consumer.begin(p.softmax_scale);
     if (num_units > 0) {
       consumer.first_unit();
-      for (int unit = 0; unit + 1 < num_units; ++unit) consumer.attend_unit<false>(unit < biased_units);
-      consumer.attend_unit<true>(num_units == biased_units);
+      for (int unit = 0; unit + 1 < num_units; ++unit) consumer.attend_unit<false>(unit >= biased_units);
+      consumer.attend_unit<true>(num_units > biased_units);
     }
     const int batch = plan.block.batch, head = plan.block.head;
     const int32_t tokens[2] = {plan.token[first_row], plan.token[first_row + 8]};

@@ -1,5 +1,5 @@
 // The producer warp of the kernels with int8 keys and e4m3 values: walks a tile's units and keeps the ring filled.
-// Codes and values come by the copy engine, scales by the lanes' own copies, bias by their stores.
+// Codes and values come by the copy engine, scales by the lanes' own copies, what a unit has missing by their stores.
 #pragma once
 
 #include "kernels/cuda/sm90/copy_async.h"
@@ -11,23 +11,52 @@ namespace jenga::cuda::sm90 {
 // As kPlanLead; a unit takes less than half as long here, and queries are quantised.
 inline constexpr int kFp8PlanLead = 16;
 
-// Scales of the keys of a unit that has a bias, zeros past the last row. scales, rows: of this head.
-__device__ __forceinline__ void copy_each_scale(float* shared, const float* scales, int rows, const UnitSource& source,
-                                                int lane) {
-#pragma unroll
-  for (int quarter = 0; quarter < 4; ++quarter) {
-    const int row = source.row[quarter / 2] + quarter % 2 * 32 + lane;
-    const bool valid = row < rows;
-    const int scale = source.is_tail ? row : row / static_cast<int>(kKeyScaleRows);
-    copy_async_word(shared + quarter * 32 + lane, scales + (valid ? scale : 0), valid);
-  }
+// present: ballots of keys. Scales of the two boxes; of a box that has no key that of the other, in whose units its
+// sums are below those of all keys. scales: of this head.
+__device__ __forceinline__ void copy_scales(float* shared, const float* scales, const UnitSource& source,
+                                            uint32_t boxes, int lane) {
+  static_assert(kBoxRows == kKeyScaleRows);
+  if (lane >= 2) return;
+  const int box = (boxes >> lane & 1) != 0 ? lane : lane ^ 1;
+  const int row = box == 0 ? source.row[0] : source.row[1];
+  copy_async_word(shared + lane, scales + row / kBoxRows, true);
 }
 
-// Scales of any other unit, each where that of its first key would be.
-__device__ __forceinline__ void copy_scales(float* shared, const float* scales, const UnitSource& source, int lane) {
-  static_assert(kBoxRows == kKeyScaleRows);
-  const int row = lane == 0 ? source.row[0] : source.row[1];
-  if (lane < 2) copy_async_word(shared + lane * kBoxRows, scales + row / kBoxRows, true);
+// What a unit that is not whole has missing. Returns the boxes that have a key, as bits; those of a unit without any
+// key are both. Lanes 0 .. 15 look at the first box. scale_log2: of a whole score.
+__device__ __forceinline__ uint32_t write_missing(const TileWalk& walk, const TilePlan& plan, UnitSlot& slot,
+                                                  const UnitSource& source, int unit, float scale_log2, int lane) {
+  const auto key_of = [&](int i) { return lane / 4 * 16 + key_at_position(lane % 4 * 4 + i); };  // of this lane's four
+  const float shared_bias = source.is_tail ? walk.cell_bias : 0.f;
+  float bias[4];
+  bool any = false, biased = false;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    bias[i] = key_bias(walk, plan, source, unit, key_of(i));
+    const bool is_present = bias[i] > -INFINITY;
+    any |= is_present;
+    biased |= is_present && bias[i] != shared_bias;
+  }
+  const uint32_t lanes = __ballot_sync(0xFFFFFFFFu, any);
+  const bool has_bias = __any_sync(0xFFFFFFFFu, biased) || lanes == 0;
+  uint32_t present = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int key = key_of(i);
+    const bool is_present = bias[i] > -INFINITY;
+    if (is_present) present |= 0xFFu << 8 * i;
+    if (has_bias) {
+      slot.bias[key] = bias[i] * scale_log2;
+    } else {
+      slot.missing[key] = is_present ? 0 : kMissing;
+    }
+  }
+  slot.present[lane] = present;
+  if (lane == 0) {
+    slot.kind = has_bias ? UnitKind::kBiased : UnitKind::kMasked;
+    slot.shared_bias = shared_bias * scale_log2;
+  }
+  return lanes == 0 ? 3u : ((lanes & 0xFFFFu) != 0 ? 1u : 0u) | (lanes >> 16 != 0 ? 2u : 0u);
 }
 
 __device__ __forceinline__ void load_fp8_unit(const Fp8Arguments& args, UnitSlot& slot, Barrier* k_full,
@@ -56,7 +85,7 @@ __device__ __forceinline__ void produce_fp8(const Fp8Arguments& args, Fp8Storage
     const int batch = plan.block.batch, head = plan.block.head;
     const int64_t batch_head = batch * p.heads + head;
     const float* const scales = p.k_carved.scale + batch_head * scales_of_keys(carved_rows);
-    const float* const tail_scales = p.k_tail.scale + batch_head * walk.num_tail_cells;
+    const float* const tail_scales = p.k_tail.scale + batch_head * scales_of_keys(walk.num_tail_cells);
     const int num_units = plan.units.all(), biased_units = plan.units.biased();
     UnitWalk units(walk, plan);
     for (int unit = 0; unit < num_units; ++unit, ring.advance()) {
@@ -67,18 +96,10 @@ __device__ __forceinline__ void produce_fp8(const Fp8Arguments& args, Fp8Storage
       Barrier *const k_full = &shared.k_full[ring.slot], *const v_full = &shared.v_full[ring.slot];
       barrier_wait(&shared.unit_empty[ring.slot], ring.empty_parity());
       if (lane == 0) load_fp8_unit(args, slot, k_full, v_full, source, head, batch);
-      const bool biased = unit < biased_units;
-      if (biased) {
-        const int rows = source.is_tail ? walk.num_tail_cells : carved_rows;
-        copy_each_scale(slot.k_scale, source.is_tail ? tail_scales : scales, rows, source, lane);
-      } else {
-        copy_scales(slot.k_scale, scales, source, lane);
-      }
+      const float scale_log2 = p.softmax_scale * kLog2E;
+      const uint32_t boxes = unit < biased_units ? write_missing(walk, plan, slot, source, unit, scale_log2, lane) : 3u;
+      copy_scales(slot.k_scale, source.is_tail ? tail_scales : scales, source, boxes, lane);
       arrive_after_copies(k_full);
-      if (biased) {
-        for (int column = lane; column < kUnitKeys; column += 32)
-          slot.bias[column] = key_bias(walk, plan, source, unit, column);
-      }
       barrier_arrive(k_full);
     }
     if (num_units == 0) barrier_arrive(&shared.plan_wanted);

@@ -23,13 +23,28 @@ struct ValueBlock {
   uint8_t ones[kOnesBytes];
 };
 
-struct UnitSlot {
+// What the consumers must know of a unit that is not whole.
+enum class UnitKind : int32_t {
+  kMasked,  // some keys are missing, the others have one bias
+  kBiased,  // every key has its own
+};
+
+// Added to the sum of a missing key, which is then below that of any other.
+inline constexpr int32_t kMissing = -(1 << 28);
+static_assert(127 * 127 * kFp8HeadDim < -kMissing / 64);
+
+struct alignas(1024) UnitSlot {
   uint8_t k[kUnitKeys * kCodeRowBytes];
   ValueBlock v[2];
-  float k_scale[kUnitKeys];  // of every key where there is a bias, else those of keys 0 and 64 alone
-  float bias[kUnitKeys];
+  union {
+    float bias[kUnitKeys];       // in units of scaled scores; -inf: missing
+    int32_t missing[kUnitKeys];  // kMissing or 0
+  };
+  uint32_t present[kUnitKeys / 4];  // a byte a key, 0 where it is missing, in the order of weights in registers
+  float k_scale[2];                 // of keys 0 .. 63, 64 .. 127
+  float shared_bias;                // of a masked unit
+  UnitKind kind;
 };
-static_assert(sizeof(UnitSlot) % 1024 == 0, "swizzled panels start on multiples of 1024 bytes");
 static_assert(sizeof(ValueBlock) % 512 == 0 && kUnitKeys * kCodeRowBytes % 512 == 0);
 
 // What a thread of a consumer needs of its queries beside the codes, and of the values of their head.

@@ -2,8 +2,8 @@
 
 Keys. Every key loses the same vector, `center`: it adds one number to all logits of a query, which softmax does not
 see and lse gets back. What remains is int8 codes (e4m3 to compare with), k = center + scale * codes, with one scale for
-64 carved rows, which a kernel need not apply to every score by itself; a tail mean has its own. Queries get int8 codes
-and a scale a row inside attention, where they are read.
+64 carved rows, or 64 tail means, which a kernel need not apply to every score by itself. Queries get int8 codes and a
+scale a row inside attention, where they are read.
 
 Values. Every value loses `center` too, which the output gets back since the weights sum to 1. What remains is e4m3 with
 one scale a channel, v = center + scale * codes. Weights are e4m3 too, as shares of the power of two above the largest.
@@ -127,7 +127,7 @@ def quantise_blocks(
 
     if precision.keys is not None:
         center, carved, tail = centred(blocks.k_carved, k_tail)
-        (carved, scale), (tail, tail_scale) = quantise_keys(carved, precision.keys), quantise_rows(tail, precision.keys)
+        (carved, scale), (tail, tail_scale) = (quantise_keys(x, precision.keys) for x in (carved, tail))
         blocks = blocks._replace(k_carved=carved, k_tail=tail, keys=EightBitKeys(scale, tail_scale, center))
     if precision.values is not None:
         center, carved, tail = centred(blocks.v_carved, v_tail)
@@ -151,10 +151,9 @@ def in_rows(values: torch.Tensor, rows: int) -> torch.Tensor:
 def dequantise_blocks(blocks: PreparedBlocks, dtype: torch.dtype) -> PreparedBlocks:
     """`blocks` with codes times scale, [B, H, ..., D] of that dtype, in the place of codes: the centers are missing."""
     if blocks.keys is not None:
-        scale = scale_of_rows(blocks.keys.scale, blocks.k_carved.shape[2])
         carved, tail = (
-            codes.to(dtype) * of_rows[..., None].to(dtype)
-            for codes, of_rows in ((blocks.k_carved, scale), (blocks.k_tail, blocks.keys.tail_scale))
+            codes.to(dtype) * scale_of_rows(scale, codes.shape[2])[..., None].to(dtype)
+            for codes, scale in ((blocks.k_carved, blocks.keys.scale), (blocks.k_tail, blocks.keys.tail_scale))
         )
         blocks = blocks._replace(k_carved=carved, k_tail=tail)
     if blocks.values is not None:

@@ -48,6 +48,7 @@ TEST_P(Fp8Attention, IsAsNearToFp64AsTheReferenceAndRepeatsBitwise) {
 
 const auto kCases = ::testing::ValuesIn(
     cases_with({{.name = "LongLists", .num_video = 4000, .lists = Lists::kFull, .heads = 1},
+                {.name = "TwoTailUnits", .num_video = 4160, .tail_block_size = 32, .heads = 1},
                 {.name = "Sink", .num_context = 5, .num_video = 2000, .lists = Lists::kFull, .bias = Bias::kSink},
                 {.name = "ContextBetweenHeads", .num_context = 10, .num_video = 200, .heads = 300}}));
 std::string name_of(const ::testing::TestParamInfo<std::tuple<AttentionCase, Products>>& info) {

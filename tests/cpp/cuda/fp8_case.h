@@ -132,6 +132,7 @@ inline std::vector<AttentionCase> emulated_fp8_cases() {
           .name = "Sink", .num_context = 5, .num_video = 520, .lists = Lists::kFull, .bias = Bias::kSink, .heads = 1},
       AttentionCase{.name = "BiasedContext", .num_context = 77, .num_video = 200, .bias = Bias::kFinite, .heads = 1},
       AttentionCase{.name = "Tail64", .num_context = 50, .num_video = 900, .tail_block_size = 64, .heads = 1},
+      AttentionCase{.name = "TailOfWholeCells", .num_context = 20, .num_video = 960, .tail_block_size = 64, .heads = 1},
       AttentionCase{.name = "Tail32Blocks128", .num_video = 330, .kv_block_size = 128, .tail_block_size = 32},
       AttentionCase{.name = "TailEverythingDropped", .tail_block_size = 64, .lists = Lists::kEmpty, .heads = 1},
       AttentionCase{.name = "ResidualInt8", .num_context = 9, .num_video = 150, .residual = ResidualType::kInt8}};

@@ -6,15 +6,14 @@
 
 namespace jenga::testing {
 
-// Rows about a center as codes and scales, one for so many rows of a head. A row of zeros, which is no token, stays
+// Rows about a center as codes and scales, one for kKeyScaleRows of a head. A row of zeros, which is no token, stays
 // one.
 struct Codes {
   std::vector<int8_t> codes;
   std::vector<float> scales;
 
   // center: [heads, channels] of rows_per_head rows each.
-  Codes(const std::vector<float>& rows, const std::vector<float>& center, int64_t rows_per_head, int64_t rows_of_scale,
-        int64_t channels) {
+  Codes(const std::vector<float>& rows, const std::vector<float>& center, int64_t rows_per_head, int64_t channels) {
     std::vector<float> rest;
     const int64_t number = static_cast<int64_t>(rows.size()) / channels;
     for (int64_t row = 0; row < number; ++row) {
@@ -23,7 +22,7 @@ struct Codes {
       for (int64_t c = 0; c < channels; ++c)
         rest.push_back(is_token ? values[c] - center[row / rows_per_head * channels + c] : 0.f);
       const int64_t next = row % rows_per_head + 1;  // in its head
-      if (next % rows_of_scale != 0 && next != rows_per_head) continue;
+      if (next % kKeyScaleRows != 0 && next != rows_per_head) continue;
       std::vector<int8_t> together;
       scales.push_back(reference::quantise_together(rest, together));
       codes.insert(codes.end(), together.begin(), together.end());
@@ -39,8 +38,8 @@ struct Int8Case : HostCase {
   explicit Int8Case(const AttentionCase& which)
       : HostCase(which),
         center(centers()),
-        k_codes(data.k_carved, center, which.carved_rows(), kKeyScaleRows, which.head_dim),
-        k_tail_codes(data.k_tail, center, std::max<int64_t>(1, which.tail_cells()), 1, which.head_dim) {}
+        k_codes(data.k_carved, center, which.carved_rows(), which.head_dim),
+        k_tail_codes(data.k_tail, center, std::max<int64_t>(1, which.tail_cells()), which.head_dim) {}
 
   std::vector<float> centers() const {
     const int64_t rows = shape.carved_rows(), channels = shape.head_dim;

@@ -103,7 +103,7 @@ TEST_P(PrepareBlocks, MatchesTheReference) {
   params.k_means = device_k_means.get();
   params.k_tail = device_k_tail.get();
   params.v_tail = device_v_tail.get();
-  ASSERT_EQ(cuda::prepare_blocks(params, nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cuda::prepare_blocks(params, nullptr, nullptr), CUDA_SUCCESS);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 
   EXPECT_EQ(device_k_carved.download(), k_carved);
@@ -146,10 +146,10 @@ TEST(PrepareBlocksSupport, RefusesRowsOffSixteenBytes) {
   params.q_cell_size = params.k_cell_size = 128;
   PrepareBlocksParams off = params;
   off.k.data = memory + 1;
-  EXPECT_EQ(cuda::prepare_blocks(off, nullptr), CUDA_ERROR_MISALIGNED_ADDRESS);
+  EXPECT_EQ(cuda::prepare_blocks(off, nullptr, nullptr), CUDA_ERROR_MISALIGNED_ADDRESS);
   off = params;
   off.v.strides.token = 12;
-  EXPECT_EQ(cuda::prepare_blocks(off, nullptr), CUDA_ERROR_MISALIGNED_ADDRESS);
+  EXPECT_EQ(cuda::prepare_blocks(off, nullptr, nullptr), CUDA_ERROR_MISALIGNED_ADDRESS);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #define JENGA_DEFINE_KERNEL(...)
 #define JENGA_DEFINE_KERNEL_PAIR(...)
 #include "kernels/cuda/common/prepare_blocks.cu"
+#include "kernels/cuda/common/quantise_tail.cu"
 #include "kernels/cuda/common/sample_keys.cu"
 #include "kernels/cuda/common/scale_values.cu"
 #include "kernels/numeric.h"
@@ -69,7 +70,7 @@ struct Outputs {
     for (auto* x : {&k_tail, &v_tail}) x->assign(kHeads * cells * c.head_dim, 0xFFFF);
     for (auto* x : {&q_means, &k_means}) x->assign(kHeads * ceil_div(c.num_video, kCell) * c.head_dim, 0xFFFF);
     k_scale.assign(kHeads * scales_of_keys(rows), NAN);
-    k_tail_scale.assign(kHeads * cells, NAN);
+    k_tail_scale.assign(kHeads * scales_of_keys(cells), NAN);
     for (auto* x : {&k_center, &v_center}) x->assign(kHeads * c.head_dim, NAN);
     v_scale.assign(kHeads * c.head_dim, 0.f);
     const Strides strides{kHeads * in.tokens * c.head_dim, in.tokens * c.head_dim, c.head_dim};
@@ -113,7 +114,10 @@ void run(const PrepareBlocksParams& p) {
   const int64_t parts = kFloat8 ? ceil_div(p.num_context + p.num_video, cuda::kScaleRows) : 0;
   for (int i = 0; i < kHeads * parts; ++i) scaling.run(i, [&] { cuda::scale_values<__nv_bfloat16>(p); });
   const auto context = static_cast<int32_t>(ceil_div(p.num_context, 128));
-  const cuda::PrepareArguments args{p, context, context + static_cast<int32_t>(ceil_div(p.num_video, 128)), 3};
+  const int64_t cells = kInt8 && p.k_tail ? ceil_div(p.num_video, p.tail_block_size) : 0;
+  std::vector<float> tail_means(kHeads * cells * p.head_dim, NAN);
+  const cuda::PrepareArguments args{p, context, context + static_cast<int32_t>(ceil_div(p.num_video, 128)), 3,
+                                    tail_means.data()};
   emulated::Block block(cuda::kPrepareThreads);
   for (int i = 0; i < kHeads * args.operands * args.tiles; ++i) {
     block.run(i, [&] {
@@ -128,6 +132,10 @@ void run(const PrepareBlocksParams& p) {
       }
     });
   }
+  emulated::Block quantising(cuda::kQuantiseThreads);
+  const cuda::QuantiseTailArguments tail{tail_means.data(), static_cast<int8_t*>(p.k_tail), p.k_tail_scale, cells,
+                                         p.head_dim};
+  for (int i = 0; i < kHeads * scales_of_keys(cells); ++i) quantising.run(i, [&] { cuda::quantise_tail(tail); });
 }
 
 // Means are equal to rounding: neighbours of 16 bits.
@@ -209,6 +217,8 @@ TEST_P(PrepareFloat8Emulated, MatchesTheReference) {
   expect_blocks(got.v_carved, want.v_carved, rows, c.head_dim);
   if (cells > 0) expect_blocks(got.v_tail, want.v_tail, cells, c.head_dim);
   expect_codes(got.k_carved, want.k_carved);
+  expect_codes(got.k_tail, want.k_tail);
+  expect_close(got.k_tail_scale, want.k_tail_scale);
   expect_close(got.k_means, want.k_means);
 }
 

@@ -30,7 +30,7 @@ struct Outputs {
         v_carved(heads * rows * channels),
         v_tail(heads * cells * channels),
         k_scale(heads * scales_of_keys(rows)),
-        k_tail_scale(heads * cells),
+        k_tail_scale(heads * scales_of_keys(cells)),
         k_center(heads * channels) {}
 };
 template <class Value>
@@ -101,7 +101,8 @@ TEST_P(PrepareInt8Blocks, MatchesTheReference) {
   params.token_index = device_index.get();
   params.context_bias = padded ? device_bias.get() : nullptr;
   point(params, got, [](auto& x) { return x.get(); });
-  ASSERT_EQ(cuda::prepare_blocks(params, nullptr), CUDA_SUCCESS);
+  const DeviceArray<float> workspace(cuda::prepare_blocks_workspace(params) / sizeof(float));
+  ASSERT_EQ(cuda::prepare_blocks(params, workspace.get(), nullptr), CUDA_SUCCESS);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 
   EXPECT_EQ(got.v_carved.download(), want.v_carved);
@@ -143,7 +144,7 @@ TEST(PrepareInt8BlocksSupport, RefusesHeadDimsItCannotReadSixteenAtATime) {
   for (const int64_t head_dim : {8, 40, 256}) {
     params.head_dim = head_dim;
     params.q = params.k = params.v = {memory, {head_dim, head_dim, head_dim}, DataType::kBFloat16};
-    EXPECT_EQ(cuda::prepare_blocks(params, nullptr), CUDA_ERROR_NOT_SUPPORTED);
+    EXPECT_EQ(cuda::prepare_blocks(params, nullptr, nullptr), CUDA_ERROR_NOT_SUPPORTED);
   }
 }
 

@@ -50,10 +50,7 @@ void run(const BlockSparseAttentionParams& params) {
   });
 }
 
-class Sm90Fp8Emulated : public ::testing::TestWithParam<AttentionCase> {};
-
-TEST_P(Sm90Fp8Emulated, IsAsNearToFp64AsTheReference) {
-  const Fp8Case host(GetParam());
+void expect_as_near_as_the_reference(const Fp8Case& host) {
   const BlockSparseAttentionParams params = host.params(OnHost());
   ASSERT_TRUE(supports_fp8_attention(params));
   Outputs got = unwritten(params);
@@ -62,8 +59,47 @@ TEST_P(Sm90Fp8Emulated, IsAsNearToFp64AsTheReference) {
   expect_as_near_as_the_reference(host, got);
 }
 
+class Sm90Fp8Emulated : public ::testing::TestWithParam<AttentionCase> {};
+
+TEST_P(Sm90Fp8Emulated, IsAsNearToFp64AsTheReference) { expect_as_near_as_the_reference(Fp8Case(GetParam())); }
+
 INSTANTIATE_TEST_SUITE_P(Cases, Sm90Fp8Emulated, ::testing::ValuesIn(emulated_fp8_cases()),
                          [](const auto& info) { return std::string(info.param.name); });
+
+// Their scores are all alike, those of keys that are missing among them.
+TEST(Sm90Fp8EmulatedZeros, KeysThatAreMissingStayOut) {
+  const AttentionCase shape{.name = "Zeros", .num_context = 20, .num_video = 960, .tail_block_size = 64, .heads = 1};
+  Fp8Case host(shape);
+  std::fill_n(host.data.q.begin(), host.data.q.size() / 2, 0.f);
+  std::fill_n(host.q.begin(), host.q.size() / 2, uint16_t{0});
+  expect_as_near_as_the_reference(host);
+}
+
+// A missing key's sum is 2,000 powers of two above all others: weights would be none beside it.
+TEST(Sm90Fp8MissingKeys, DoNotCountForTheLargest) {
+  constexpr int kKey = 70;
+  std::vector<int32_t> missing(kUnitKeys, 0);
+  std::vector<uint32_t> present(kUnitKeys / 4, 0xFFFFFFFFu);
+  missing[kKey] = kMissing;
+  const int word = kKey / 16 * 4 + kKey % 8 / 2;
+  present[word] = 0xFFFFFFFFu ^ 0xFFu << position_of_key(kKey % 16) % 4 * 8;
+  const float key_scale[2] = {1.f, 1.f}, scale_log2[2] = {1e-3f, 1e-3f};
+  emulated::Block block(32);
+  block.run(0, [&] {
+    const int lane = threadIdx.x;
+    int32_t sums[64];
+    std::fill_n(sums, 64, 990);  // just below one power of two
+    if (lane % 4 == kKey % 8 / 2) sums[kKey / 8 * 4 + kKey % 2] = sums[kKey / 8 * 4 + kKey % 2 + 2] = 2'000'000;
+    uint32_t weights[16];
+    cuda::WeightBase base[2];
+    float rescale[2];
+    cuda::weigh_sums(weights, sums, key_scale, 3.f, false, {missing.data(), present.data()}, base, rescale, scale_log2,
+                     lane);
+    for (int n = 0; n < 16; ++n)
+      EXPECT_EQ(weights[n], 0x7E7E7E7Eu & present[n / 2 * 4 + lane % 4]) << "lane " << lane << ", word " << n;
+    EXPECT_EQ(base[0].base, 4.f);
+  });
+}
 
 // The way of a key from the accumulators of its score to the value that its weight meets.
 TEST(ValueBlocks, WeightsMeetTheirKeysValuesWithoutMoving) {

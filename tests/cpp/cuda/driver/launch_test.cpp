@@ -20,7 +20,7 @@ TEST_F(Launch, PrepareBlocksByChannelsAndType) {
     for (DataType dtype : {kBrain, kHalf}) {
       launched.clear();
       const PrepareBlocksParams params = prepare_case(dtype, head_dim);
-      ASSERT_EQ(cuda::prepare_blocks(params, kStream), CUDA_SUCCESS);
+      ASSERT_EQ(cuda::prepare_blocks(params, nullptr, kStream), CUDA_SUCCESS);
       const std::string type = dtype == kBrain ? "_bf16" : "_fp16";
       // 2 x 3 heads, 3 operands, 2 tiles of context and 40 of video
       ASSERT_EQ(shapes(), Shapes{"jenga_prepare_blocks_" + number + type + " 756 256 0"});
@@ -29,6 +29,7 @@ TEST_F(Launch, PrepareBlocksByChannelsAndType) {
       EXPECT_EQ(args.context_tiles, 2);
       EXPECT_EQ(args.tiles, 42);
       EXPECT_EQ(args.operands, 3);
+      EXPECT_EQ(cuda::prepare_blocks_workspace(params), 0);
       EXPECT_EQ(launched[0].stream, kStream);
     }
   }
@@ -41,14 +42,23 @@ TEST_F(Launch, PrepareBlocksWithInt8KeysFindsTheirCentersFirst) {
     params.k_scale = static_cast<float*>(address(22));
     params.k_tail_scale = static_cast<float*>(address(23));
     params.k_center = static_cast<float*>(address(24));
-    ASSERT_EQ(cuda::prepare_blocks(params, kStream), CUDA_SUCCESS);
+    EXPECT_EQ(cuda::prepare_blocks_workspace(params), sizeof(float) * 6 * 79 * head_dim);  // tail cells of 5000 tokens
+    ASSERT_EQ(cuda::prepare_blocks(params, address(27), kStream), CUDA_SUCCESS);
     const std::string grid = std::to_string(2 * 3 * 3 * (2 + 40));
     EXPECT_EQ(shapes(), (Shapes{"jenga_sample_keys_fp16 6 512 0",
-                                "jenga_prepare_int8_blocks_" + number + "_fp16 " + grid + " 256 0"}));
+                                "jenga_prepare_int8_blocks_" + number + "_fp16 " + grid + " 256 0",
+                                "jenga_quantise_tail 12 256 0"}));
+    EXPECT_EQ(launched[1].as<cuda::PrepareArguments>().tail_means, address(27));
+    const auto tail = launched[2].as<cuda::QuantiseTailArguments>();
+    EXPECT_EQ(tail.means, address(27));
+    EXPECT_EQ(tail.codes, params.k_tail);
+    EXPECT_EQ(tail.scales, params.k_tail_scale);
+    EXPECT_EQ(tail.cells, 79);
+    EXPECT_EQ(tail.head_dim, head_dim);
   }
   PrepareBlocksParams params = prepare_case(kHalf, 256);
   params.k_scale = static_cast<float*>(address(22));
-  EXPECT_EQ(cuda::prepare_blocks(params, kStream), CUDA_ERROR_NOT_SUPPORTED);
+  EXPECT_EQ(cuda::prepare_blocks(params, nullptr, kStream), CUDA_ERROR_NOT_SUPPORTED);
 }
 
 TEST_F(Launch, PrepareBlocksWithFloat8ValuesFindsTheirScalesFirst) {
@@ -58,21 +68,21 @@ TEST_F(Launch, PrepareBlocksWithFloat8ValuesFindsTheirScalesFirst) {
   params.k_center = static_cast<float*>(address(24));
   params.v_scale = static_cast<float*>(address(25));
   params.v_center = static_cast<float*>(address(26));
-  ASSERT_EQ(cuda::prepare_blocks(params, kStream), CUDA_SUCCESS);
+  ASSERT_EQ(cuda::prepare_blocks(params, address(27), kStream), CUDA_SUCCESS);
   const std::string grid = std::to_string(2 * 3 * 3 * (2 + 40));
   // scales start at 0, and tail cells of 2 x 3 heads in 2 blocks of 64 x 128 bytes; 5200 rows, 512 a thread block
   const std::string cells = std::to_string(6 * 2 * 64 * 128 / 4);
   EXPECT_EQ(shapes(), (Shapes{"jenga_sample_keys_bf16 6 512 0", "jenga_sample_values_bf16 6 512 0", "memset 768 0 0",
                               "memset " + cells + " 0 0", "jenga_scale_values_bf16 66 256 0",
-                              "jenga_prepare_fp8_blocks_16_bf16 " + grid + " 256 0"}));
+                              "jenga_prepare_fp8_blocks_16_bf16 " + grid + " 256 0", "jenga_quantise_tail 12 256 0"}));
   for (const int64_t head_dim : {64, 96}) {
     params.head_dim = head_dim;
-    EXPECT_EQ(cuda::prepare_blocks(params, kStream), CUDA_ERROR_NOT_SUPPORTED);
+    EXPECT_EQ(cuda::prepare_blocks(params, nullptr, kStream), CUDA_ERROR_NOT_SUPPORTED);
   }
 }
 
 TEST_F(Launch, PrepareBlocksReadsNoQueriesWhereNoMeansAreWanted) {
-  ASSERT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, false), nullptr), CUDA_SUCCESS);
+  ASSERT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, false), nullptr, nullptr), CUDA_SUCCESS);
   ASSERT_EQ(shapes(), Shapes{"jenga_prepare_blocks_8_bf16 504 256 0"});
   EXPECT_EQ(launched[0].as<cuda::PrepareArguments>().operands, 2);
 }
@@ -80,7 +90,7 @@ TEST_F(Launch, PrepareBlocksReadsNoQueriesWhereNoMeansAreWanted) {
 TEST_F(Launch, NothingToDoLaunchesNothing) {
   Shape none;
   none.batch = 0;
-  EXPECT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, true, none), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, true, none), nullptr, nullptr), CUDA_SUCCESS);
   EXPECT_EQ(cuda::block_sparse_attention(attention_case(kBrain, 64, true, none), nullptr, nullptr), CUDA_SUCCESS);
   EXPECT_EQ(cuda::pack_residual(pack_case(kBrain, 64, 8, none), nullptr), CUDA_SUCCESS);
   EXPECT_EQ(shapes(), Shapes{});
@@ -91,7 +101,7 @@ TEST_F(Launch, AGridTooLargeToCountIsRefused) {
   large.batch = int64_t{1} << 16;
   large.heads = 256;
   large.video = 256 * 128;
-  EXPECT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, true, large), nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, true, large), nullptr, nullptr), CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(cuda::block_sparse_attention(attention_case(kBrain, 64, true, large), nullptr, nullptr),
             CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(cuda::pack_residual(pack_case(kBrain, 64, 8, large), nullptr), CUDA_ERROR_INVALID_VALUE);
@@ -200,11 +210,11 @@ TEST_F(Launch, Sm90AttentionHasMapsATicketAndOneThreadBlockAProcessor) {
 TEST_F(Launch, AThreadWithoutAContextGetsTheDevices) {
   fake_set_current(false);
   const PrepareBlocksParams params = prepare_case(kBrain, 64);
-  EXPECT_EQ(cuda::prepare_blocks(params, nullptr), CUDA_ERROR_INVALID_CONTEXT);
+  EXPECT_EQ(cuda::prepare_blocks(params, nullptr, nullptr), CUDA_ERROR_INVALID_CONTEXT);
   {
     const cuda::DeviceScope scope(0);
     EXPECT_EQ(fake_pushed(), 1);
-    EXPECT_EQ(cuda::prepare_blocks(params, nullptr), CUDA_SUCCESS);
+    EXPECT_EQ(cuda::prepare_blocks(params, nullptr, nullptr), CUDA_SUCCESS);
   }
   EXPECT_EQ(fake_pushed(), 0);
   EXPECT_EQ(fake_retained(), 0);

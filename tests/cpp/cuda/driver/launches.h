@@ -32,6 +32,7 @@ inline size_t argument_bytes(const std::string& kernel) {
   if (is("prepare_blocks") || is("prepare_int8_blocks") || is("prepare_fp8_blocks"))
     return sizeof(cuda::PrepareArguments);
   if (is("sample_keys") || is("sample_values") || is("scale_values")) return sizeof(PrepareBlocksParams);
+  if (is("quantise_tail")) return sizeof(cuda::QuantiseTailArguments);
   if (is("average_cells")) return sizeof(cuda::AverageArguments);
   if (is("score")) return sizeof(cuda::ScoreArguments);
   if (is("select_blocks")) return sizeof(cuda::SelectArguments);

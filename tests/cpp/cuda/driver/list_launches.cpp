@@ -30,7 +30,7 @@ void write_down(const FakeLaunch* launch) {
 
 // Calls that the card has no kernel for launch nothing.
 void launch_everything(DataType dtype, int64_t head_dim) {
-  cuda::prepare_blocks(prepare_case(dtype, head_dim, true, kLong), nullptr);
+  cuda::prepare_blocks(prepare_case(dtype, head_dim, true, kLong), nullptr, nullptr);
   cuda::select_blocks(select_case(dtype, head_dim, kLong.video), address(20), nullptr);
   cuda::pack_residual(pack_case(dtype, head_dim, 8, kLong), nullptr);
   for (const auto& params :
@@ -39,9 +39,9 @@ void launch_everything(DataType dtype, int64_t head_dim) {
     cuda::block_sparse_attention(params, address(21), nullptr);
   PrepareBlocksParams prepare = prepare_case(dtype, head_dim, true, kLong);
   prepare.k_scale = prepare.k_tail_scale = prepare.k_center = static_cast<float*>(address(22));
-  cuda::prepare_blocks(prepare, nullptr);
+  cuda::prepare_blocks(prepare, nullptr, nullptr);
   prepare.v_scale = prepare.v_center = static_cast<float*>(address(25));
-  cuda::prepare_blocks(prepare, nullptr);
+  cuda::prepare_blocks(prepare, nullptr, nullptr);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace {
 
 TEST(NoDriver, LaunchesSayWhatIsMissing) {
   if (cuda::find_driver() != nullptr) GTEST_SKIP() << "this machine has a driver";
-  EXPECT_EQ(cuda::prepare_blocks(prepare_case(DataType::kBFloat16, 64), nullptr), CUDA_ERROR_NOT_INITIALIZED);
+  EXPECT_EQ(cuda::prepare_blocks(prepare_case(DataType::kBFloat16, 64), nullptr, nullptr), CUDA_ERROR_NOT_INITIALIZED);
   EXPECT_EQ(cuda::block_sparse_attention(attention_case(DataType::kBFloat16, 64), nullptr, nullptr),
             CUDA_ERROR_NOT_INITIALIZED);
   EXPECT_NE(cuda::driver_refusal().find("an NVIDIA driver must be installed, got no "), std::string::npos)
