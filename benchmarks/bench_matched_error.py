@@ -3,12 +3,14 @@
 `python -m benchmarks.bench_matched_error`: the trained demo model is sampled on grids of real size, far beyond those it
 was trained on; q, k, v of all its layers in the middle of the run are the heads of one call. For every setting of
 sol_attn the last columns say which call of ours is the fastest whose relative L2 error against dense fp64 is not
-larger: of the defaults, which differ in their kept share alone, and of all FORMS. sol_attn computes a band beside the
-diagonal whatever its setting; adjacency is our form of that. Times are taken in turns in one process. Forms in 8
-bits are left out where the card has no kernel for them.
+larger: of the defaults, which differ in their kept share alone, and of all FORMS, each with the smallest share that
+does, found by halving between SHARES. sol_attn computes a band beside the diagonal whatever its setting; adjacency is
+our form of that. Times are taken in turns in one process. Forms in 8 bits are left out where the card has no kernel for
+them.
 """
 
 import argparse
+from collections.abc import Callable
 
 import torch
 
@@ -29,10 +31,14 @@ FORMS = {
     "key block 128, adjacency": {"kv_block_size": 128, "adjacency": True},
     "int8": {"precision": "int8"},
     "fp8": {"precision": "fp8"},
+    "fp8, adjacency": {"precision": "fp8", "adjacency": True},
+    "fp8, tail 32": {"precision": "fp8", "tail_block_size": 32},
+    "fp8, tail 32, adjacency": {"precision": "fp8", "tail_block_size": 32, "adjacency": True},
 }
 RIVALS = {"top-k 5 %": {"topk_ratio": 0.05}, "top-k 10 %": {"topk_ratio": 0.1}, "top-k 20 %": {"topk_ratio": 0.2}}
 RIVALS["τ = 1.0"] = {"tau": 1.0}
 STEPS = 12
+HALVINGS = 4  # of the way between two SHARES, for the smallest share that is as good as a rival
 ROWS = 1024  # query rows, evenly spread, whose error is measured
 
 
@@ -56,6 +62,7 @@ class Comparison:
     """Every call on one q, k, v: its error, what it computes, and for those that matter its time."""
 
     def __init__(self, grid: TokenGrid, q, k, v, seconds: float):
+        self._grid, self._qkv, self._title = grid, (q, k, v), f"{q.shape[1]} × {grid.num_tokens:,}"
         self._dense = common.dense_calls(q, k, v)
         self._rivals = {}
         for name, routing in RIVALS.items():
@@ -63,28 +70,46 @@ class Comparison:
             if reason:
                 raise SystemExit(f"bench_matched_error: sol_attn must be available, got: {reason}")
         self._computed = {name: sol_attn.computed_share(q, k, **routing) for name, routing in RIVALS.items()}
-        rows = torch.linspace(0, grid.num_tokens - 1, ROWS, device=q.device).round().long()
-        exact = common.dense_fp64(q, k, v, rows)
+        self._rows = torch.linspace(0, grid.num_tokens - 1, ROWS, device=q.device).round().long()
+        self._exact = common.dense_fp64(q, k, v, self._rows)
         fixed = self._dense | self._rivals
-        self._errors = {name: common.relative_error(call()[:, :, rows], exact) for name, call in fixed.items()}
-        ours = {}
+        self._errors = {name: self._error(call()) for name, call in fixed.items()}
         self._forms = [form for form, options in FORMS.items() if runs(options, q)]
         for form in self._forms:
             for share in SHARES:
-                carved = CarvedAttention(JengaConfig(density=share, **FORMS[form]))
-                result = carved(q, k, v, grid)
-                ours[form, share] = lambda carved=carved: carved(q, k, v, grid).out
-                self._computed[form, share] = float(result.kept_share)
-                self._errors[form, share] = common.relative_error(result.out[:, :, rows], exact)
+                self._measure(form, share)
         self._matches = {name: self._smallest(self._errors[name]) for name in RIVALS}
         timed = {(DEFAULTS, share) for share in SHARES}.union(*self._matches.values())
-        self._times = common.median_seconds(fixed | {key: ours[key] for key in timed}, seconds)
-        self._title = f"{q.shape[1]} × {grid.num_tokens:,}"
+        self._times = common.median_seconds(fixed | {key: self._call(*key) for key in timed}, seconds)
+
+    def _error(self, out: torch.Tensor) -> float:
+        return common.relative_error(out[:, :, self._rows], self._exact)
+
+    def _call(self, form: str, share: float) -> Callable:
+        carved = CarvedAttention(JengaConfig(density=share, **FORMS[form]))
+        return lambda: carved(*self._qkv, self._grid)
+
+    def _measure(self, form: str, share: float) -> float:
+        """The error of one of our calls."""
+        result = self._call(form, share)()
+        self._computed[form, share] = float(result.kept_share)
+        self._errors[form, share] = self._error(result.out)
+        return self._errors[form, share]
 
     def _smallest(self, error: float) -> list[tuple[str, float]]:
         """Of every form the smallest share, which is its fastest, whose error is not larger."""
-        fitting = ([(form, share) for share in SHARES if self._errors[form, share] <= error] for form in self._forms)
-        return [found[0] for found in fitting if found]
+        found = []
+        for form in self._forms:
+            fitting = [share for share in SHARES if self._errors[form, share] <= error]
+            if not fitting:
+                continue
+            best = fitting[0]
+            short = max((share for share in SHARES if share < best), default=0.0)
+            for _ in range(HALVINGS):
+                middle = (short + best) / 2
+                short, best = (short, middle) if self._measure(form, middle) <= error else (middle, best)
+            found.append((form, best))
+        return found
 
     def print(self) -> None:
         best = min(self._dense, key=self._times.get)

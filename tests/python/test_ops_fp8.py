@@ -4,6 +4,7 @@ need no GPU.
 """
 
 import dataclasses
+import math
 
 import cases
 import pytest
@@ -102,7 +103,9 @@ def test_case(case, dtype, card, poisoned_outputs):
     assert relative_error(out, exact) <= 1.1 * relative_error(rounded, exact) + 4 * torch.finfo(dtype).eps
     assert relative_error(out, rounded) <= 0.01
     assert torch.equal(lse.isfinite(), rounded_lse.isfinite())
-    assert torch.where(lse.isfinite(), lse - rounded_lse, 0).abs().amax() <= 0.03 * max(1.0, case.logit_std)
+    # A weight between two codes may get either one here and there; where a row has no other, lse moves by that step.
+    moved = torch.where(lse.isfinite(), lse - rounded_lse, 0).abs()
+    assert moved.amax() <= math.log(9 / 8) + 1e-3 and moved.mean() <= 1e-3
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
