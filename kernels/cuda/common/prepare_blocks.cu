@@ -5,8 +5,8 @@
 // channels, then the eights of a cell, in a fixed order. Heads run fastest over the grid: in token-major memory
 // neighbours share pages.
 //
-// Keys in 8 bits are quantised on the way: their center is known before (sample_keys.cu), and the largest of the rows
-// that share a scale is found over the warps that hold them. So are values, whose scales are known before too
+// Keys in 8 bits are quantised on the way: their center is known before (sample_centers.cu), and the largest of the
+// rows that share a scale is found over the warps that hold them. So are values, whose scales are known before too
 // (scale_values.cu).
 //
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
