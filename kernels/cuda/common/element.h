@@ -13,8 +13,9 @@ namespace jenga::cuda {
 
 template <class T>
 __device__ __forceinline__ float2 unpack_pair(uint32_t packed) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(packed));
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {  // the upper half of a float: an instruction each
+    return make_float2(__int_as_float(static_cast<int>(packed << 16)),
+                       __int_as_float(static_cast<int>(packed & 0xFFFF0000u)));
   } else {
     return __half22float2(reinterpret_cast<const __half2&>(packed));
   }
@@ -29,6 +30,21 @@ __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
     const __half2 pair = __floats2half2_rn(low, high);
     return reinterpret_cast<const uint32_t&>(pair);
   }
+}
+
+template <class T>
+using Pair = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, __nv_bfloat162, __half2>;
+
+template <class T>
+__device__ __forceinline__ uint32_t larger_pair(uint32_t a, uint32_t b) {
+  const Pair<T> larger = __hmax2(reinterpret_cast<const Pair<T>&>(a), reinterpret_cast<const Pair<T>&>(b));
+  return reinterpret_cast<const uint32_t&>(larger);
+}
+
+template <class T>
+__device__ __forceinline__ uint32_t smaller_pair(uint32_t a, uint32_t b) {
+  const Pair<T> smaller = __hmin2(reinterpret_cast<const Pair<T>&>(a), reinterpret_cast<const Pair<T>&>(b));
+  return reinterpret_cast<const uint32_t&>(smaller);
 }
 
 template <class T>
@@ -51,6 +67,18 @@ __device__ __forceinline__ uint4 pack_vector(const float (&values)[kVectorElemen
 // Data that nothing reads again soon: first to leave the caches.
 __device__ __forceinline__ uint4 load_streaming(const void* source) {
   return __ldcs(static_cast<const uint4*>(source));
+}
+
+// In one piece: what is assigned through a pointer may be stored word by word.
+__device__ __forceinline__ void store_vector(void* target, const uint4& vector) {
+#ifdef __CUDACC__
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(__cvta_generic_to_global(target)), "r"(vector.x), "r"(vector.y), "r"(vector.z), "r"(vector.w)
+               : "memory");
+#else  // the host, in tests
+  *static_cast<uint4*>(target) = vector;
+#endif
 }
 
 }  // namespace jenga::cuda

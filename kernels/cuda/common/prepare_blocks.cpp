@@ -20,11 +20,16 @@ constexpr const KernelPair<PrepareArguments>* kInt8Kernels[] = {
 
 bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kPrepareRows && kPrepareRows % size == 0; }
 
-// Centers and scales of the values, which take a read of all of them, before any becomes a code.
+// Centers of the keys, and of the values where those are codes too.
+CUresult sample_centers(const PrepareBlocksParams& params, CUstream stream) {
+  const int64_t operands = params.v_scale == nullptr ? 1 : 2, parts = params.head_dim / kSampleChannels;
+  const int64_t grid = operands * params.batch * params.heads * parts;
+  return jenga_sample_centers.launch(params.k.dtype, {grid, kSampleThreads}, stream, params);
+}
+
+// Scales of the values, which take a read of all of them, before any becomes a code.
 CUresult scale_values(const PrepareBlocksParams& params, CUstream stream) {
   const int64_t heads = params.batch * params.heads, rows = params.num_context + params.num_video;
-  if (CUresult error = jenga_sample_values.launch(params.v.dtype, {heads, kSampleThreads}, stream, params))
-    return error;
   if (CUresult error = fill_words(params.v_scale, 0, heads * params.head_dim, stream)) return error;
   if (params.v_tail != nullptr) {  // what no cell writes is read too
     const int64_t blocks = ceil_div(ceil_div(params.num_video, params.tail_block_size), kValueBlockKeys);
@@ -59,7 +64,8 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, void* workspace, CUst
       !fits(params.k_tail, params.tail_block_size) || !fits(params.v_tail, params.tail_block_size))
     return CUDA_ERROR_NOT_SUPPORTED;
   const bool int8 = params.k_scale != nullptr;
-  if (int8 && (params.head_dim % 16 != 0 || params.head_dim > kMaxInt8HeadDim)) return CUDA_ERROR_NOT_SUPPORTED;
+  if (int8 && (params.head_dim % kSampleChannels != 0 || params.head_dim > kMaxInt8HeadDim))
+    return CUDA_ERROR_NOT_SUPPORTED;
   const bool fp8 = params.v_scale != nullptr;
   if (fp8 && (!int8 || params.head_dim != kFloat8HeadDim)) return CUDA_ERROR_NOT_SUPPORTED;
   for (const Operand* operand : {&params.q, &params.k, &params.v}) {
@@ -71,9 +77,8 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, void* workspace, CUst
   args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kPrepareRows));
   const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
   if (grid == 0) return CUDA_SUCCESS;
-  if (int8) {  // the centers of the keys first
-    const LaunchShape heads{params.batch * params.heads, kSampleThreads};
-    if (CUresult error = jenga_sample_keys.launch(params.q.dtype, heads, stream, params)) return error;
+  if (int8) {
+    if (CUresult error = sample_centers(params, stream)) return error;
   }
   if (fp8) {
     if (CUresult error = scale_values(params, stream)) return error;

@@ -5,8 +5,8 @@
 // channels, then the eights of a cell, in a fixed order. Heads run fastest over the grid: in token-major memory
 // neighbours share pages.
 //
-// Keys in 8 bits are quantised on the way: their center is known before (sample_keys.cu), and the largest of the rows
-// that share a scale is found over the warps that hold them. So are values, whose scales are known before too
+// Keys in 8 bits are quantised on the way: their center is known before (sample_centers.cu), and the largest of the
+// rows that share a scale is found over the warps that hold them. So are values, whose scales are known before too
 // (scale_values.cu).
 //
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
@@ -22,6 +22,7 @@ namespace {
 constexpr int kWarps = kPrepareThreads / 32;
 constexpr int kRowsPerWarp = kPrepareRows / kWarps;
 constexpr int kPieces = kPrepareRows / kPieceRows;
+constexpr int kResident = 3;  // thread blocks of a multiprocessor that registers are for, with 8-bit keys
 static_assert(kPrepareRows == kContextAlignment, "a tile is all context or all video");
 
 enum { kQuery, kKey, kValue };
@@ -33,6 +34,7 @@ __device__ __forceinline__ void write_means(T* out, int64_t cell_size, const flo
                                             int64_t num_rows, int head_dim) {
   const int pieces = static_cast<int>(cell_size) / kPieceRows;
   const int cells = kPrepareRows / static_cast<int>(cell_size);
+  T* const first_out = out + first_row / kPrepareRows * cells * head_dim;
   for (int i = threadIdx.x; i < cells * head_dim / 2; i += kWarps * 32) {
     const int cell = 2 * i / head_dim, channel = 2 * i - cell * head_dim;
     const int64_t row = first_row + cell * cell_size;
@@ -44,8 +46,7 @@ __device__ __forceinline__ void write_means(T* out, int64_t cell_size, const flo
       sum.y += part.y;
     }
     const float count = static_cast<float>(num_rows - row < cell_size ? num_rows - row : cell_size);
-    *reinterpret_cast<uint32_t*>(out + row / cell_size * head_dim + channel) =
-        pack_pair<T>(sum.x / count, sum.y / count);
+    *reinterpret_cast<uint32_t*>(first_out + cell * head_dim + channel) = pack_pair<T>(sum.x / count, sum.y / count);
   }
 }
 
@@ -61,7 +62,8 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   __shared__ __align__(16) float sums[kPieces * kLanes * kVectorElements];
 
   const PrepareBlocksParams& p = args.params;
-  const int heads = static_cast<int>(p.heads), head_dim = static_cast<int>(p.head_dim);
+  const int heads = static_cast<int>(p.heads);
+  const int head_dim = static_cast<int>(kFloat8Values ? kFloat8HeadDim : p.head_dim);
   uint32_t index = blockIdx.x;
   const int head = index % heads;
   index /= heads;
@@ -97,9 +99,10 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
 #pragma unroll
   for (int pass = 0; pass < kPasses; ++pass) {
     const int row = pass * kRowsPerPass + lane / kLanes;
-    const int64_t token = __shfl_sync(0xFFFFFFFFu, my_token, row);
+    const int32_t token = __shfl_sync(0xFFFFFFFFu, my_token, row);
     vectors[pass] = make_uint4(0, 0, 0, 0);
-    if (token >= 0 && channel < head_dim) vectors[pass] = load_streaming(source + token * strides.token + channel);
+    if (token >= 0 && channel < head_dim)
+      vectors[pass] = load_streaming(source + static_cast<uint32_t>(token) * strides.token + channel);
   }
 
   if (kInt8Keys && operand == kKey) {
@@ -108,12 +111,12 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
     const int64_t first_carved = static_cast<int64_t>(tile) * kPrepareRows;
     write_key_codes<T, kLanes>(rule, vectors, my_token, first_carved, carved_rows, head_dim);
   } else if (kFloat8Values && operand == kValue) {
-    __shared__ __align__(16) uint8_t turned[kFloat8Values ? kPrepareRows * kLanes * kVectorElements : 16];
-    const int64_t end = round_up(carved_rows, kValueBlockKeys);
-    const ValueRule rule{p.v_scale + batch_head * head_dim, p.v_center + batch_head * head_dim,
-                         static_cast<uint8_t*>(output) + batch_head * end * head_dim};
-    write_value_codes<T, kLanes>(rule, vectors, my_token, static_cast<int64_t>(tile) * kPrepareRows + first_in_tile,
-                                 end, head_dim, turned + first_in_tile * head_dim);
+    if constexpr (kFloat8Values) {
+      const int64_t end = round_up(carved_rows, kValueBlockKeys);
+      const ValueRule rule{p.v_scale + batch_head * head_dim, p.v_center + batch_head * head_dim,
+                           static_cast<uint8_t*>(output) + batch_head * end * head_dim};
+      write_value_codes<T>(rule, vectors, my_token, static_cast<int64_t>(tile) * kPrepareRows, end);
+    }
   } else if (output != nullptr) {
     T* target = static_cast<T*>(output) +
                 (batch_head * carved_rows + static_cast<int64_t>(tile) * kPrepareRows + first_in_tile) * head_dim +
@@ -123,7 +126,7 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
       const int row = pass * kRowsPerPass + lane / kLanes;
-      if (row < rows_left && channel < head_dim) *reinterpret_cast<uint4*>(target + row * head_dim) = vectors[pass];
+      if (row < rows_left && channel < head_dim) store_vector(target + row * head_dim, vectors[pass]);
     }
   }
   if (is_context) return;
@@ -192,15 +195,15 @@ JENGA_DEFINE_PREPARE(8)
 JENGA_DEFINE_PREPARE(16)
 JENGA_DEFINE_PREPARE(32)
 
-#define JENGA_DEFINE_PREPARE_INT8(lanes)                                                                           \
-  JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_int8_blocks_##lanes, PrepareArguments, (kPrepareThreads), prepare_blocks, \
-                           lanes, true)
+#define JENGA_DEFINE_PREPARE_INT8(lanes)                                                                      \
+  JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_int8_blocks_##lanes, PrepareArguments, (kPrepareThreads, kResident), \
+                           prepare_blocks, lanes, true)
 JENGA_DEFINE_PREPARE_INT8(2)
 JENGA_DEFINE_PREPARE_INT8(4)
 JENGA_DEFINE_PREPARE_INT8(8)
 JENGA_DEFINE_PREPARE_INT8(16)
 
-JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_fp8_blocks_16, PrepareArguments, (kPrepareThreads), prepare_blocks, 16, true,
-                         true)
+JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_fp8_blocks_16, PrepareArguments, (kPrepareThreads, kResident), prepare_blocks,
+                         16, true, true)
 
 }  // namespace jenga::cuda

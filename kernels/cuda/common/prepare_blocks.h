@@ -31,8 +31,8 @@ JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_16, PrepareAr
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_fp8_blocks_16, PrepareArguments);
 
 inline constexpr int kSampleThreads = 512;
-JENGA_KERNEL_PAIR(common_sample_keys, jenga_sample_keys, PrepareBlocksParams);
-JENGA_KERNEL_PAIR(common_sample_keys, jenga_sample_values, PrepareBlocksParams);
+inline constexpr int kSampleChannels = 16;  // of one head, which a thread block sums
+JENGA_KERNEL_PAIR(common_sample_centers, jenga_sample_centers, PrepareBlocksParams);
 
 inline constexpr int kQuantiseThreads = 256;
 struct QuantiseTailArguments {

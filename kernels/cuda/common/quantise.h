@@ -6,20 +6,35 @@
 
 namespace jenga::cuda {
 
-// Nearest even, of a value that is at most 127 but for rounding.
-__device__ __forceinline__ int8_t int8_code(float value) {
-  return static_cast<int8_t>(__float2int_rn(fminf(fmaxf(value, -kInt8Max), kInt8Max)));
+// The nearest even code of value = x * inverse, |x| <= top, scale = top / 127, inverse = 1 / scale, in the lowest byte
+// of a word. Three roundings leave value below 127.0001, so that no code needs a clamp. Added to 1.5 * 2^23 it is
+// rounded to a whole number at the bottom of the sum's bits, in two's complement where it is negative. __fadd_rn: the
+// product that value is keeps a rounding of its own.
+__device__ __forceinline__ uint32_t int8_code_word(float value) {
+  return static_cast<uint32_t>(__float_as_int(__fadd_rn(value, 0x1.8p23f)));
 }
 
+__device__ __forceinline__ int8_t int8_code(float value) { return static_cast<int8_t>(int8_code_word(value)); }
+
 __device__ __forceinline__ uint32_t int8_codes(float a, float b, float c, float d) {
-  const auto byte = [](float value) { return static_cast<uint32_t>(static_cast<uint8_t>(int8_code(value))); };
-  return byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
+  const uint32_t low = __byte_perm(int8_code_word(a), int8_code_word(b), 0x0040);
+  const uint32_t high = __byte_perm(int8_code_word(c), int8_code_word(d), 0x0040);
+  return __byte_perm(low, high, 0x5410);
 }
 
 // Eight channels; inverse: of the row's scale.
 __device__ __forceinline__ uint2 int8_codes(const float (&values)[kVectorElements], float inverse) {
   return make_uint2(int8_codes(values[0] * inverse, values[1] * inverse, values[2] * inverse, values[3] * inverse),
                     int8_codes(values[4] * inverse, values[5] * inverse, values[6] * inverse, values[7] * inverse));
+}
+
+// Eight channels' centers or scales.
+__device__ __forceinline__ void load_row(const float* source, float (&values)[kVectorElements]) {
+#pragma unroll
+  for (int i = 0; i < kVectorElements; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(source + i);
+    values[i] = four.x, values[i + 1] = four.y, values[i + 2] = four.z, values[i + 3] = four.w;
+  }
 }
 
 // Over kLanes neighbouring lanes.
@@ -39,7 +54,8 @@ __device__ __forceinline__ float largest_of_row(const float (&values)[kVectorEle
   return largest_of_lanes<kLanes>(top);
 }
 
-// Nearest even, clamped to 448; not of a NaN. On every architecture: those before 8.9 have no instruction for it.
+// Nearest even, clamped to 448; not of a NaN. On every architecture: those before 8.9 have no instruction for it, which
+// differs in one thing: it keeps the sign of -0.
 __device__ __forceinline__ uint32_t float8_code(float value) {
   const float magnitude = fminf(fabsf(value), kFloat8Max);
   const uint32_t sign = value < 0.f ? 0x80u : 0u;
@@ -47,6 +63,17 @@ __device__ __forceinline__ uint32_t float8_code(float value) {
   // Below 2^-6: adding 2^14 leaves the subnormal's bits, rounded, at the bottom.
   if (magnitude < 0x1p-6f) return sign | (static_cast<uint32_t>(__float_as_int(magnitude + 0x1p14f)) & 0xFFu);
   return sign | ((bits - 0x3C000000u + 0x7FFFFu + ((bits >> 20) & 1u)) >> 20);
+}
+
+// Two codes, the first in the lower byte.
+__device__ __forceinline__ uint32_t float8_codes(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  uint16_t codes;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(high), "f"(low));
+  return codes;
+#else  // older architectures, and the host in tests
+  return float8_code(low) | float8_code(high) << 8;
+#endif
 }
 
 }  // namespace jenga::cuda

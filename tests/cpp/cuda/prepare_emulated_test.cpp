@@ -9,9 +9,10 @@
 #define JENGA_DEFINE_KERNEL_PAIR(...)
 #include "kernels/cuda/common/prepare_blocks.cu"
 #include "kernels/cuda/common/quantise_tail.cu"
-#include "kernels/cuda/common/sample_keys.cu"
+#include "kernels/cuda/common/sample_centers.cu"
 #include "kernels/cuda/common/scale_values.cu"
 #include "kernels/numeric.h"
+#include "kernels/reference/quantise.h"
 #include "kernels/reference/reference.h"
 #include "kernels/value_blocks.h"
 #include "tests/cpp/cuda/attention_case.h"
@@ -107,10 +108,8 @@ template <Bits kBits>
 void run(const PrepareBlocksParams& p) {
   constexpr bool kInt8 = kBits != Bits::kSixteen, kFloat8 = kBits == Bits::kFloat8Values;
   emulated::Block sampling(cuda::kSampleThreads), scaling(cuda::kScaleThreads);
-  for (int head = 0; head < kHeads; ++head) {
-    if (kInt8) sampling.run(head, [&] { cuda::sample_keys<__nv_bfloat16>(p); });
-    if (kFloat8) sampling.run(head, [&] { cuda::sample_values<__nv_bfloat16>(p); });
-  }
+  const int64_t sampled = kInt8 ? (kFloat8 ? 2 : 1) * kHeads * p.head_dim / cuda::kSampleChannels : 0;
+  for (int i = 0; i < sampled; ++i) sampling.run(i, [&] { cuda::sample_centers<__nv_bfloat16>(p); });
   const int64_t parts = kFloat8 ? ceil_div(p.num_context + p.num_video, cuda::kScaleRows) : 0;
   for (int i = 0; i < kHeads * parts; ++i) scaling.run(i, [&] { cuda::scale_values<__nv_bfloat16>(p); });
   const auto context = static_cast<int32_t>(ceil_div(p.num_context, 128));
@@ -177,6 +176,24 @@ TEST_P(PrepareEmulated, MatchesTheReferenceInSixteenBitsAndWithInt8Keys) {
   expect_close(got.v_tail, want.v_tail);
   expect_close(got.q_means, want.q_means);
   expect_close(got.k_means, want.k_means);
+}
+
+// More samples than the threads of a block take at a time, of keys and values.
+TEST(SampleCentersEmulated, AreMeansOfAllSamples) {
+  const Case c{"", 3, 16 * 2500 + 1, 32, 0};
+  const Inputs in(c);
+  Outputs got;
+  const PrepareBlocksParams p = got.params(c, in, Bits::kFloat8Values);
+  emulated::Block sampling(cuda::kSampleThreads);
+  const int64_t grid = 2 * kHeads * c.head_dim / cuda::kSampleChannels;
+  for (int i = 0; i < grid; ++i) sampling.run(i, [&] { cuda::sample_centers<__nv_bfloat16>(p); });
+  std::vector<float> k_center, v_center;
+  for (int64_t head = 0; head < kHeads; ++head) {
+    for (const float x : reference::center_of(p, p.k, head * p.k.strides.head)) k_center.push_back(x);
+    for (const float x : reference::center_of(p, p.v, head * p.v.strides.head)) v_center.push_back(x);
+  }
+  expect_close(got.k_center, k_center);
+  expect_close(got.v_center, v_center);
 }
 
 // Codes of values, rows of `want` and blocks of `got`: within a step of e4m3, and zeros behind the last row.

@@ -45,7 +45,8 @@ TEST_F(Launch, PrepareBlocksWithInt8KeysFindsTheirCentersFirst) {
     EXPECT_EQ(cuda::prepare_blocks_workspace(params), sizeof(float) * 6 * 79 * head_dim);  // tail cells of 5000 tokens
     ASSERT_EQ(cuda::prepare_blocks(params, address(27), kStream), CUDA_SUCCESS);
     const std::string grid = std::to_string(2 * 3 * 3 * (2 + 40));
-    EXPECT_EQ(shapes(), (Shapes{"jenga_sample_keys_fp16 6 512 0",
+    const std::string parts = std::to_string(2 * 3 * head_dim / 16);
+    EXPECT_EQ(shapes(), (Shapes{"jenga_sample_centers_fp16 " + parts + " 512 0",
                                 "jenga_prepare_int8_blocks_" + number + "_fp16 " + grid + " 256 0",
                                 "jenga_quantise_tail 12 256 0"}));
     EXPECT_EQ(launched[1].as<cuda::PrepareArguments>().tail_means, address(27));
@@ -70,11 +71,12 @@ TEST_F(Launch, PrepareBlocksWithFloat8ValuesFindsTheirScalesFirst) {
   params.v_center = static_cast<float*>(address(26));
   ASSERT_EQ(cuda::prepare_blocks(params, address(27), kStream), CUDA_SUCCESS);
   const std::string grid = std::to_string(2 * 3 * 3 * (2 + 40));
-  // scales start at 0, and tail cells of 2 x 3 heads in 2 blocks of 64 x 128 bytes; 5200 rows, 512 a thread block
+  // of keys and values 8 parts a head; scales start at 0, and tail cells of 2 x 3 heads in 2 blocks of 64 x 128 bytes;
+  // 5200 rows, 512 a thread block
   const std::string cells = std::to_string(6 * 2 * 64 * 128 / 4);
-  EXPECT_EQ(shapes(), (Shapes{"jenga_sample_keys_bf16 6 512 0", "jenga_sample_values_bf16 6 512 0", "memset 768 0 0",
-                              "memset " + cells + " 0 0", "jenga_scale_values_bf16 66 256 0",
-                              "jenga_prepare_fp8_blocks_16_bf16 " + grid + " 256 0", "jenga_quantise_tail 12 256 0"}));
+  EXPECT_EQ(shapes(), (Shapes{"jenga_sample_centers_bf16 96 512 0", "memset 768 0 0", "memset " + cells + " 0 0",
+                              "jenga_scale_values_bf16 66 256 0", "jenga_prepare_fp8_blocks_16_bf16 " + grid + " 256 0",
+                              "jenga_quantise_tail 12 256 0"}));
   for (const int64_t head_dim : {64, 96}) {
     params.head_dim = head_dim;
     EXPECT_EQ(cuda::prepare_blocks(params, nullptr, kStream), CUDA_ERROR_NOT_SUPPORTED);

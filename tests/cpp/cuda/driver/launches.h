@@ -31,7 +31,7 @@ inline size_t argument_bytes(const std::string& kernel) {
   if (is("memset")) return 2 * sizeof(CUdeviceptr);
   if (is("prepare_blocks") || is("prepare_int8_blocks") || is("prepare_fp8_blocks"))
     return sizeof(cuda::PrepareArguments);
-  if (is("sample_keys") || is("sample_values") || is("scale_values")) return sizeof(PrepareBlocksParams);
+  if (is("sample_centers") || is("scale_values")) return sizeof(PrepareBlocksParams);
   if (is("quantise_tail")) return sizeof(cuda::QuantiseTailArguments);
   if (is("average_cells")) return sizeof(cuda::AverageArguments);
   if (is("score")) return sizeof(cuda::ScoreArguments);

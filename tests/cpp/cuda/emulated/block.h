@@ -204,7 +204,14 @@ static inline uint32_t atomicOr(uint32_t* word, uint32_t bits) {
   *word |= bits;
   return before;
 }
-static inline int __float2int_rn(float value) { return static_cast<int>(std::nearbyint(value)); }
+static inline float __fadd_rn(float a, float b) { return a + b; }
+// Bytes of low (0 .. 3) and high (4 .. 7), by four digits, the lowest first.
+static inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t digits) {
+  const uint64_t bytes = uint64_t{high} << 32 | low;
+  uint32_t chosen = 0;
+  for (int i = 0; i < 4; ++i) chosen |= static_cast<uint32_t>(bytes >> 8 * (digits >> 4 * i & 7) & 0xFF) << 8 * i;
+  return chosen;
+}
 static inline float __int_as_float(int bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
@@ -223,3 +230,4 @@ template <class Value>
 Value __ldg(const Value* source) {
   return *source;
 }
+
