@@ -121,30 +121,27 @@ struct Int8Tile : Rest {
     }
   }
 
-  // What score() leaves to weights. row_scales: of the tile's rows. bias, key_scale: of the unit's keys; without a bias
-  // sums become weights without being scores.
-  __device__ __forceinline__ void weigh(bool biased, const float* bias, const float* row_scales, float key_scale,
-                                        float scale_log2) {
+  // What score() leaves to weights. row_scales: of the tile's rows. bias: of the unit's keys, whose scale is behind it;
+  // without one sums become weights without being scores.
+  __device__ __forceinline__ void weigh(bool biased, const float* bias, const float* row_scales, float scale_log2) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
     for (int g = 0; g < kRowGroups; ++g) {
       float(&scores)[kUnitKeys / 2] = this->scores[g];
-      float unit[2] = {row_scales[tile_row(warp, lane, g, 0)] * key_scale,
-                       row_scales[tile_row(warp, lane, g, 1)] * key_scale};
-      float found[2], zero = kFloatOffset;
+      const float key_scale = bias[kUnitKeys];
+      const float unit[2] = {row_scales[tile_row(warp, lane, g, 0)] * key_scale,
+                             row_scales[tile_row(warp, lane, g, 1)] * key_scale};
+      float found[2];
       if (biased) {
         score_sums(scores, unit, bias, lane);
-        zero = 0.f;
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          unit[i] = 1.f;
-          found[i] = largest_score(scores, i, -INFINITY);
-        }
+        for (int i = 0; i < 2; ++i) found[i] = largest_score(scores, i, -INFINITY);
+        this->weigh_values(g, found, {1.f, 1.f}, 0.f, scale_log2);
       } else {
 #pragma unroll
         for (int i = 0; i < 2; ++i) found[i] = (largest_sum(scores, i) - kFloatOffset) * unit[i];
+        this->weigh_values(g, found, unit, kFloatOffset, scale_log2);
       }
-      this->weigh_values(g, found, unit, zero, scale_log2);
     }
   }
 
@@ -186,8 +183,7 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   extern __shared__ __align__(1024) uint8_t dynamic_shared[];
   const uint32_t queries = shared_address(dynamic_shared);
   float* bias = reinterpret_cast<float*>(dynamic_shared + Shape::kCodeBytes + Shape::ring_bytes(args.slots));
-  float* key_scales = bias + 2 * kUnitKeys;
-  float* row_scales = key_scales + 2;
+  float* row_scales = bias + 2 * kUnitWords;
   float* center_products = row_scales + Shape::kTileRows;
   HeadSources& sources = *reinterpret_cast<HeadSources*>(center_products + Shape::kTileRows);
   TilePlan& plan = *reinterpret_cast<TilePlan*>(&sources + 1);
@@ -209,17 +205,15 @@ __device__ __forceinline__ void attend_codes(const AttentionArguments& args) {
   tile.quantise_queries(dynamic_shared, p.k_center + head * p.head_dim, row_scales, center_products,
                         static_cast<int>(p.head_dim), warp, lane);
 
-  Int8CopyQueue<Shape> copies{
-      args, plan, kept, sources, queries + Shape::kCodeBytes, bias, shared_address(key_scales), {}, 2 * num_units};
+  Int8CopyQueue<Shape> copies{args, plan, kept, sources, queries + Shape::kCodeBytes, bias, {}, 2 * num_units};
   copies.reader.next_block(plan);
   for (int slot = 1; slot < args.slots; ++slot) copies.fill_next_slot();
 
   int slot = 0;
   for (int unit = 0; unit < num_units; ++unit) {
     copies.next_slot();
-    const int buffer = unit & 1;
     tile.score(queries, copies.slot_address(slot));
-    tile.weigh(unit < biased_units, bias + buffer * kUnitKeys, row_scales, key_scales[buffer], scale_log2);
+    tile.weigh(unit < biased_units, bias + (unit & 1) * kUnitWords, row_scales, scale_log2);
     copies.next_slot();
     tile.accumulate(copies.slot_address(Shape::slot_of_values(slot, args.slots)));
     slot = Shape::next_slot_of_keys(slot, args.slots);

@@ -21,8 +21,7 @@ struct Int8CopyQueue {
   const uint32_t* kept;
   const HeadSources& sources;
   uint32_t ring;
-  float* bias;      // [2][kUnitKeys], of even and odd units
-  uint32_t scales;  // [2], of their keys
+  float* bias;  // [2][kUnitWords], of even and odd units
   UnitReader<kUnitKeys> reader;
   int remaining;  // slots' worth not yet asked for, K and V of a unit counted apart
   int slot = 0;   // the next to fill
@@ -31,16 +30,15 @@ struct Int8CopyQueue {
 
   __device__ void fill_keys() {
     static_assert(kUnitKeys == kKeyScaleRows, "the keys of a unit share a scale");
-    const int buffer = reader.unit & 1;
+    float* const words = bias + (reader.unit & 1) * kUnitWords;
     const bool biased = reader.unit < plan.units.biased();
     reader.advance(args.walk, plan, kept);
-    if (biased && threadIdx.x < kUnitKeys)
-      bias[buffer * kUnitKeys + threadIdx.x] = reader.bias(args.walk, plan, kept, threadIdx.x);
+    if (biased && threadIdx.x < kUnitKeys) words[threadIdx.x] = reader.bias(args.walk, plan, kept, threadIdx.x);
     const HeadRows& keys = sources.keys[reader.is_tail];
     copy_unit<Codes>(slot_address(slot), keys.row(reader.first), keys.stride, reader.num_valid,
                      static_cast<int>(args.walk.params.head_dim) / 2);
     if (threadIdx.x == 0)
-      copy_async_word(scales + buffer * sizeof(float), sources.key_scales[reader.is_tail] + reader.first / kUnitKeys,
+      copy_async_word(shared_address(words + kUnitKeys), sources.key_scales[reader.is_tail] + reader.first / kUnitKeys,
                       true);
   }
 

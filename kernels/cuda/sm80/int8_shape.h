@@ -7,7 +7,8 @@
 
 namespace jenga::cuda::sm80 {
 
-inline constexpr int64_t kSourceBytes = 80;  // of HeadSources
+inline constexpr int64_t kSourceBytes = 80;       // of HeadSources
+inline constexpr int kUnitWords = kUnitKeys + 2;  // bias of a unit's keys, then their scale
 
 template <int kDim, int kGroups = 2>
 struct Int8Shape {
@@ -34,7 +35,7 @@ struct Int8Shape {
 
  protected:
   static constexpr int64_t bytes_with_ring(int64_t ring) {
-    return kCodeBytes + ring + (2 * kUnitKeys + 2 + 2 * kTileRows) * int64_t{sizeof(float)} + kSourceBytes;
+    return kCodeBytes + ring + 2 * (kUnitWords + kTileRows) * int64_t{sizeof(float)} + kSourceBytes;
   }
 };
 
