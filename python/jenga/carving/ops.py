@@ -167,7 +167,7 @@ def _fake_prepare_blocks(q, k, v, token_index, num_context, q_cell_size, k_cell_
 
 def _fake_prepare_int8_blocks(q, *arguments):
     k_carved, v_carved, q_means, k_means, k_tail, v_tail = _fake_prepare_blocks(q, *arguments)
-    numbers = (_ceil_div(k_carved.shape[2], BLOCK_ROWS), k_tail.shape[2])
+    numbers = (_ceil_div(x.shape[2], BLOCK_ROWS) for x in (k_carved, k_tail))
     scales = (q.new_empty(*q.shape[:2], number, dtype=torch.float32) for number in numbers)
     center = q.new_empty(*q.shape[:2], q.shape[3], dtype=torch.float32)
     return k_carved.to(torch.int8), v_carved, q_means, k_means, k_tail.to(torch.int8), v_tail, *scales, center
