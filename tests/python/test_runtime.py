@@ -307,6 +307,18 @@ def test_the_report_names_the_precision():
     assert dict(model.run.listener.backends) == {"reference in int8": 1}
 
 
+def test_an_anchor_of_8_bits_is_an_anchor_in_the_report():
+    config = dataclasses.replace(SETTINGS.config, precision="int8")
+    model = Model(CarvingSettings(config, (AnchorConfig(2),), min_tokens=0))
+    for step in range(4):
+        model.run.begin_evaluation()
+        model.call(seed=step)
+    model.run.close()
+    kinds = model.run.listener.backends
+    assert kinds["dense"] == model.dense_calls and 0 < model.dense_calls < 4
+    assert kinds["reference in int8"] == 4 - model.dense_calls
+
+
 def test_a_precision_that_nobody_has_is_no_dense_call():
     config = dataclasses.replace(SETTINGS.config, precision="int8", backend="auto")
     model = Model(dataclasses.replace(SETTINGS, config=config))

@@ -173,7 +173,8 @@ def attend_anchored(
     out = exact()
     residual = carved.pack_residual(out, result, anchors.config.residual_bits)
     anchors.keep(plan, residual, result.lists, config.num_kv_blocks(inputs.layout.grid.num_tokens))
-    return replace(result, out=out, lse=None, kept_share=torch.ones_like(result.kept_share), backend=ANCHOR)
+    every = torch.ones_like(result.kept_share)
+    return replace(result, out=out, lse=None, kept_share=every, backend=ANCHOR, precision="16-bit")
 
 
 def refuse(carved_call: CarvedCall, reason: str) -> None:
