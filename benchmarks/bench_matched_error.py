@@ -33,6 +33,9 @@ FORMS = {
     "fp8": {"precision": "fp8"},
     "fp8, adjacency": {"precision": "fp8", "adjacency": True},
     "fp8, tail 32": {"precision": "fp8", "tail_block_size": 32},
+    "fp8, scores 8 × 4": {"precision": "fp8", "score_cells": (8, 4)},
+    "fp8, scores 4 × 4": {"precision": "fp8", "score_cells": (4, 4)},
+    "fp8, scores 4 × 4, adjacency": {"precision": "fp8", "score_cells": (4, 4), "adjacency": True},
     "fp8, tail 32, adjacency": {"precision": "fp8", "tail_block_size": 32, "adjacency": True},
 }
 RIVALS = {"top-k 5 %": {"topk_ratio": 0.05}, "top-k 10 %": {"topk_ratio": 0.1}, "top-k 20 %": {"topk_ratio": 0.2}}
