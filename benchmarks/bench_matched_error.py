@@ -10,7 +10,9 @@ them.
 """
 
 import argparse
+from collections import ChainMap
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
 
@@ -30,14 +32,15 @@ FORMS = {
     "key block 128": {"kv_block_size": 128},
     "key block 128, adjacency": {"kv_block_size": 128, "adjacency": True},
     "int8": {"precision": "int8"},
-    "fp8": {"precision": "fp8"},
-    "fp8, adjacency": {"precision": "fp8", "adjacency": True},
-    "fp8, tail 32": {"precision": "fp8", "tail_block_size": 32},
-    "fp8, scores 8 × 4": {"precision": "fp8", "score_cells": (8, 4)},
-    "fp8, scores 4 × 4": {"precision": "fp8", "score_cells": (4, 4)},
-    "fp8, scores 4 × 4, adjacency": {"precision": "fp8", "score_cells": (4, 4), "adjacency": True},
-    "fp8, tail 32, adjacency": {"precision": "fp8", "tail_block_size": 32, "adjacency": True},
 }
+FP8_OPTIONS = {
+    "scores 8 × 4": {"score_cells": (8, 4)},
+    "tail 32": {"tail_block_size": 32},
+    "adjacency": {"adjacency": True},
+}
+for size in range(len(FP8_OPTIONS) + 1):
+    for names in combinations(FP8_OPTIONS, size):
+        FORMS[", ".join(("fp8", *names))] = dict(precision="fp8", **ChainMap(*(FP8_OPTIONS[name] for name in names)))
 RIVALS = {"top-k 5 %": {"topk_ratio": 0.05}, "top-k 10 %": {"topk_ratio": 0.1}, "top-k 20 %": {"topk_ratio": 0.2}}
 RIVALS["τ = 1.0"] = {"tau": 1.0}
 STEPS = 12

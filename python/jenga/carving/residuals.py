@@ -78,15 +78,23 @@ def unpack_lists(blocks: torch.Tensor, num_kv_blocks: int, max_kv: int) -> Block
 
 
 def kept_share_of(lists: BlockLists, num_video: int, kv_block: int) -> torch.Tensor:
-    """fp32 scalar on the device: see CarvedResult.kept_share. Ragged last blocks count with the tokens they have."""
+    """fp32 scalar on the device: see CarvedResult.kept_share. Ragged last blocks count with the tokens they have.
+
+    Few operations: every call asks for it, and on small ones their launches show.
+    """
     index, count = lists
     batch, heads, num_q_blocks = count.shape
     num_kv_blocks = -(-num_video // kv_block)
-    has_last = index.amax(-1) == num_kv_blocks - 1
-    keys = count.long() * kv_block - has_last * (num_kv_blocks * kv_block - num_video)
-    rows = keys.sum((0, 1))
-    queries = (num_video - torch.arange(num_q_blocks, device=count.device) * Q_BLOCK_SIZE).clamp_max(Q_BLOCK_SIZE)
-    return (rows * queries).sum().float() / (batch * heads * num_video**2)
+    keys_lacking = num_kv_blocks * kv_block - num_video
+    rows_lacking = num_q_blocks * Q_BLOCK_SIZE - num_video
+    blocks = count.float()
+    if keys_lacking:
+        has_last = index.amax(-1) == num_kv_blocks - 1
+        blocks = torch.where(has_last, blocks - keys_lacking / kv_block, blocks)
+    whole = blocks.sum()
+    if rows_lacking:
+        whole = whole.sub(blocks[..., -1].sum(), alpha=rows_lacking / Q_BLOCK_SIZE)
+    return whole * (Q_BLOCK_SIZE * kv_block / (batch * heads * num_video**2))
 
 
 def num_bytes(tokens: int, heads: int, head_dim: int, num_q_blocks: int, num_kv_blocks: int, bits: int) -> int:
