@@ -54,8 +54,8 @@ __device__ __forceinline__ float largest_of_row(const float (&values)[kVectorEle
   return largest_of_lanes<kLanes>(top);
 }
 
-// Nearest even, clamped to 448; not of a NaN. On every architecture: those before 8.9 have no instruction for it, which
-// differs in one thing: it keeps the sign of -0.
+// Nearest even, clamped to 448; not of a NaN. On every architecture: those before 8.9 have no instruction for it. (The
+// instruction differs in one thing: it keeps the sign of -0.)
 __device__ __forceinline__ uint32_t float8_code(float value) {
   const float magnitude = fminf(fabsf(value), kFloat8Max);
   const uint32_t sign = value < 0.f ? 0x80u : 0u;

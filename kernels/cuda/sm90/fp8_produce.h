@@ -11,8 +11,8 @@ namespace jenga::cuda::sm90 {
 // As kPlanLead; a unit takes less than half as long here, and queries are quantised.
 inline constexpr int kFp8PlanLead = 16;
 
-// present: ballots of keys. Scales of the two boxes; of a box that has no key that of the other, in whose units its
-// sums are below those of all keys. scales: of this head.
+// The scales of a unit's two boxes. boxes: those that have a key, as bits; one without gets the scale of the other, by
+// which the sum of a missing key is below that of any key. scales: of this head.
 __device__ __forceinline__ void copy_scales(float* shared, const float* scales, const UnitSource& source,
                                             uint32_t boxes, int lane) {
   static_assert(kBoxRows == kKeyScaleRows);
