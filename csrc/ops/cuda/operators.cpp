@@ -11,7 +11,17 @@
 namespace jenga::ops {
 namespace {
 
-// Workspaces come from the caching allocator: safe in a CUDA graph.
+// Device memory of a launch, none where it needs none. From the caching allocator: safe in a CUDA graph.
+class Workspace {
+ public:
+  Workspace(const Tensor& like, size_t bytes) {
+    if (bytes > 0) memory_ = new_tensor(like, {static_cast<int64_t>(bytes)}, ScalarType::Byte);
+  }
+  void* get() const { return memory_ ? memory_->mutable_data_ptr() : nullptr; }
+
+ private:
+  std::optional<Tensor> memory_;
+};
 
 constexpr char kPrepare[] = "prepare_blocks", kPrepareInt8[] = "prepare_int8_blocks",
                kPrepareFp8[] = "prepare_fp8_blocks";
@@ -20,11 +30,10 @@ constexpr char kPrepare[] = "prepare_blocks", kPrepareInt8[] = "prepare_int8_blo
 template <const char* kName, class Call>
 void launch_prepare(const Call& call) {
   const LaunchScope scope(call.q);
-  const auto bytes = static_cast<int64_t>(cuda::prepare_blocks_workspace(call.params));
-  const Tensor workspace = new_tensor(call.q, {bytes}, ScalarType::Byte);
-  check_launch(kName,
-               cuda::prepare_blocks(call.params, bytes ? workspace.mutable_data_ptr() : nullptr, scope.stream()));
+  const Workspace workspace(call.q, cuda::prepare_blocks_workspace(call.params));
+  check_launch(kName, cuda::prepare_blocks(call.params, workspace.get(), scope.stream()));
 }
+
 void launch_select_blocks(const SelectBlocksCall& call) {
   constexpr const char* kOp = "select_blocks";
   const LaunchScope scope(call.q_means);
@@ -33,18 +42,14 @@ void launch_select_blocks(const SelectBlocksCall& call) {
   JENGA_REQUIRE(call.params.num_kv_blocks() <= most, kOp, ": num_video must be at most ", most,
                 " key blocks on this GPU (their scores stay in shared memory), got ", call.params.num_kv_blocks(),
                 "; take key blocks of 128 tokens or the torch backend");
-  const auto bytes = static_cast<int64_t>(cuda::select_blocks_workspace(call.params));
-  const Tensor workspace = new_tensor(call.q_means, {bytes}, ScalarType::Byte);
-  check_launch(kOp, cuda::select_blocks(call.params, workspace.mutable_data_ptr(), scope.stream()), "q_means");
+  const Workspace workspace(call.q_means, cuda::select_blocks_workspace(call.params));
+  check_launch(kOp, cuda::select_blocks(call.params, workspace.get(), scope.stream()), "q_means");
 }
 
 void launch_block_sparse_attention(const BlockSparseAttentionCall& call) {
   const LaunchScope scope(call.q);
-  const auto bytes = static_cast<int64_t>(cuda::block_sparse_attention_workspace(call.params));
-  const Tensor workspace = new_tensor(call.q, {bytes}, ScalarType::Byte);
-  check_launch(
-      "block_sparse_attention",
-      cuda::block_sparse_attention(call.params, bytes ? workspace.mutable_data_ptr() : nullptr, scope.stream()));
+  const Workspace workspace(call.q, cuda::block_sparse_attention_workspace(call.params));
+  check_launch("block_sparse_attention", cuda::block_sparse_attention(call.params, workspace.get(), scope.stream()));
 }
 
 void launch_pack_residual(const PackResidualCall& call) {

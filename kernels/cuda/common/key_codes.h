@@ -63,7 +63,7 @@ __device__ __forceinline__ void write_key_codes(const KeyRule& rule, const uint4
   const int first_warp = warp / kWarpsPerScale * kWarpsPerScale;
 #pragma unroll
   for (int i = 0; i < kWarpsPerScale; ++i) top = fmaxf(top, tops[first_warp + i]);
-  const float scale = top / kInt8Max, inverse = scale > 0.f ? 1.f / scale : 0.f;
+  const float scale = top / kInt8Max, inverse = inverse_of(scale);
   const int64_t first_of_warp = first_row + warp * kRowsPerWarp;
   const int rows_left = static_cast<int>(end - first_of_warp < kRowsPerWarp ? end - first_of_warp : kRowsPerWarp);
   int8_t* target = rule.codes + (first_of_warp + lane / kLanes) * head_dim + channel;

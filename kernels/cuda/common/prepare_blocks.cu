@@ -166,8 +166,11 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
     if constexpr (kInt8Keys) {
       if (p.k_tail == nullptr) return;
       float* const means = args.tail_means + batch_head * ceil_div(p.num_video, p.tail_block_size) * head_dim;
-      write_centred_means(means, p.k_center + batch_head * head_dim, p.tail_block_size, sums, first_row, num_rows,
-                          head_dim);
+      const float* const center = p.k_center + batch_head * head_dim;
+      each_tail_mean(p.tail_block_size, sums, first_row, num_rows, head_dim,
+                     [&](int64_t cell, int channel, float mean) {  // codes when all that share a scale are there
+                       means[cell * head_dim + channel] = mean - center[channel];
+                     });
     } else {
       write(p.k_tail, p.tail_block_size);
     }
@@ -178,7 +181,11 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
       const int64_t rows = round_up(ceil_div(p.num_video, p.tail_block_size), kValueBlockKeys);
       const ValueRule rule{p.v_scale + batch_head * head_dim, p.v_center + batch_head * head_dim,
                            static_cast<uint8_t*>(p.v_tail) + batch_head * rows * head_dim};
-      write_tail_value_codes<kPrepareThreads>(rule, p.tail_block_size, sums, first_row, num_rows, head_dim);
+      each_tail_mean(p.tail_block_size, sums, first_row, num_rows, head_dim,
+                     [&](int64_t cell, int channel, float mean) {  // blocks are zeros before: one byte is written
+                       rule.codes[value_offset(cell, channel, head_dim)] = static_cast<uint8_t>(
+                           float8_code((mean - rule.center[channel]) * inverse_of(rule.scale[channel])));
+                     });
     } else {
       write(p.v_tail, p.tail_block_size);
     }

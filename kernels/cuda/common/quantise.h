@@ -6,6 +6,9 @@
 
 namespace jenga::cuda {
 
+// What codes are multiplied out of; 0 of a scale of 0, by which all codes are 0.
+__device__ __forceinline__ float inverse_of(float scale) { return scale > 0.f ? 1.f / scale : 0.f; }
+
 // The nearest even code of value = x * inverse, |x| <= top, scale = top / 127, inverse = 1 / scale, in the lowest byte
 // of a word. Three roundings leave value below 127.0001, so that no code needs a clamp. Added to 1.5 * 2^23 it is
 // rounded to a whole number at the bottom of the sum's bits, in two's complement where it is negative. __fadd_rn: the
@@ -13,8 +16,6 @@ namespace jenga::cuda {
 __device__ __forceinline__ uint32_t int8_code_word(float value) {
   return static_cast<uint32_t>(__float_as_int(__fadd_rn(value, 0x1.8p23f)));
 }
-
-__device__ __forceinline__ int8_t int8_code(float value) { return static_cast<int8_t>(int8_code_word(value)); }
 
 __device__ __forceinline__ uint32_t int8_codes(float a, float b, float c, float d) {
   const uint32_t low = __byte_perm(int8_code_word(a), int8_code_word(b), 0x0040);

@@ -30,7 +30,7 @@ __device__ __forceinline__ void quantise_tail(const QuantiseTailArguments& args)
   __syncthreads();
 #pragma unroll
   for (float of_warp : tops) top = fmaxf(top, of_warp);
-  const float scale = top / kInt8Max, inverse = scale > 0.f ? 1.f / scale : 0.f;
+  const float scale = top / kInt8Max, inverse = inverse_of(scale);
   auto* const codes = reinterpret_cast<uint32_t*>(args.codes + start);
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {

@@ -97,24 +97,4 @@ __device__ __forceinline__ void write_value_codes(const ValueRule& rule, const u
   }
 }
 
-// Tail cells that begin in a tile of kPrepareRows rows from first_row on, out of the sums over kPieceRows rows each.
-// Blocks are zeros before: a single cell's byte is what is written.
-template <int kThreads>
-__device__ __forceinline__ void write_tail_value_codes(const ValueRule& rule, int64_t cell_size, const float* sums,
-                                                       int64_t first_row, int64_t num_rows, int head_dim) {
-  const int pieces = static_cast<int>(cell_size) / kPieceRows;
-  const int cells = kPrepareRows / static_cast<int>(cell_size);
-  for (int i = threadIdx.x; i < cells * head_dim; i += kThreads) {
-    const int cell = i / head_dim, channel = i % head_dim;
-    const int64_t row = first_row + cell * cell_size;
-    if (row >= num_rows) return;
-    float sum = 0.f;
-    for (int piece = cell * pieces; piece < (cell + 1) * pieces; ++piece) sum += sums[piece * head_dim + channel];
-    const float count = static_cast<float>(num_rows - row < cell_size ? num_rows - row : cell_size);
-    const float scale = rule.scale[channel], inverse = scale > 0.f ? 1.f / scale : 0.f;
-    rule.codes[value_offset(row / cell_size, channel, head_dim)] =
-        static_cast<uint8_t>(float8_code((sum / count - rule.center[channel]) * inverse));
-  }
-}
-
 }  // namespace jenga::cuda

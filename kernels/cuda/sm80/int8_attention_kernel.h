@@ -63,7 +63,7 @@ struct Int8Tile : Rest {
           const float4 c = *reinterpret_cast<const float4*>(center + channel);
           product = fmaf(x.x, c.x, fmaf(x.y, c.y, fmaf(x.z, c.z, fmaf(x.w, c.w, product))));
         }
-        const float scale = quad_max(top) / kInt8Max, inverse = scale > 0.f ? 1.f / scale : 0.f;
+        const float scale = quad_max(top) / kInt8Max, inverse = inverse_of(scale);
         product = quad_sum(product);
         if (lane % 4 == 0) {
           row_scales[row] = scale;

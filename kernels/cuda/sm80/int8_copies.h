@@ -38,8 +38,7 @@ struct Int8CopyQueue {
     copy_unit<Codes>(slot_address(slot), keys.row(reader.first), keys.stride, reader.num_valid,
                      static_cast<int>(args.walk.params.head_dim) / 2);
     if (threadIdx.x == 0)
-      copy_async_word(shared_address(words + kUnitKeys), sources.key_scales[reader.is_tail] + reader.first / kUnitKeys,
-                      true);
+      copy_async_word(shared_address(words + kUnitKeys), sources.key_scales[reader.is_tail] + reader.first / kUnitKeys);
   }
 
   __device__ void fill_values() {

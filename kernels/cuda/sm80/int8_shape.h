@@ -1,4 +1,4 @@
-// Shared memory of the kernels with int8 keys: codes of the queries, pairs of slots, bias and scales of two units,
+// Shared memory of the kernels with int8 keys: codes of the queries, pairs of slots, bias and scale of two units,
 // scales and center products of the tile's rows, sources; behind them plan and kept blocks. Read by the launch and by
 // the kernel.
 #pragma once
@@ -7,8 +7,9 @@
 
 namespace jenga::cuda::sm80 {
 
-inline constexpr int64_t kSourceBytes = 80;       // of HeadSources
-inline constexpr int kUnitWords = kUnitKeys + 2;  // bias of a unit's keys, then their scale
+inline constexpr int64_t kSourceBytes = 80;  // of HeadSources
+// Bias of a unit's keys, then their one scale, and a word that keeps what follows on 8 bytes.
+inline constexpr int kUnitWords = kUnitKeys + 2;
 
 template <int kDim, int kGroups = 2>
 struct Int8Shape {

@@ -12,10 +12,8 @@ __device__ __forceinline__ void copy_async_16(void* shared, const void* global, 
                "r"(valid ? 16 : 0)
                : "memory");
 }
-__device__ __forceinline__ void copy_async_word(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global),
-               "r"(valid ? 4 : 0)
-               : "memory");
+__device__ __forceinline__ void copy_async_word(void* shared, const void* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 }
 
 __device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }

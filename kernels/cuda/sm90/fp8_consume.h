@@ -64,7 +64,7 @@ struct Fp8Consumer {
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const float2 bias = *reinterpret_cast<const float2*>(slot.bias + 8 * j + 2 * (lane % 4));
-      const float scale = slot.k_scale[j / (kKeyScaleRows / 8)];
+      const float scale = slot.k_scale[j / kScaleColumns];
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float of_row = (e % 2 == 0 ? bias.x : bias.y) * inverse[e / 2];

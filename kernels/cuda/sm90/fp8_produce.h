@@ -19,7 +19,7 @@ __device__ __forceinline__ void copy_scales(float* shared, const float* scales, 
   if (lane >= 2) return;
   const int box = (boxes >> lane & 1) != 0 ? lane : lane ^ 1;
   const int row = box == 0 ? source.row[0] : source.row[1];
-  copy_async_word(shared + lane, scales + row / kBoxRows, true);
+  copy_async_word(shared + lane, scales + row / kBoxRows);
 }
 
 // What a unit that is not whole has missing. Returns the boxes that have a key, as bits; those of a unit without any

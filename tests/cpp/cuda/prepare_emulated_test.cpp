@@ -104,12 +104,18 @@ struct Outputs {
   }
 };
 
+// operands: keys alone, or values too.
+void sample_centers(const PrepareBlocksParams& p, int64_t operands) {
+  emulated::Block block(cuda::kSampleThreads);
+  const int64_t grid = operands * kHeads * p.head_dim / cuda::kSampleChannels;
+  for (int i = 0; i < grid; ++i) block.run(i, [&] { cuda::sample_centers<__nv_bfloat16>(p); });
+}
+
 template <Bits kBits>
 void run(const PrepareBlocksParams& p) {
   constexpr bool kInt8 = kBits != Bits::kSixteen, kFloat8 = kBits == Bits::kFloat8Values;
-  emulated::Block sampling(cuda::kSampleThreads), scaling(cuda::kScaleThreads);
-  const int64_t sampled = kInt8 ? (kFloat8 ? 2 : 1) * kHeads * p.head_dim / cuda::kSampleChannels : 0;
-  for (int i = 0; i < sampled; ++i) sampling.run(i, [&] { cuda::sample_centers<__nv_bfloat16>(p); });
+  if (kInt8) sample_centers(p, kFloat8 ? 2 : 1);
+  emulated::Block scaling(cuda::kScaleThreads);
   const int64_t parts = kFloat8 ? ceil_div(p.num_context + p.num_video, cuda::kScaleRows) : 0;
   for (int i = 0; i < kHeads * parts; ++i) scaling.run(i, [&] { cuda::scale_values<__nv_bfloat16>(p); });
   const auto context = static_cast<int32_t>(ceil_div(p.num_context, 128));
@@ -184,9 +190,7 @@ TEST(SampleCentersEmulated, AreMeansOfAllSamples) {
   const Inputs in(c);
   Outputs got;
   const PrepareBlocksParams p = got.params(c, in, Bits::kFloat8Values);
-  emulated::Block sampling(cuda::kSampleThreads);
-  const int64_t grid = 2 * kHeads * c.head_dim / cuda::kSampleChannels;
-  for (int i = 0; i < grid; ++i) sampling.run(i, [&] { cuda::sample_centers<__nv_bfloat16>(p); });
+  sample_centers(p, 2);
   std::vector<float> k_center, v_center;
   for (int64_t head = 0; head < kHeads; ++head) {
     for (const float x : reference::center_of(p, p.k, head * p.k.strides.head)) k_center.push_back(x);

@@ -26,7 +26,7 @@ inline void copy_bytes(uint32_t target, const void* source, bool valid, int byte
   }
 }
 inline void copy_async(uint32_t target, const void* source, bool valid) { copy_bytes(target, source, valid, 16); }
-inline void copy_async_word(uint32_t target, const void* source, bool valid) { copy_bytes(target, source, valid, 4); }
+inline void copy_async_word(uint32_t target, const void* source) { copy_bytes(target, source, true, 4); }
 inline void commit_copies() {}
 template <int kPending>
 void wait_copies() {}

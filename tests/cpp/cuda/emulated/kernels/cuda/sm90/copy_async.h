@@ -14,7 +14,7 @@ inline void copy_bytes(void* shared, const void* global, bool valid, int bytes) 
   }
 }
 inline void copy_async_16(void* shared, const void* global, bool valid) { copy_bytes(shared, global, valid, 16); }
-inline void copy_async_word(void* shared, const void* global, bool valid) { copy_bytes(shared, global, valid, 4); }
+inline void copy_async_word(void* shared, const void* global) { copy_bytes(shared, global, true, 4); }
 inline void wait_for_copies() {}
 inline void arrive_after_copies(Barrier* barrier) { barrier_arrive(barrier); }
 inline void fence_async_proxy() {}
