@@ -23,6 +23,7 @@ inline constexpr int64_t kFloat8HeadDim = 128;   // of e4m3 values on CUDA
 inline constexpr int64_t kSampledRows = 16;      // of so many video rows one is looked at for centers
 inline constexpr int64_t kKeyScaleRows = 64;     // carved rows of keys, or tail means, that share a scale
 inline constexpr float kInt8Max = 127.f, kFloat8Max = 448.f;
+inline constexpr float kSampledFloat8Max = 8.f;  // of sampled values: others may be 56 times as large
 
 enum class DataType : int32_t { kFloat32, kBFloat16, kFloat16, kInt8, kFloat8 };  // kFloat8: e4m3
 enum class ResidualType : int32_t { kNone, kFloat32, kBFloat16, kFloat16, kInt8, kInt4 };
@@ -67,8 +68,9 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Parallel
 // know but for lse, and the rest r is written as int8 codes round(r * (1 / scale)), scale = max|r| / 127 of the
 // kKeyScaleRows carved rows, or tail means, that share it; a row that is no token has codes 0, and where no row is one
 // the scale is 0. Values in 8 bits, where v_scale is given: v_center is subtracted and the rest written as
-// e4m3 codes of r * (1 / v_scale), one scale a channel: the largest |r| of all tokens / 448. Centers are means of
-// sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they are rounded to 16 bits;
+// e4m3 codes of r * (1 / v_scale), one scale a channel: the larger of max|r| / 448 of all tokens and max|r| / 8 of
+// sampled rows (by which it is known without a read of the others, unless one is 56 times as large). Centers are means
+// of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they are rounded to 16 bits;
 // means for select_blocks stay as they are. On CUDA e4m3 values, of carved rows and of tail cells, lie in blocks of 64
 // rows, [B, H, ceil(rows / 64), D, 64] (kernels/value_blocks.h): their kernels multiply them so.
 struct PrepareBlocksParams {

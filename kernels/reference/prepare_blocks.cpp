@@ -136,7 +136,7 @@ class Head {
       return pool(p_.v_tail, p_.v, p_.tail_block_size);
     }
     const Row center = center_of(p_, p_.v, offset(p_.v));
-    Row scales(p_.head_dim, 0.0f);
+    Row scales = sampled_scales(p_, p_.v, offset(p_.v), center);
     carve(p_, p_.v, offset(p_.v), bias_, [&](int64_t, const Row& row) {
       for (size_t d = 0; d < row.size(); ++d) {
         scales[d] = std::max(scales[d], std::abs(row[d] - center[d]) / kFloat8Max);

@@ -19,17 +19,33 @@ inline float quantise_together(const std::vector<float>& values, std::vector<int
   return scale;
 }
 
+// Calls take(value) for a channel of the sampled video rows of a head.
+template <class Take>
+void each_sample(const PrepareBlocksParams& p, const Operand& x, int64_t head_offset, int64_t channel, Take take) {
+  for (int64_t r = 0; r < p.num_video; r += kSampledRows)
+    take(load_element(x.data, head_offset + p.token_index[p.num_context + r] * x.strides.token + channel, x.dtype));
+}
+
 // The mean of the sampled video rows of a head.
 inline std::vector<float> center_of(const PrepareBlocksParams& p, const Operand& x, int64_t head_offset) {
   std::vector<float> center(p.head_dim);
   for (int64_t d = 0; d < p.head_dim; ++d) {
     double sum = 0;
-    for (int64_t r = 0; r < p.num_video; r += kSampledRows) {
-      sum += load_element(x.data, head_offset + p.token_index[p.num_context + r] * x.strides.token + d, x.dtype);
-    }
+    each_sample(p, x, head_offset, d, [&](float value) { sum += value; });
     center[d] = static_cast<float>(sum / static_cast<double>(ceil_div(p.num_video, kSampledRows)));
   }
   return center;
+}
+
+// Scales of e4m3 values as the sampled video rows of a head ask for them; other rows may ask for larger ones.
+inline std::vector<float> sampled_scales(const PrepareBlocksParams& p, const Operand& x, int64_t head_offset,
+                                         const std::vector<float>& center) {
+  std::vector<float> scales(p.head_dim);
+  for (int64_t d = 0; d < p.head_dim; ++d) {
+    each_sample(p, x, head_offset, d,
+                [&](float value) { scales[d] = std::max(scales[d], std::abs(value - center[d]) / kSampledFloat8Max); });
+  }
+  return scales;
 }
 
 }  // namespace jenga::reference

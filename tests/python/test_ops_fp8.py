@@ -108,6 +108,26 @@ def test_case(case, dtype, card, poisoned_outputs):
     assert moved.amax() <= math.log(9 / 8) + 1e-3 and moved.mean() <= 1e-3
 
 
+@pytest.mark.parametrize("where", ["context", "video"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_value_far_beyond_the_sampled_ones(dtype, where, card):
+    """In one head, and in two channels, of which one has nothing else: those of other heads keep their scales."""
+    case = dataclasses.replace(cases.Case("spike", grid=(5, 16, 20), before=20, heads=3), head_dim=128)
+    inputs = cases.make_inputs(case, dtype, card)
+    usual = prepare(ops, case, inputs).values.scale
+    row = 3 if where == "context" else case.before + 1001  # in curve order; samples are every 16th of the video
+    inputs.v[:, 1, :, 3] = 0
+    inputs.v[:, 1, inputs.token_index[row].item(), 2:4] = 3000.0
+    found, wanted = prepare(ops, case, inputs), prepare(reference, case, inputs)
+    for one, other in zip(found.values, wanted.values, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    for name in ("v_carved", "v_tail"):
+        right = getattr(wanted, name)
+        assert near_codes(in_rows(getattr(found, name), right.shape[2]), right)
+    assert torch.equal(found.values.scale[:, [0, 2]], usual[:, [0, 2]])
+    assert (found.values.scale[:, 1, 2:4] > 6).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_self_test_passes(dtype, card):
     assert self_test.failure(torch.device(card), dtype, 128, "fp8") == ""

@@ -51,12 +51,17 @@ def attend(case, inputs, precision, lists=None):
     return reference.block_sparse_attention(inputs.q, blocks, lists, inputs.softmax_scale, inputs.residual)
 
 
-def harden(inputs, constant: float = 0.0, outlier: float = 1.0):
-    """The same inputs with what real checkpoints have: a large constant on every key, and a channel of outliers."""
-    k = inputs.k.clone()
+def harden(inputs, constant: float = 0.0, outlier: float = 1.0, spike: float = 0.0):
+    """The same inputs with what real checkpoints have: a large constant on every key, a channel of outliers, and a
+    token, the last in raster order, whose value is far from all others in two channels, of which one has nothing else.
+    """
+    k, v = inputs.k.clone(), inputs.v.clone()
     k[..., 1] *= outlier
     direction = torch.randn(1, k.shape[1], 1, k.shape[3], generator=torch.Generator().manual_seed(3))
-    return dataclasses.replace(inputs, k=(k + constant * direction).to(k.dtype))
+    if spike:
+        v[..., 2] = torch.where(v[..., 2].isnan(), v[..., 2], 0)  # of masked context
+        v[:, 0, -1, 1:3] = spike
+    return dataclasses.replace(inputs, k=(k + constant * direction).to(k.dtype), v=v)
 
 
 @given(st.integers(1, 40), st.integers(1, 64), st.integers(0, 2**31), st.sampled_from([torch.int8, None]))
@@ -195,6 +200,28 @@ def test_one_channel_of_outliers_costs_what_its_step_is():
     assert errors[0] < 0.016 and errors[1] < 8 * errors[0]
 
 
+def test_scales_of_values_follow_the_samples_unless_a_row_is_far_beyond_them():
+    case = cases.Case("spike", grid=(3, 8, 9), before=20)
+    plain = cases.make_inputs(case, torch.float32)
+    spiked = harden(plain, spike=-1000.0)
+    row = (plain.token_index == case.tokens - 1).nonzero().item() - case.before
+    assert row % 16, "the spike is a sample"
+    scales = []
+    for inputs in (plain, spiked):
+        exact, blocks = (prepare(case, inputs, precision) for precision in (SIXTEEN_BIT, PRECISIONS["fp8"]))
+        scale = blocks.values.scale
+        values, codes = (x.v_carved[:, :, -case.num_video :].float() for x in (exact, blocks))
+        away = values - blocks.values.center[:, :, None]
+        step = (away.abs() / 16).maximum(2**-10 * scale[:, :, None])  # half of e4m3's
+        assert ((codes * scale[:, :, None] - away).abs() <= 1.001 * step).all()
+        scales.append(scale)
+    away = prepare(case, plain, SIXTEEN_BIT).v_carved[:, :, -case.num_video :: 16]
+    torch.testing.assert_close(scales[0], (away - away.mean(2, keepdim=True)).abs().amax(2) / 8)
+    of_spike = torch.full((case.batch, 2), 1000 / 448)
+    torch.testing.assert_close(scales[1][:, 0, 1:3], of_spike, rtol=0.01, atol=0)
+    assert torch.equal(scales[1][:, :, 3:], scales[0][:, :, 3:]) and not scales[1][:, 1:, 2].any()
+
+
 shapes = st.builds(
     cases.Case,
     name=st.just("drawn"),
@@ -212,7 +239,7 @@ shapes = st.builds(
     lists=st.sampled_from(["random", "empty", "full"]),
     logit_std=st.sampled_from([0.5, 1.5, 6.0]),
 ).map(lambda case: dataclasses.replace(case, masked_nan=case.masked_nan and case.masked > 0))
-hardness = st.tuples(st.sampled_from([0.0, 20.0]), st.sampled_from([1.0, 10.0]))
+hardness = st.tuples(st.sampled_from([0.0, 20.0]), st.sampled_from([1.0, 10.0]), st.sampled_from([0.0, 1000.0]))
 
 
 @settings(max_examples=60)

@@ -20,27 +20,19 @@ constexpr const KernelPair<PrepareArguments>* kInt8Kernels[] = {
 
 bool cell_size_fits(int64_t size) { return size >= kPieceRows && size <= kPrepareRows && kPrepareRows % size == 0; }
 
-// Centers of the keys, and of the values where those are codes too.
-CUresult sample_centers(const PrepareBlocksParams& params, CUstream stream) {
-  const int64_t operands = params.v_scale == nullptr ? 1 : 2, parts = params.head_dim / kSampleChannels;
-  const int64_t grid = operands * params.batch * params.heads * parts;
-  return jenga_sample_centers.launch(params.k.dtype, {grid, kSampleThreads}, stream, params);
-}
-
-// Scales of the values, which take a read of all of them, before any becomes a code.
-CUresult scale_values(const PrepareBlocksParams& params, CUstream stream) {
-  const int64_t heads = params.batch * params.heads, rows = params.num_context + params.num_video;
-  if (CUresult error = fill_words(params.v_scale, 0, heads * params.head_dim, stream)) return error;
-  if (params.v_tail != nullptr) {  // what no cell writes is read too
-    const int64_t blocks = ceil_div(ceil_div(params.num_video, params.tail_block_size), kValueBlockKeys);
-    const int64_t words = heads * blocks * params.head_dim * kValueBlockKeys / 4;
-    if (CUresult error = fill_words(params.v_tail, 0, words, stream)) return error;
-  }
-  return jenga_scale_values.launch(params.v.dtype, {heads * ceil_div(rows, kScaleRows), kScaleThreads}, stream, params);
+// Centers of the keys, and of the values where those are codes too, whose scales start from the same samples.
+CUresult sample_centers(const PrepareArguments& args, CUstream stream) {
+  const PrepareBlocksParams& p = args.params;
+  const int64_t operands = p.v_scale == nullptr ? 1 : 2, parts = p.head_dim / kSampleChannels;
+  return jenga_sample_centers.launch(p.k.dtype, {operands * p.batch * p.heads * parts, kSampleThreads}, stream, args);
 }
 
 int64_t int8_tail_cells(const PrepareBlocksParams& params) {
   return params.k_scale == nullptr || params.k_tail == nullptr ? 0 : ceil_div(params.num_video, params.tail_block_size);
+}
+
+int64_t tail_mean_elements(const PrepareBlocksParams& params) {
+  return params.batch * params.heads * int8_tail_cells(params) * params.head_dim;
 }
 
 // Codes of the tail, once its means are there.
@@ -51,10 +43,31 @@ CUresult quantise_tail(const PrepareArguments& args, CUstream stream) {
   return jenga_quantise_tail.launch({scales, kQuantiseThreads}, stream, tail);
 }
 
+// Zeros in the tail's blocks of e4m3 values: what no cell writes is read too.
+CUresult clear_value_tail(const PrepareBlocksParams& params, CUstream stream) {
+  if (params.v_tail == nullptr) return CUDA_SUCCESS;
+  const int64_t blocks = ceil_div(ceil_div(params.num_video, params.tail_block_size), kValueBlockKeys);
+  const int64_t words = params.batch * params.heads * blocks * params.head_dim * kValueBlockKeys / 4;
+  return fill_words(params.v_tail, 0, words, stream);
+}
+
+// Scales and codes once more of values that are far beyond the sampled ones. Where there are none, two launches that
+// end at once.
+CUresult prepare_values_again(PrepareArguments args, CUstream stream) {
+  const PrepareBlocksParams& p = args.params;
+  const int64_t heads = p.batch * p.heads, parts = ceil_div(p.num_context + p.num_video, kScaleRows);
+  if (CUresult error = jenga_scale_values.launch(p.v.dtype, {heads * parts, kScaleThreads}, stream, args)) return error;
+  args.operands = 1;
+  args.again = true;
+  return jenga_prepare_fp8_blocks_16.launch(p.v.dtype, {heads * args.tiles, kPrepareThreads}, stream, args);
+}
+
 }  // namespace
 
+// The tail means of int8 keys, and behind them a word for every head of e4m3 values.
 size_t prepare_blocks_workspace(const PrepareBlocksParams& params) {
-  return sizeof(float) * params.batch * params.heads * int8_tail_cells(params) * params.head_dim;
+  const int64_t heads = params.batch * params.heads, words = params.v_scale == nullptr ? 0 : heads;
+  return sizeof(float) * (tail_mean_elements(params) + words);
 }
 
 CUresult prepare_blocks(const PrepareBlocksParams& params, void* workspace, CUstream stream) {
@@ -71,23 +84,30 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, void* workspace, CUst
   for (const Operand* operand : {&params.q, &params.k, &params.v}) {
     if (!has_aligned_rows(*operand, params.batch, params.heads)) return CUDA_ERROR_MISALIGNED_ADDRESS;
   }
-  PrepareArguments args{params, 0, 0, params.q_means == nullptr ? kOperands - 1 : kOperands,
-                        static_cast<float*>(workspace)};
-  args.context_tiles = static_cast<int32_t>(ceil_div(params.num_context, kPrepareRows));
-  args.tiles = args.context_tiles + static_cast<int32_t>(ceil_div(params.num_video, kPrepareRows));
+  auto* const tail_means = static_cast<float*>(workspace);
+  const auto tiles = [](int64_t rows) { return static_cast<int32_t>(ceil_div(rows, kPrepareRows)); };
+  const PrepareArguments args{
+      .params = params,
+      .context_tiles = tiles(params.num_context),
+      .tiles = tiles(params.num_context) + tiles(params.num_video),
+      .operands = params.q_means == nullptr ? kOperands - 1 : kOperands,
+      .tail_means = tail_means,
+      .is_beyond = fp8 ? reinterpret_cast<int32_t*>(tail_means + tail_mean_elements(params)) : nullptr,
+      .again = false};
   const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
   if (grid == 0) return CUDA_SUCCESS;
   if (int8) {
-    if (CUresult error = sample_centers(params, stream)) return error;
+    if (CUresult error = sample_centers(args, stream)) return error;
   }
   if (fp8) {
-    if (CUresult error = scale_values(params, stream)) return error;
+    if (CUresult error = clear_value_tail(params, stream)) return error;
   }
   const int index = index_of_lanes(params.head_dim);
   const KernelPair<PrepareArguments>& kernel =
       fp8 ? jenga_prepare_fp8_blocks_16 : *(int8 ? kInt8Kernels[index] : kKernels[index]);
   if (CUresult error = kernel.launch(params.q.dtype, {grid, kPrepareThreads}, stream, args)) return error;
-  return quantise_tail(args, stream);
+  if (CUresult error = quantise_tail(args, stream)) return error;
+  return fp8 ? prepare_values_again(args, stream) : CUDA_SUCCESS;
 }
 
 }  // namespace jenga::cuda

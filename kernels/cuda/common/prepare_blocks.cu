@@ -6,8 +6,9 @@
 // neighbours share pages.
 //
 // Keys in 8 bits are quantised on the way: their center is known before (sample_centers.cu), and the largest of the
-// rows that share a scale is found over the warps that hold them. So are values, whose scales are known before too
-// (scale_values.cu).
+// rows that share a scale is found over the warps that hold them. So are values, with scales that the sampled rows
+// tell; in a head where a row turns out to be far larger they are found anew (scale_values.cu) and its values coded
+// again.
 //
 // 16-byte loads: every row must start on a 16-byte boundary. bf16 and fp16.
 #include "kernels/cuda/common/element.h"
@@ -74,6 +75,7 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   const int64_t batch_head = batch * heads + head;
   const bool is_context = tile < args.context_tiles;
   if (operand == kQuery && is_context) return;
+  if (kFloat8Values && args.again && args.is_beyond[batch_head] == 0) return;
 
   const void* input = operand == kQuery ? p.q.data : operand == kKey ? p.k.data : p.v.data;
   const Strides& strides = operand == kQuery ? p.q.strides : operand == kKey ? p.k.strides : p.v.strides;
@@ -115,7 +117,8 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
       const int64_t end = round_up(carved_rows, kValueBlockKeys);
       const ValueRule rule{p.v_scale + batch_head * head_dim, p.v_center + batch_head * head_dim,
                            static_cast<uint8_t*>(output) + batch_head * end * head_dim};
-      write_value_codes<T>(rule, vectors, my_token, static_cast<int64_t>(tile) * kPrepareRows, end);
+      write_value_codes<T>(rule, vectors, my_token, static_cast<int64_t>(tile) * kPrepareRows, end,
+                           args.is_beyond + batch_head);
     }
   } else if (output != nullptr) {
     T* target = static_cast<T*>(output) +

@@ -15,8 +15,10 @@ inline constexpr int kOperands = 3;   // q, k, v
 struct PrepareArguments {
   PrepareBlocksParams params;
   int32_t context_tiles, tiles;
-  int32_t operands;   // the last ones: q is not read where its means are not wanted
-  float* tail_means;  // [B, H, nc, D] of int8 keys, about their center: not codes yet
+  int32_t operands;    // the last ones: q is not read where its means are not wanted
+  float* tail_means;   // [B, H, nc, D] of int8 keys, about their center: not codes yet
+  int32_t* is_beyond;  // [B, H] of e4m3 values: whether a code is far above what sampled rows have
+  bool again;          // values of such heads alone, whose scales have changed
 };
 
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_2, PrepareArguments);
@@ -32,7 +34,7 @@ JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_fp8_blocks_16, PrepareArg
 
 inline constexpr int kSampleThreads = 512;
 inline constexpr int kSampleChannels = 16;  // of one head, which a thread block sums
-JENGA_KERNEL_PAIR(common_sample_centers, jenga_sample_centers, PrepareBlocksParams);
+JENGA_KERNEL_PAIR(common_sample_centers, jenga_sample_centers, PrepareArguments);
 
 inline constexpr int kQuantiseThreads = 256;
 struct QuantiseTailArguments {
@@ -45,6 +47,6 @@ JENGA_KERNEL(common_quantise_tail, jenga_quantise_tail, QuantiseTailArguments);
 
 inline constexpr int kScaleThreads = 256;
 inline constexpr int kScaleRows = 512;  // of one head, which a thread block looks at
-JENGA_KERNEL_PAIR(common_scale_values, jenga_scale_values, PrepareBlocksParams);
+JENGA_KERNEL_PAIR(common_scale_values, jenga_scale_values, PrepareArguments);
 
 }  // namespace jenga::cuda

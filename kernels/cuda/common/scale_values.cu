@@ -1,6 +1,7 @@
-// The scale of every channel of the values: the largest distance from the center over all tokens that are not masked,
-// divided by 448 (rule: kernels/params.h). v_scale is zero at launch. A thread block looks at kScaleRows carved rows of
-// one head, 16 lanes a row; the largest of all is one whatever the order.
+// Scales of the values of heads in which a row is far beyond the sampled ones, for which v_scale is at launch: no less
+// than the largest distance from the center over all tokens that are not masked, divided by 448 (rule:
+// kernels/params.h). A thread block looks at kScaleRows carved rows of one head, 16 lanes a row; the largest of all is
+// one whatever the order.
 #include "kernels/cuda/common/element.h"
 #include "kernels/cuda/common/prepare_blocks.h"
 
@@ -13,10 +14,12 @@ constexpr int kPasses = 8;                     // in flight together
 static_assert(kScaleRows % (kPasses * kRows) == 0);
 
 template <class T>
-__device__ __forceinline__ void scale_values(const PrepareBlocksParams& p) {
+__device__ __forceinline__ void scale_values(const PrepareArguments& args) {
   __shared__ float tops[kRows][kFloat8HeadDim];
+  const PrepareBlocksParams& p = args.params;
   const int heads = static_cast<int>(p.heads), head_dim = static_cast<int>(p.head_dim);
   const int batch_head = blockIdx.x % (static_cast<int>(p.batch) * heads);
+  if (args.is_beyond[batch_head] == 0) return;
   const int part = blockIdx.x / (static_cast<int>(p.batch) * heads);
   const int batch = batch_head / heads, head = batch_head % heads;
   const int group = threadIdx.x / kLanes, channel = threadIdx.x % kLanes * kVectorElements;
@@ -64,6 +67,6 @@ __device__ __forceinline__ void scale_values(const PrepareBlocksParams& p) {
 
 }  // namespace
 
-JENGA_DEFINE_KERNEL_PAIR(jenga_scale_values, PrepareBlocksParams, (kScaleThreads), scale_values)
+JENGA_DEFINE_KERNEL_PAIR(jenga_scale_values, PrepareArguments, (kScaleThreads), scale_values)
 
 }  // namespace jenga::cuda

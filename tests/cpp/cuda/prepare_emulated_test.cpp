@@ -28,6 +28,7 @@ struct Case {
   const char* name;
   int64_t num_context, num_video, head_dim, tail_block_size;
   float constant = 0.f, outlier = 1.f;  // added to every key; factor of one channel
+  int64_t beyond = -1;                  // carved row of head 1 whose value is far beyond all others in two channels
 };
 
 // Inputs of one call; every third context column is masked and holds NaN.
@@ -56,6 +57,12 @@ struct Inputs {
       for (int64_t h = 0; i % 3 == 0 && h < kHeads; ++h)
         std::fill_n(k.begin() + (h * tokens + token_index[i]) * c.head_dim, c.head_dim, encode(kType, NAN));
     }
+    if (c.beyond < 0) return;
+    for (int64_t row = 0; row < tokens; ++row) {  // channel 3 has nothing else
+      uint16_t* const values = v.data() + (tokens + token_index[row]) * c.head_dim;
+      values[3] = encode(kType, row == c.beyond ? 2e-3f : 0.f);
+      if (row == c.beyond) values[2] = encode(kType, -1e3f);
+    }
   }
 };
 
@@ -73,7 +80,7 @@ struct Outputs {
     k_scale.assign(kHeads * scales_of_keys(rows), NAN);
     k_tail_scale.assign(kHeads * scales_of_keys(cells), NAN);
     for (auto* x : {&k_center, &v_center}) x->assign(kHeads * c.head_dim, NAN);
-    v_scale.assign(kHeads * c.head_dim, 0.f);
+    v_scale.assign(kHeads * c.head_dim, NAN);
     const Strides strides{kHeads * in.tokens * c.head_dim, in.tokens * c.head_dim, c.head_dim};
     PrepareBlocksParams p{};
     p.k = {in.k.data(), strides, kType};
@@ -105,24 +112,34 @@ struct Outputs {
 };
 
 // operands: keys alone, or values too.
-void sample_centers(const PrepareBlocksParams& p, int64_t operands) {
+void sample_centers(const cuda::PrepareArguments& args, int64_t operands) {
   emulated::Block block(cuda::kSampleThreads);
-  const int64_t grid = operands * kHeads * p.head_dim / cuda::kSampleChannels;
-  for (int i = 0; i < grid; ++i) block.run(i, [&] { cuda::sample_centers<__nv_bfloat16>(p); });
+  const int64_t grid = operands * kHeads * args.params.head_dim / cuda::kSampleChannels;
+  for (int i = 0; i < grid; ++i) block.run(i, [&] { cuda::sample_centers<__nv_bfloat16>(args); });
 }
 
+// Scales and codes of values far beyond the sampled ones.
+void prepare_values_again(cuda::PrepareArguments args) {
+  emulated::Block scaling(cuda::kScaleThreads), block(cuda::kPrepareThreads);
+  const int64_t parts = ceil_div(args.params.num_context + args.params.num_video, cuda::kScaleRows);
+  for (int i = 0; i < kHeads * parts; ++i) scaling.run(i, [&] { cuda::scale_values<__nv_bfloat16>(args); });
+  args.operands = 1;
+  args.again = true;
+  for (int i = 0; i < kHeads * args.tiles; ++i)
+    block.run(i, [&] { cuda::prepare_blocks<__nv_bfloat16, 16, true, true>(args); });
+}
+
+// Returns of which heads values were coded twice.
 template <Bits kBits>
-void run(const PrepareBlocksParams& p) {
+std::vector<int32_t> run(const PrepareBlocksParams& p) {
   constexpr bool kInt8 = kBits != Bits::kSixteen, kFloat8 = kBits == Bits::kFloat8Values;
-  if (kInt8) sample_centers(p, kFloat8 ? 2 : 1);
-  emulated::Block scaling(cuda::kScaleThreads);
-  const int64_t parts = kFloat8 ? ceil_div(p.num_context + p.num_video, cuda::kScaleRows) : 0;
-  for (int i = 0; i < kHeads * parts; ++i) scaling.run(i, [&] { cuda::scale_values<__nv_bfloat16>(p); });
   const auto context = static_cast<int32_t>(ceil_div(p.num_context, 128));
   const int64_t cells = kInt8 && p.k_tail ? ceil_div(p.num_video, p.tail_block_size) : 0;
   std::vector<float> tail_means(kHeads * cells * p.head_dim, NAN);
-  const cuda::PrepareArguments args{p, context, context + static_cast<int32_t>(ceil_div(p.num_video, 128)), 3,
-                                    tail_means.data()};
+  std::vector<int32_t> is_beyond(kHeads, -1);
+  const int32_t tiles = context + static_cast<int32_t>(ceil_div(p.num_video, 128));
+  const cuda::PrepareArguments args{p, context, tiles, 3, tail_means.data(), is_beyond.data(), false};
+  if (kInt8) sample_centers(args, kFloat8 ? 2 : 1);
   emulated::Block block(cuda::kPrepareThreads);
   for (int i = 0; i < kHeads * args.operands * args.tiles; ++i) {
     block.run(i, [&] {
@@ -141,6 +158,8 @@ void run(const PrepareBlocksParams& p) {
   const cuda::QuantiseTailArguments tail{tail_means.data(), static_cast<int8_t*>(p.k_tail), p.k_tail_scale, cells,
                                          p.head_dim};
   for (int i = 0; i < kHeads * scales_of_keys(cells); ++i) quantising.run(i, [&] { cuda::quantise_tail(tail); });
+  if (kFloat8) prepare_values_again(args);
+  return is_beyond;
 }
 
 // Means are equal to rounding: neighbours of 16 bits.
@@ -185,19 +204,24 @@ TEST_P(PrepareEmulated, MatchesTheReferenceInSixteenBitsAndWithInt8Keys) {
 }
 
 // More samples than the threads of a block take at a time, of keys and values.
-TEST(SampleCentersEmulated, AreMeansOfAllSamples) {
+TEST(SampleCentersEmulated, AreMeansOfAllSamplesAndTellScales) {
   const Case c{"", 3, 16 * 2500 + 1, 32, 0};
   const Inputs in(c);
   Outputs got;
   const PrepareBlocksParams p = got.params(c, in, Bits::kFloat8Values);
-  sample_centers(p, 2);
-  std::vector<float> k_center, v_center;
+  std::vector<int32_t> is_beyond(kHeads, -1);
+  sample_centers({.params = p, .is_beyond = is_beyond.data()}, 2);
+  std::vector<float> k_center, v_center, v_scale;
   for (int64_t head = 0; head < kHeads; ++head) {
     for (const float x : reference::center_of(p, p.k, head * p.k.strides.head)) k_center.push_back(x);
-    for (const float x : reference::center_of(p, p.v, head * p.v.strides.head)) v_center.push_back(x);
+    const std::vector<float> center = reference::center_of(p, p.v, head * p.v.strides.head);
+    v_center.insert(v_center.end(), center.begin(), center.end());
+    for (const float x : reference::sampled_scales(p, p.v, head * p.v.strides.head, center)) v_scale.push_back(x);
   }
   expect_close(got.k_center, k_center);
   expect_close(got.v_center, v_center);
+  expect_close(got.v_scale, v_scale);
+  EXPECT_EQ(is_beyond, std::vector<int32_t>(kHeads));
 }
 
 // Codes of values, rows of `want` and blocks of `got`: within a step of e4m3, and zeros behind the last row.
@@ -232,7 +256,7 @@ TEST_P(PrepareFloat8Emulated, MatchesTheReference) {
   got.v_tail.assign(kHeads * round_up(cells, kValueBlockKeys) * c.head_dim / 2, 0);
   params.v_carved = got.v_carved.data();
   if (cells > 0) params.v_tail = got.v_tail.data();
-  run<Bits::kFloat8Values>(params);
+  const std::vector<int32_t> again = run<Bits::kFloat8Values>(params);
   expect_close(got.v_center, want.v_center);
   expect_close(got.v_scale, want.v_scale);
   expect_blocks(got.v_carved, want.v_carved, rows, c.head_dim);
@@ -241,12 +265,18 @@ TEST_P(PrepareFloat8Emulated, MatchesTheReference) {
   expect_codes(got.k_tail, want.k_tail);
   expect_close(got.k_tail_scale, want.k_tail_scale);
   expect_close(got.k_means, want.k_means);
+  if (c.beyond >= 0) {
+    EXPECT_EQ(again, (std::vector<int32_t>{0, 1}));
+    EXPECT_GT(got.v_scale[c.head_dim + 2], 2.f);  // 1000 / 448
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, PrepareFloat8Emulated,
                          ::testing::Values(Case{"Whole", 0, 256, 128, 64}, Case{"Ragged", 77, 201, 128, 32},
                                            Case{"ManyCells", 0, 2200, 128, 32}, Case{"OneToken", 128, 1, 128, 64},
-                                           Case{"NoTail", 5, 203, 128, 0}, Case{"LongContext", 600, 100, 128, 64}),
+                                           Case{"NoTail", 5, 203, 128, 0}, Case{"LongContext", 600, 100, 128, 64},
+                                           Case{"BeyondInContext", 77, 201, 128, 32, 0.f, 1.f, 40},
+                                           Case{"BeyondInVideo", 77, 201, 128, 32, 0.f, 1.f, 80}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(Cases, PrepareEmulated,
