@@ -20,6 +20,7 @@ inline constexpr int64_t kContextAlignment = 128;
 inline constexpr int64_t kMaxHeadDim = 256;
 inline constexpr int64_t kMaxInt8HeadDim = 128;  // of int8 keys
 inline constexpr int64_t kFloat8HeadDim = 128;   // of e4m3 values on CUDA
+inline constexpr int64_t kQueryBlockRows = 128;  // video query rows that share a list where a call says no other
 inline constexpr int64_t kSampledRows = 16;      // of so many video rows one is looked at for centers
 inline constexpr int64_t kKeyScaleRows = 64;     // carved rows of keys, or tail means, that share a scale
 inline constexpr float kInt8Max = 127.f, kFloat8Max = 448.f;
@@ -171,6 +172,28 @@ struct PackResidualParams {
   float* scale;           // [B, S, H]
   int64_t batch, heads, tokens, head_dim;
   int32_t bits;  // 8 or 4
+};
+
+// kept_share: of all pairs of a video query row and a video key the share that lists keep, query blocks being of
+// kQueryBlockRows rows: the sum over heads, query blocks i and key blocks j in the list of i of tokens(i) * tokens(j),
+// over B * H * N * N. Lists ascend, so that the last entry says whether the last key block, which may be ragged, is
+// kept. Summed in integers and rounded once.
+struct KeptShareParams {
+  const int32_t* kv_block_index;  // [B, H, nq, max_kv] ascending; entries past the count are not read
+  const int32_t* kv_block_count;  // [B, H, nq]
+  float* kept_share;
+  int64_t batch, heads, num_video, max_kv;
+  int64_t kv_block_size;
+
+  constexpr int64_t num_q_blocks() const { return ceil_div(num_video, kQueryBlockRows); }
+  constexpr int64_t num_kv_blocks() const { return ceil_div(num_video, kv_block_size); }
+  constexpr int64_t num_lists() const { return batch * heads * num_q_blocks(); }
+  // What the last blocks lack of a whole one.
+  constexpr int64_t lacking_rows() const { return num_q_blocks() * kQueryBlockRows - num_video; }
+  constexpr int64_t lacking_keys() const { return num_kv_blocks() * kv_block_size - num_video; }
+  constexpr double all_pairs() const {
+    return static_cast<double>(batch * heads) * static_cast<double>(num_video) * static_cast<double>(num_video);
+  }
 };
 
 }  // namespace jenga

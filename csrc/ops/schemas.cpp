@@ -32,5 +32,6 @@ STABLE_TORCH_LIBRARY(jenga, m) {
       "Tensor? k_tail_scale=None, Tensor? k_center=None, Tensor? v_scale=None, Tensor? v_center=None) "
       "-> (Tensor, Tensor)");
   m.def("pack_residual(Tensor dense, Tensor carved, int bits) -> (Tensor, Tensor)");
+  m.def("kept_share(Tensor kv_block_index, Tensor kv_block_count, int num_video, int kv_block_size) -> Tensor");
   m.def("cpu_isa() -> str");
 }

@@ -30,4 +30,6 @@ CUresult block_sparse_attention(const BlockSparseAttentionParams& params, void* 
 
 CUresult pack_residual(const PackResidualParams& params, CUstream stream);
 
+CUresult kept_share(const KeptShareParams& params, CUstream stream);
+
 }  // namespace jenga::cuda

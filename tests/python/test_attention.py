@@ -265,7 +265,8 @@ def test_native_agrees_with_the_reference(dtype):
         for name in ("native", "reference")
     )
     assert (native.backend, plain.backend) == ("native_cpu", "reference")
-    assert native.kept_share == plain.kept_share
+    # of the same lists: one block more is .004, and what plain torch sums in fp32 differs in the seventh digit
+    assert native.kept_share.item() == pytest.approx(plain.kept_share.item(), rel=1e-6)
     exact = CarvedAttention(JengaConfig(top_p=0.2, adjacency=True, backend="reference"))(
         *(x.double() for x in (q, k, v)), GRID, 40
     )

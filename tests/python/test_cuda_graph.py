@@ -32,7 +32,7 @@ def whole_step(inputs, top_p=0.3):
     lists = ops.select_blocks(*means, None, CASE.score_sizes, 3, top_p, inputs.softmax_scale)
     out, lse = attend(inputs, prepared, lists)
     packed, scale = ops.pack_residual(inputs.q, out, 4)
-    return (*lists, out, lse, packed, scale)
+    return (*lists, out, lse, packed, scale, ops.kept_share(lists, CASE.num_video, 64))
 
 
 def attend(inputs, prepared, lists):

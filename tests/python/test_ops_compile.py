@@ -69,6 +69,11 @@ def test_opcheck_pack_residual(bits, device):
     opcheck("pack_residual", inputs.q, run.out, bits)
 
 
+def test_opcheck_kept_share(device):
+    _, _, run = prepared(device)
+    opcheck("kept_share", *run.lists, CASE.num_video, 64)
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_step_equals_eager(dynamic, device):
     def step(q, k, v, token_index, num_context):
@@ -77,7 +82,8 @@ def test_compiled_step_equals_eager(dynamic, device):
         lists = ops.select_blocks(blocks.q_means, blocks.k_means, None, cells, 2, 0.5, 0.125)
         out, lse = ops.block_sparse_attention(q, blocks, lists, 0.125)
         packed, scale = ops.pack_residual(q, out, 4)
-        return out.transpose(1, 2).flatten(2) + 1, lse, packed, scale
+        share = ops.kept_share(lists, q.shape[2] - num_context, 64)
+        return out.transpose(1, 2).flatten(2) + 1, lse, packed, scale, share
 
     torch.compiler.reset()
     compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, backend="aot_eager")

@@ -49,6 +49,9 @@ def good():
             "residual_scale": torch.zeros(2, S, 2),
         },
         "pack_residual": {"dense": inputs.q, "carved": inputs.k, "bits": 8},
+        "kept_share": {
+            **{"kv_block_index": lists[0], "kv_block_count": lists[1], "num_video": N, "kv_block_size": 64},
+        },
     }
 
 
@@ -275,6 +278,27 @@ BAD = [
         f"carved must have shape [2, 2, {S}, 64], got [2, 2, {S - 1}, 64]",
     ),
     ("pack_residual", "bits", replaced(2), "bits must be 4 or 8, got 2"),
+    ("kept_share", "kv_block_index", lambda x: x.long(), "kv_block_index must be int32, got int64"),
+    (
+        "kept_share",
+        "kv_block_index",
+        lambda x: x[0],
+        "kv_block_index must have 4 dimensions [B, H, nq, max_kv], got shape [2, 2, 2]",
+    ),
+    ("kept_share", "kv_block_index", lambda x: x[:0], "kv_block_index must not be empty, got shape [0, 2, 2, 2]"),
+    (
+        "kept_share",
+        "kv_block_index",
+        lambda x: x.repeat(1, 1, 1, 3),
+        "kv_block_index must list at most 4 key blocks, got 6",
+    ),
+    ("kept_share", "kv_block_index", lambda x: x.flip(-1), "kv_block_index must be ascending within 0 .. 3, got "),
+    ("kept_share", "kv_block_count", lambda x: x.long(), "kv_block_count must be int32, got int64"),
+    ("kept_share", "kv_block_count", lambda x: x[:1], "kv_block_count must have shape [2, 2, 2], got [1, 2, 2]"),
+    ("kept_share", "kv_block_count", lambda x: x + 1, "kv_block_count must be from 0 to 2, got 3 in row 0"),
+    ("kept_share", "num_video", replaced(0), "num_video must be at least 1, got 0"),
+    ("kept_share", "num_video", replaced(300), "kv_block_index must have shape [2, 2, 3, 2], got [2, 2, 2, 2]"),
+    ("kept_share", "kv_block_size", replaced(32), "kv_block_size must be 64 or 128, got 32"),
 ]
 
 NEEDS_GRAD = [

@@ -1,11 +1,13 @@
 // The operators of the pipeline on the CPU: kernels/cpu does the work, on torch's threads.
 #include "csrc/ops/block_sparse_attention.h"
 #include "csrc/ops/cpu/parallel.h"
+#include "csrc/ops/kept_share.h"
 #include "csrc/ops/operator.h"
 #include "csrc/ops/pack_residual.h"
 #include "csrc/ops/prepare_blocks.h"
 #include "csrc/ops/select_blocks.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/kept_share.h"
 
 namespace jenga::ops {
 namespace {
@@ -25,6 +27,7 @@ void launch_block_sparse_attention(const BlockSparseAttentionCall& call) {
   cpu::live_table().block_sparse_attention(call.params, parallel_for);
 }
 void launch_pack_residual(const PackResidualCall& call) { cpu::live_table().pack_residual(call.params, parallel_for); }
+void launch_kept_share(const KeptShareCall& call) { cpu::kept_share(call.params); }
 
 }  // namespace
 
@@ -35,6 +38,7 @@ STABLE_TORCH_LIBRARY_IMPL(jenga, CPU, m) {
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");
+  implement<make_kept_share, launch_kept_share>(m, "kept_share");
 }
 
 }  // namespace jenga::ops

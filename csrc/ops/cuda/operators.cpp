@@ -2,6 +2,7 @@
 // stream.
 #include "csrc/ops/block_sparse_attention.h"
 #include "csrc/ops/cuda/launch_scope.h"
+#include "csrc/ops/kept_share.h"
 #include "csrc/ops/operator.h"
 #include "csrc/ops/pack_residual.h"
 #include "csrc/ops/prepare_blocks.h"
@@ -57,6 +58,11 @@ void launch_pack_residual(const PackResidualCall& call) {
   check_launch("pack_residual", cuda::pack_residual(call.params, scope.stream()));
 }
 
+void launch_kept_share(const KeptShareCall& call) {
+  const LaunchScope scope(call.kv_block_index);
+  check_launch("kept_share", cuda::kept_share(call.params, scope.stream()), "kv_block_index");
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) {
@@ -66,6 +72,7 @@ STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) {
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");
+  implement<make_kept_share, launch_kept_share>(m, "kept_share");
 }
 
 }  // namespace jenga::ops

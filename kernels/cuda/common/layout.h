@@ -7,8 +7,6 @@
 
 namespace jenga::cuda {
 
-inline constexpr int64_t kQueryBlockRows = 128;
-
 // Kernels load 16 bytes at a time: eight 16-bit elements.
 inline constexpr int kVectorElements = 8;
 inline bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }

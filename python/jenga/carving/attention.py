@@ -18,7 +18,7 @@ from .dispatch import AUTO_PRECISION, Backends, Implementation
 from .operands import BlockLists, PreparedBlocks, Residual
 from .plan import Plan, make_context_bias, make_plan
 from .quantise import PRECISIONS
-from .residuals import kept_share_of, make_residual
+from .residuals import make_residual
 
 DENSE = "dense"  # what CarvedResult.backend says where nothing was carved
 MASKED_VIDEO = "kv_mask has a False on a video column: attention is dense"
@@ -130,8 +130,7 @@ class CarvedAttention:
             return self._carve(operators, plan, q, k, v, context_bias, scale, lists, residual)
 
         ran = self._backends.run(self.config.backend, q, carve, self._fall_back, self._precision)
-        (out, lse, kept), backend, reason = ran
-        kept_share = kept_share_of(kept, plan.num_video, self.config.kv_block_size)
+        (out, lse, kept, kept_share), backend, reason = ran
         return CarvedResult(out, lse, kept_share, backend, reason, kept, self._precision)
 
     def outruns_dense(self, q: torch.Tensor) -> bool:
@@ -161,7 +160,7 @@ class CarvedAttention:
         if lists is None:
             lists = self._select(operators, plan, blocks, scale)
         out, lse = operators.block_sparse_attention(q, blocks, lists, scale, residual)
-        return out, lse, lists
+        return out, lse, lists, operators.kept_share(lists, plan.num_video, self.config.kv_block_size)
 
     def _select(self, operators: Implementation, plan: Plan, blocks: PreparedBlocks, scale: float) -> BlockLists:
         config, num_video, q_means, k_means = self.config, plan.num_video, blocks.q_means, blocks.k_means

@@ -9,6 +9,7 @@ import torch
 
 from . import ops, reference, self_test
 from .constraints import refusal
+from .residuals import kept_share_of
 
 T = TypeVar("T")
 
@@ -26,12 +27,13 @@ class BackendStatus:
 
 
 class Implementation(NamedTuple):
-    """The operators of one backend; signatures as in `jenga.carving.reference`."""
+    """The operators of one backend; signatures as in `jenga.carving.reference`, kept_share as `kept_share_of`."""
 
     prepare_blocks: Callable
     select_blocks: Callable
     block_sparse_attention: Callable
     pack_residual: Callable
+    kept_share: Callable
 
 
 def unavailable(native: ops.NativeStatus) -> dict[str, str]:
@@ -131,15 +133,14 @@ def _words_of(error: Exception) -> str:
 
 def implementation(backend: str) -> Implementation:
     """The operators of a backend that `choose` named."""
+    native = backend.startswith("native")
+    source, kept_share = (ops, ops.kept_share) if native else (reference, kept_share_of)
+    attention = source.block_sparse_attention
     if backend == "flex":
         from . import flex  # here: its import pulls in torch's higher-order operators
 
         attention = flex.block_sparse_attention
-        return Implementation(reference.prepare_blocks, reference.select_blocks, attention, reference.pack_residual)
-    source = ops if backend.startswith("native") else reference
-    return Implementation(
-        source.prepare_blocks, source.select_blocks, source.block_sparse_attention, source.pack_residual
-    )
+    return Implementation(source.prepare_blocks, source.select_blocks, attention, source.pack_residual, kept_share)
 
 
 def _candidates(requested: str, device: torch.device, precision: str) -> tuple[str, ...]:

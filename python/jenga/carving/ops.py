@@ -135,6 +135,13 @@ def pack_residual(dense: Tensor, carved: Tensor, bits: int) -> Residual:
     return Residual(*torch.ops.jenga.pack_residual(dense, carved, bits))
 
 
+def kept_share(lists: BlockLists, num_video: int, kv_block_size: int) -> Tensor:
+    """float32 scalar on the device of lists: of all B * H * N * N pairs of a video query row and a video key the share
+    that they keep. Query blocks of 128 rows, kv_block_size 64 or 128; ragged last blocks count the tokens they have.
+    """
+    return torch.ops.jenga.kept_share(*lists, num_video, kv_block_size)
+
+
 def cpu_isa() -> str:
     """The CPU tier that runs: generic, avx2, avx512 or avx512_bf16. JENGA_FORCE_ISA forces one."""
     return torch.ops.jenga.cpu_isa()
@@ -207,6 +214,10 @@ def _fake_pack_residual(dense, carved, bits):
     return packed, dense.new_empty(batch, tokens, heads, dtype=torch.float32)
 
 
+def _fake_kept_share(kv_block_index, *_):
+    return kv_block_index.new_empty((), dtype=torch.float32)
+
+
 _FAKES = (
     _fake_curve_order,
     _fake_block_adjacency,
@@ -216,6 +227,7 @@ _FAKES = (
     _fake_select_blocks,
     _fake_block_sparse_attention,
     _fake_pack_residual,
+    _fake_kept_share,
 )
 
 

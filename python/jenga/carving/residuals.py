@@ -80,7 +80,8 @@ def unpack_lists(blocks: torch.Tensor, num_kv_blocks: int, max_kv: int) -> Block
 def kept_share_of(lists: BlockLists, num_video: int, kv_block: int) -> torch.Tensor:
     """fp32 scalar on the device: see CarvedResult.kept_share. Ragged last blocks count with the tokens they have.
 
-    Few operations: every call asks for it, and on small ones their launches show.
+    The plain torch of the operator kept_share, for backends that have none. Few operations: every call asks for it, and
+    on small ones their launches show.
     """
     index, count = lists
     batch, heads, num_q_blocks = count.shape

@@ -1,5 +1,6 @@
 # Tests of kernels/cuda/common and kernels/cuda/sm80; the including file makes one executable of them.
 set(JENGA_CUDA_COMMON_TESTS
+  kept_share_test.cpp
   pack_residual_test.cpp
   prepare_blocks_test.cpp
   prepare_int8_blocks_test.cpp

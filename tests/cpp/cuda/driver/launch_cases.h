@@ -136,4 +136,17 @@ inline PackResidualParams pack_case(DataType dtype, int64_t head_dim, int32_t bi
   return p;
 }
 
+inline KeptShareParams kept_case(Shape shape = {}) {
+  KeptShareParams p{};
+  p.kv_block_index = static_cast<int32_t*>(address(12));
+  p.kv_block_count = static_cast<int32_t*>(address(13));
+  p.kept_share = static_cast<float*>(address(19));
+  p.batch = shape.batch;
+  p.heads = shape.heads;
+  p.num_video = shape.video;
+  p.max_kv = 20;
+  p.kv_block_size = 64;
+  return p;
+}
+
 }  // namespace jenga::testing

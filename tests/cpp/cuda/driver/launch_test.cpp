@@ -104,10 +104,11 @@ TEST_F(Launch, NothingToDoLaunchesNothing) {
   EXPECT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, true, none), nullptr, nullptr), CUDA_SUCCESS);
   EXPECT_EQ(cuda::block_sparse_attention(attention_case(kBrain, 64, true, none), nullptr, nullptr), CUDA_SUCCESS);
   EXPECT_EQ(cuda::pack_residual(pack_case(kBrain, 64, 8, none), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(cuda::kept_share(kept_case(none), nullptr), CUDA_SUCCESS);
   EXPECT_EQ(shapes(), Shapes{});
 }
 
-TEST_F(Launch, AGridTooLargeToCountIsRefused) {
+TEST_F(Launch, WhatIsTooLargeToCountIsRefused) {
   Shape large;
   large.batch = int64_t{1} << 16;
   large.heads = 256;
@@ -116,6 +117,7 @@ TEST_F(Launch, AGridTooLargeToCountIsRefused) {
   EXPECT_EQ(cuda::block_sparse_attention(attention_case(kBrain, 64, true, large), nullptr, nullptr),
             CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(cuda::pack_residual(pack_case(kBrain, 64, 8, large), nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(cuda::kept_share(kept_case(large), nullptr), CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(shapes(), Shapes{});
 }
 
@@ -154,6 +156,25 @@ TEST_F(Launch, PackResidualByChannelsAndType) {
     ASSERT_EQ(shapes(), Shapes{"jenga_pack_residual_16_fp16 1950 256 0"});
     EXPECT_EQ(values_of(launched[0].as<PackResidualParams>()), values_of(params));
   }
+}
+
+TEST_F(Launch, KeptShareIsOneThreadBlock) {
+  const KeptShareParams params = kept_case();
+  ASSERT_EQ(cuda::kept_share(params, kStream), CUDA_SUCCESS);
+  ASSERT_EQ(shapes(), Shapes{"jenga_kept_share 1 1024 0"});
+  EXPECT_EQ(launched[0].stream, kStream);
+  const auto args = launched[0].as<cuda::KeptShareArguments>();
+  EXPECT_EQ(args.kv_block_index, params.kv_block_index);
+  EXPECT_EQ(args.kv_block_count, params.kv_block_count);
+  EXPECT_EQ(args.kept_share, params.kept_share);
+  EXPECT_EQ(args.all_pairs, 2 * 3 * 5000. * 5000.);
+  EXPECT_EQ(args.lists, 2 * 3 * 40);
+  EXPECT_EQ(args.max_kv, 20);
+  EXPECT_EQ(args.num_q_blocks, 40);
+  EXPECT_EQ(args.num_kv_blocks, 79);
+  EXPECT_EQ(args.kv_block_size, 64);
+  EXPECT_EQ(args.lacking_rows, 120);
+  EXPECT_EQ(args.lacking_keys, 56);
 }
 
 TEST_F(Launch, Sm80AttentionOrdersTilesAndAttends) {

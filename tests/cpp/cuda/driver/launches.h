@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cuda/common/average_cells.h"
+#include "kernels/cuda/common/kept_share.h"
 #include "kernels/cuda/common/prepare_blocks.h"
 #include "kernels/cuda/common/score_arguments.h"
 #include "kernels/cuda/common/select_blocks.h"
@@ -38,6 +39,7 @@ inline size_t argument_bytes(const std::string& kernel) {
   if (is("select_blocks")) return sizeof(cuda::SelectArguments);
   if (is("order_tiles")) return sizeof(cuda::OrderArguments);
   if (is("pack_residual")) return sizeof(PackResidualParams);
+  if (is("kept_share")) return sizeof(cuda::KeptShareArguments);
   if (is("sm80_attention") || is("sm80_int8_attention") || is("sm86_attention") || is("sm89_fp8"))
     return sizeof(cuda::sm80::AttentionArguments);
   if (is("sm90_fp8_attention")) return sizeof(cuda::sm90::Fp8Arguments);

@@ -14,6 +14,7 @@
   JENGA_KERNEL(code, name##_fp16, Arguments)
 
 #include "kernels/cuda/common/average_cells.h"
+#include "kernels/cuda/common/kept_share.h"
 #include "kernels/cuda/common/pack_residual.h"
 #include "kernels/cuda/common/prepare_blocks.h"
 #include "kernels/cuda/common/select_blocks.h"
