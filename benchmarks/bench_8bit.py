@@ -2,8 +2,8 @@
 
 `python -m benchmarks.bench_8bit --precision fp8 --kept 0.1 --kept 0.2`. On Hopper int8 is set against the sm_80 kernels
 in 16 bits (JENGA_FORCE_SM=80 for both); else both are the kernels that the card takes by itself, fp8 for head dim 128.
-With JENGA_FORCE_SM=89 around it a Hopper times fp8 by mma.sync. Times take turns in one process. error: 8-bit against
-16-bit output, relative L2.
+With JENGA_FORCE_SM=89 around it a Hopper times fp8 by mma.sync. Times take turns in one process; with --settled each is
+taken after so long of nothing else. error: 8-bit against 16-bit output, relative L2.
 """
 
 import os
@@ -82,7 +82,9 @@ def main() -> None:
     parser.add_argument(
         "--precision", action="append", choices=PRECISIONS_TIMED, help="may repeat; all of them by default"
     )
+    parser.add_argument("--settled", action="store_true", help="--seconds of the same before each figure, and no turns")
     arguments = parser.parse_args()
+    median_seconds = common.settled_seconds if arguments.settled else common.median_seconds
     if not arguments.device.startswith("cuda"):
         raise SystemExit("bench_8bit: device must be a CUDA device, got " + arguments.device)
     for case, dtype in common.selected(arguments):
@@ -91,7 +93,7 @@ def main() -> None:
             if precision == "fp8" and case.head_dim != 128:
                 continue
             statements, errors = statements_of(case, precision, q, k, v, arguments.kept or KEPT_SHARES)
-            seconds = common.median_seconds(statements, arguments.seconds)
+            seconds = median_seconds(statements, arguments.seconds)
             print(f"\n### {case.name}, {dtype}, {torch.cuda.get_device_name()}\n")
             common.print_head("part", "16-bit, ms", f"{precision}, ms", "× faster", "error")
             for part in dict.fromkeys(part for _, part in statements):

@@ -115,6 +115,25 @@ def median_seconds(statements: dict[str, Callable], seconds: float) -> dict[str,
     return {name: float(torch.tensor(times).median()) for name, times in runs.items()}
 
 
+def settled_seconds(statements: dict[str, Callable], seconds: float) -> dict[str, float]:
+    """Median wall time of each statement on a GPU after so many seconds of nothing else, over as many.
+
+    A GPU at its power limit has another clock for each statement, and takes its time to change it: in turns all of them
+    run at one between theirs. A run of a model has calls of one kind.
+    """
+    medians = {}
+    for name, statement in statements.items():
+        timer = Timer("statement()", globals={"statement": statement}, timer=default_clock)
+        repeats = max(1, int(0.02 / timer.timeit(1).mean))
+        times, start = [], time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < 2 * seconds:
+            mean = timer.timeit(repeats).mean
+            if elapsed >= seconds:
+                times.append(mean)
+        medians[name] = float(torch.tensor(times).median())
+    return medians
+
+
 def dense_calls(q, k, v) -> dict[str, Callable]:
     """The dense SDPA backends that run here, by name; the fastest is the baseline."""
     backends = {"SDPA": [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]}

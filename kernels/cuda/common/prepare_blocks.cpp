@@ -53,13 +53,11 @@ CUresult clear_value_tail(const PrepareBlocksParams& params, CUstream stream) {
 
 // Scales and codes once more of values that are far beyond the sampled ones. Where there are none, two launches that
 // end at once.
-CUresult prepare_values_again(PrepareArguments args, CUstream stream) {
+CUresult prepare_values_again(const PrepareArguments& args, CUstream stream) {
   const PrepareBlocksParams& p = args.params;
   const int64_t heads = p.batch * p.heads, parts = ceil_div(p.num_context + p.num_video, kScaleRows);
   if (CUresult error = jenga_scale_values.launch(p.v.dtype, {heads * parts, kScaleThreads}, stream, args)) return error;
-  args.operands = 1;
-  args.again = true;
-  return jenga_prepare_fp8_blocks_16.launch(p.v.dtype, {heads * args.tiles, kPrepareThreads}, stream, args);
+  return jenga_prepare_values_again.launch(p.v.dtype, {heads * kAgainBlocks, kPrepareThreads}, stream, args);
 }
 
 }  // namespace
@@ -92,8 +90,7 @@ CUresult prepare_blocks(const PrepareBlocksParams& params, void* workspace, CUst
       .tiles = tiles(params.num_context) + tiles(params.num_video),
       .operands = params.q_means == nullptr ? kOperands - 1 : kOperands,
       .tail_means = tail_means,
-      .is_beyond = fp8 ? reinterpret_cast<int32_t*>(tail_means + tail_mean_elements(params)) : nullptr,
-      .again = false};
+      .is_beyond = fp8 ? reinterpret_cast<int32_t*>(tail_means + tail_mean_elements(params)) : nullptr};
   const int64_t grid = params.batch * params.heads * args.operands * args.tiles;
   if (grid == 0) return CUDA_SUCCESS;
   if (int8) {

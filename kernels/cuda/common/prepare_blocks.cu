@@ -51,9 +51,16 @@ __device__ __forceinline__ void write_means(T* out, int64_t cell_size, const flo
   }
 }
 
+// Where a thread block works.
+struct Tile {
+  int operand;
+  int64_t batch;
+  int head, tile;  // of kPrepareRows rows, those of the context first
+};
+
 // kInt8Keys, kFloat8Values: k_carved, v_carved and v_tail are 8-bit codes, and tail means of keys stay floats.
-template <class T, int kLanes, bool kInt8Keys = false, bool kFloat8Values = false>
-__device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
+template <class T, int kLanes, bool kInt8Keys, bool kFloat8Values>
+__device__ __forceinline__ void prepare_tile(const PrepareArguments& args, const Tile& place) {
   constexpr int kRowsPerPass = 32 / kLanes;
   constexpr int kPasses = kRowsPerWarp / kRowsPerPass;
   constexpr int kPiecesPerWarp = kRowsPerWarp / kPieceRows;
@@ -63,19 +70,11 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   __shared__ __align__(16) float sums[kPieces * kLanes * kVectorElements];
 
   const PrepareBlocksParams& p = args.params;
-  const int heads = static_cast<int>(p.heads);
+  const auto [operand, batch, head, tile] = place;
   const int head_dim = static_cast<int>(kFloat8Values ? kFloat8HeadDim : p.head_dim);
-  uint32_t index = blockIdx.x;
-  const int head = index % heads;
-  index /= heads;
-  const int operand = kOperands - args.operands + index % args.operands;
-  index /= args.operands;
-  const int tile = index % args.tiles;
-  const int64_t batch = index / args.tiles;
-  const int64_t batch_head = batch * heads + head;
+  const int64_t batch_head = batch * static_cast<int>(p.heads) + head;
   const bool is_context = tile < args.context_tiles;
   if (operand == kQuery && is_context) return;
-  if (kFloat8Values && args.again && args.is_beyond[batch_head] == 0) return;
 
   const void* input = operand == kQuery ? p.q.data : operand == kKey ? p.k.data : p.v.data;
   const Strides& strides = operand == kQuery ? p.q.strides : operand == kKey ? p.k.strides : p.v.strides;
@@ -195,6 +194,29 @@ __device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
   }
 }
 
+template <class T, int kLanes, bool kInt8Keys = false, bool kFloat8Values = false>
+__device__ __forceinline__ void prepare_blocks(const PrepareArguments& args) {
+  const int heads = static_cast<int>(args.params.heads);
+  uint32_t index = blockIdx.x;
+  const int head = index % heads;
+  index /= heads;
+  const int operand = kOperands - args.operands + index % args.operands;
+  index /= args.operands;
+  prepare_tile<T, kLanes, kInt8Keys, kFloat8Values>(
+      args, {operand, index / args.tiles, head, static_cast<int>(index % args.tiles)});
+}
+
+// kAgainBlocks thread blocks a head take its tiles in turn: where there is nothing to do, few are few to launch.
+template <class T>
+__device__ __forceinline__ void prepare_values_again(const PrepareArguments& args) {
+  const int heads = static_cast<int>(args.params.heads), batch_head = blockIdx.x / kAgainBlocks;
+  if (args.is_beyond[batch_head] == 0) return;
+  for (int tile = blockIdx.x % kAgainBlocks; tile < args.tiles; tile += kAgainBlocks) {
+    prepare_tile<T, 16, true, true>(args, {kValue, batch_head / heads, batch_head % heads, tile});
+    __syncthreads();  // shared memory is free again
+  }
+}
+
 }  // namespace
 
 #define JENGA_DEFINE_PREPARE(lanes) \
@@ -215,5 +237,6 @@ JENGA_DEFINE_PREPARE_INT8(16)
 
 JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_fp8_blocks_16, PrepareArguments, (kPrepareThreads, kResident), prepare_blocks,
                          16, true, true)
+JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_values_again, PrepareArguments, (kPrepareThreads), prepare_values_again)
 
 }  // namespace jenga::cuda

@@ -18,7 +18,6 @@ struct PrepareArguments {
   int32_t operands;    // the last ones: q is not read where its means are not wanted
   float* tail_means;   // [B, H, nc, D] of int8 keys, about their center: not codes yet
   int32_t* is_beyond;  // [B, H] of e4m3 values: whether a code is far above what sampled rows have
-  bool again;          // values of such heads alone, whose scales have changed
 };
 
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_blocks_2, PrepareArguments);
@@ -31,6 +30,9 @@ JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_4, PrepareArg
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_8, PrepareArguments);
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_int8_blocks_16, PrepareArguments);
 JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_fp8_blocks_16, PrepareArguments);
+
+inline constexpr int kAgainBlocks = 32;  // thread blocks of a head
+JENGA_KERNEL_PAIR(common_prepare_blocks, jenga_prepare_values_again, PrepareArguments);
 
 inline constexpr int kSampleThreads = 512;
 inline constexpr int kSampleChannels = 16;  // of one head, which a thread block sums

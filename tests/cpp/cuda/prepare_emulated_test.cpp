@@ -119,14 +119,14 @@ void sample_centers(const cuda::PrepareArguments& args, int64_t operands) {
 }
 
 // Scales and codes of values far beyond the sampled ones.
-void prepare_values_again(cuda::PrepareArguments args) {
+void prepare_values_again(const cuda::PrepareArguments& args) {
   emulated::Block scaling(cuda::kScaleThreads), block(cuda::kPrepareThreads);
   const int64_t parts = ceil_div(args.params.num_context + args.params.num_video, cuda::kScaleRows);
   for (int i = 0; i < kHeads * parts; ++i) scaling.run(i, [&] { cuda::scale_values<__nv_bfloat16>(args); });
-  args.operands = 1;
-  args.again = true;
-  for (int i = 0; i < kHeads * args.tiles; ++i)
-    block.run(i, [&] { cuda::prepare_blocks<__nv_bfloat16, 16, true, true>(args); });
+  for (int i = 0; i < kHeads * cuda::kAgainBlocks; ++i) {
+    if (i % cuda::kAgainBlocks < args.tiles)  // others have none
+      block.run(i, [&] { cuda::prepare_values_again<__nv_bfloat16>(args); });
+  }
 }
 
 // Returns of which heads values were coded twice.
@@ -138,7 +138,7 @@ std::vector<int32_t> run(const PrepareBlocksParams& p) {
   std::vector<float> tail_means(kHeads * cells * p.head_dim, NAN);
   std::vector<int32_t> is_beyond(kHeads, -1);
   const int32_t tiles = context + static_cast<int32_t>(ceil_div(p.num_video, 128));
-  const cuda::PrepareArguments args{p, context, tiles, 3, tail_means.data(), is_beyond.data(), false};
+  const cuda::PrepareArguments args{p, context, tiles, 3, tail_means.data(), is_beyond.data()};
   if (kInt8) sample_centers(args, kFloat8 ? 2 : 1);
   emulated::Block block(cuda::kPrepareThreads);
   for (int i = 0; i < kHeads * args.operands * args.tiles; ++i) {

@@ -70,21 +70,18 @@ TEST_F(Launch, PrepareBlocksWithFloat8ValuesLooksOnceMoreAtThoseFarBeyondTheSamp
   params.v_scale = static_cast<float*>(address(25));
   params.v_center = static_cast<float*>(address(26));
   ASSERT_EQ(cuda::prepare_blocks(params, address(27), kStream), CUDA_SUCCESS);
-  const std::string grid = std::to_string(2 * 3 * 3 * (2 + 40)), of_values = std::to_string(2 * 3 * (2 + 40));
+  const std::string grid = std::to_string(2 * 3 * 3 * (2 + 40));
   // of keys and values 8 parts a head; tail cells of 2 x 3 heads in 2 blocks of 64 x 128 bytes; 5200 rows, 512 a thread
   // block
   const std::string cells = std::to_string(6 * 2 * 64 * 128 / 4);
-  EXPECT_EQ(shapes(),
-            (Shapes{"jenga_sample_centers_bf16 96 512 0", "memset " + cells + " 0 0",
-                    "jenga_prepare_fp8_blocks_16_bf16 " + grid + " 256 0", "jenga_quantise_tail 12 256 0",
-                    "jenga_scale_values_bf16 66 256 0", "jenga_prepare_fp8_blocks_16_bf16 " + of_values + " 256 0"}));
+  EXPECT_EQ(shapes(), (Shapes{"jenga_sample_centers_bf16 96 512 0", "memset " + cells + " 0 0",
+                              "jenga_prepare_fp8_blocks_16_bf16 " + grid + " 256 0", "jenga_quantise_tail 12 256 0",
+                              "jenga_scale_values_bf16 66 256 0", "jenga_prepare_values_again_bf16 192 256 0"}));
   const int64_t means = int64_t{sizeof(float)} * 6 * 79 * 128;  // and a word of each head
   EXPECT_EQ(cuda::prepare_blocks_workspace(params), means + 6 * sizeof(int32_t));
   for (const int launch : {0, 2, 4, 5}) {
     const auto args = launched[launch].as<cuda::PrepareArguments>();
     EXPECT_EQ(args.is_beyond, static_cast<void*>(static_cast<char*>(address(27)) + means));
-    EXPECT_EQ(args.again, launch == 5);
-    EXPECT_EQ(args.operands, launch == 5 ? 1 : 3);
   }
   for (const int64_t head_dim : {64, 96}) {
     params.head_dim = head_dim;

@@ -30,8 +30,8 @@ inline constexpr FakeDevice kA100{8, 0, 108, 166912, 167936, 1024}, kRtx3090{8, 
 inline size_t argument_bytes(const std::string& kernel) {
   const auto is = [&](const char* part) { return kernel.find(part) != std::string::npos; };
   if (is("memset")) return 2 * sizeof(CUdeviceptr);
-  if (is("prepare_blocks") || is("prepare_int8_blocks") || is("prepare_fp8_blocks") || is("sample_centers") ||
-      is("scale_values"))
+  if (is("prepare_blocks") || is("prepare_int8_blocks") || is("prepare_fp8_blocks") || is("prepare_values") ||
+      is("sample_centers") || is("scale_values"))
     return sizeof(cuda::PrepareArguments);
   if (is("quantise_tail")) return sizeof(cuda::QuantiseTailArguments);
   if (is("average_cells")) return sizeof(cuda::AverageArguments);
