@@ -5,12 +5,13 @@ was trained on; q, k, v of all its layers in the middle of the run are the heads
 sol_attn the last columns say which call of ours is the fastest whose relative L2 error against dense fp64 is not
 larger: of the defaults, which differ in their kept share alone, and of all FORMS, each with the smallest share that
 does, found by halving between SHARES. sol_attn computes a band beside the diagonal whatever its setting; adjacency is
-our form of that. Times are taken in turns in one process. Forms in 8 bits are left out where the card has no kernel for
-them.
+our form of that. Times are taken in turns in one process; with --settled each is taken after so long of nothing else.
+Forms in 8 bits are left out where the card has no kernel for them.
 """
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 
 import torch
@@ -66,9 +67,12 @@ def runs(options: dict, q: torch.Tensor) -> bool:
 
 
 class Comparison:
-    """Every call on one q, k, v: its error, what it computes, and for those that matter its time."""
+    """Every call on one q, k, v: its error, what it computes, and for those that matter its time.
 
-    def __init__(self, grid: TokenGrid, q, k, v, seconds: float):
+    median_seconds: of statements by name, as those of common.
+    """
+
+    def __init__(self, grid: TokenGrid, q, k, v, median_seconds: Callable[[dict], dict]):
         self._grid, self._qkv, self._title = grid, (q, k, v), f"{q.shape[1]} × {grid.num_tokens:,}"
         self._dense = common.dense_calls(q, k, v)
         self._rivals = {}
@@ -87,7 +91,7 @@ class Comparison:
                 self._measure(form, share)
         self._matches = {name: self._smallest(self._errors[name]) for name in RIVALS}
         timed = {(DEFAULTS, share) for share in SHARES}.union(*self._matches.values())
-        self._times = common.median_seconds(fixed | {key: self._call(*key) for key in timed}, seconds)
+        self._times = median_seconds(fixed | {key: self._call(*key) for key in timed})
 
     def _error(self, out: torch.Tensor) -> float:
         return common.relative_error(out[:, :, self._rows], self._exact)
@@ -154,11 +158,14 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--grid", type=int, nargs=3, action="append", metavar=("T", "H", "W"), help="may repeat")
     parser.add_argument("--seconds", type=float, default=0.5, help="least time spent on one figure")
+    parser.add_argument("--settled", action="store_true", help="--seconds of the same before each figure, and no turns")
     arguments = parser.parse_args()
+    timing = common.settled_seconds if arguments.settled else common.median_seconds
+    median_seconds = partial(timing, seconds=arguments.seconds)
     model = DemoModel("full", arguments.device)
     for sides in arguments.grid or GRIDS:
         model.grid = TokenGrid(*sides)
-        Comparison(model.grid, *heads(model), arguments.seconds).print()
+        Comparison(model.grid, *heads(model), median_seconds).print()
 
 
 if __name__ == "__main__":
