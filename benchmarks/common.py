@@ -125,11 +125,12 @@ def settled_seconds(statements: dict[str, Callable], seconds: float) -> dict[str
     for name, statement in statements.items():
         timer = Timer("statement()", globals={"statement": statement}, timer=default_clock)
         repeats = max(1, int(0.02 / timer.timeit(1).mean))
+        start = time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            timer.timeit(repeats)
         times, start = [], time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < 2 * seconds:
-            mean = timer.timeit(repeats).mean
-            if elapsed >= seconds:
-                times.append(mean)
+        while len(times) < 3 or time.perf_counter() - start < seconds:
+            times.append(timer.timeit(repeats).mean)
         medians[name] = float(torch.tensor(times).median())
     return medians
 

@@ -2,6 +2,8 @@
 // rows for the reference, in blocks for the kernels.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/value_blocks.h"
 #include "tests/cpp/cuda/int8_case.h"
 #include "tests/cpp/cuda/outputs.h"
@@ -93,6 +95,15 @@ inline std::vector<double> of_video(const Fp8Case& host, const std::vector<doubl
   return kept;
 }
 
+// A score between two codes of a weight may get either one here and there. Where that weight is a good part of its row,
+// lse moves by up to a step of e4m3, an eighth: in one row of a thousand at most.
+inline void expect_lse_but_for_codes(const std::vector<float>& got, const std::vector<double>& wanted) {
+  expect_lse(got, wanted, std::log(9.0 / 8));
+  size_t moved = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) moved += std::isfinite(wanted[i]) && std::abs(got[i] - wanted[i]) > 0.01;
+  EXPECT_LE(moved, wanted.size() / 1000) << "rows whose lse is off by more than 0.01";
+}
+
 // got: of a kernel, beside the reference's. Both round weights alike, so they are nearer to each other than to what
 // nothing was rounded for; kernels keep fewer bits of sums. Written so that a NaN fails.
 inline void expect_as_near_as_the_reference(const Fp8Case& host, const Outputs& got) {
@@ -108,7 +119,7 @@ inline void expect_as_near_as_the_reference(const Fp8Case& host, const Outputs& 
   expect_near(out, reference.out, exact.out);
   if (host.shape.bias == Bias::kSink)  // beside which those of the context, who have no bias, are large
     expect_near(of_video(host, out), of_video(host, reference.out), of_video(host, exact.out));
-  expect_lse(got.lse, reference.lse, 0.01);
+  expect_lse_but_for_codes(got.lse, reference.lse);
 }
 
 // What is run on the host, thread by thread: units of every kind, in few of them.
