@@ -25,6 +25,7 @@ import shlex
 import sys
 from datetime import date
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ from benchmarks.host import library, preset_runs, video_models
 from benchmarks.host.meter import Times
 from benchmarks.host.whole_model import WholeModel
 from jenga.carving import ops
+from jenga.carving.quantise import PRECISIONS
 
 KEPT = (0.1, 0.2)
 
@@ -58,9 +60,10 @@ def evaluations(host: WholeModel, arguments: argparse.Namespace) -> None:
         notes.append(f"{whole_runs.CUDNN}: {reason}")
     else:
         print_measured(whole_runs.CUDNN, whole_runs.measure(host, preset_runs.cudnn, repeats=repeats)[0], stock, 1.0)
-    for kept in arguments.kept or KEPT:
-        name = f"Jenga Attention, {kept:.0%}"
-        times, variant = whole_runs.measure(host, partial(preset_runs.kept, share=kept), repeats=repeats)
+    for kept, precision in product(arguments.kept or KEPT, arguments.precision or ("auto",)):
+        name = f"Jenga Attention, {kept:.0%}" + ("" if precision == "auto" else f", {precision}")
+        carved = partial(preset_runs.kept, share=kept, precision=precision)
+        times, variant = whole_runs.measure(host, carved, repeats=repeats)
         summary = variant.report().summary()
         print_measured(name, times, stock, summary["kept_share"])
         calls = ", ".join(f"{backend} ({count}×)" for backend, count in summary["backends"].items())
@@ -99,6 +102,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(video_models.MODELS), help="may repeat; all without")
     parser.add_argument("--kept", type=float, action="append", help="share of blocks kept, may repeat; 0.1 and 0.2")
+    parser.add_argument(
+        "--precision", action="append", choices=["auto", *PRECISIONS], help="of carved evaluations, may repeat; auto"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="of an evaluation")
     parser.add_argument("--steps", type=int, action="append", help="whole runs of so many steps, may repeat")
     parser.add_argument("--run", action="append", help=f"a whole run, may repeat; {', '.join(whole_runs.USUAL)}")

@@ -150,9 +150,9 @@ def quality(host: SamplingHost, name: str, **inputs) -> Variant:
     return _stock(host, _jenga_attention(host, host.model, quality=name, **inputs))
 
 
-def kept(host: SamplingHost, share: float) -> Variant:
+def kept(host: SamplingHost, share: float, precision: str = "auto") -> Variant:
     """Jenga Attention alone, at a kept share."""
-    return _stock(host, _jenga_attention(host, host.model, quality="custom", density=share))
+    return _stock(host, _jenga_attention(host, host.model, quality="custom", density=share, precision=precision))
 
 
 def stage_noise(host: SamplingHost, preset: str, kind: str) -> Variant:

@@ -77,6 +77,12 @@ def test_every_evaluation_has_its_row(evaluations, title):
     assert 0.1 < kept[1] < kept[2] < 1
 
 
+def test_a_precision_is_named_in_its_row(benchmark):
+    asked = ("--model", "wan1.3b", "--kept", "0.2", "--precision", "16-bit", "--precision", "auto", "--repeats", "1")
+    rows = table(section(benchmark(*asked), "tiny Wan"), EVALUATION)
+    assert list(rows) == ["dense, stock", "Jenga Attention, 20%, 16-bit", "Jenga Attention, 20%"]
+
+
 def test_what_did_not_run_is_named(evaluations):
     assert evaluations.count("dense, cuDNN: left out, it needs a GPU") == 3
 
