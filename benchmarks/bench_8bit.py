@@ -82,9 +82,8 @@ def main() -> None:
     parser.add_argument(
         "--precision", action="append", choices=PRECISIONS_TIMED, help="may repeat; all of them by default"
     )
-    parser.add_argument("--settled", action="store_true", help="--seconds of the same before each figure, and no turns")
+    common.add_settled(parser)
     arguments = parser.parse_args()
-    median_seconds = common.settled_seconds if arguments.settled else common.median_seconds
     if not arguments.device.startswith("cuda"):
         raise SystemExit("bench_8bit: device must be a CUDA device, got " + arguments.device)
     for case, dtype in common.selected(arguments):
@@ -93,7 +92,7 @@ def main() -> None:
             if precision == "fp8" and case.head_dim != 128:
                 continue
             statements, errors = statements_of(case, precision, q, k, v, arguments.kept or KEPT_SHARES)
-            seconds = median_seconds(statements, arguments.seconds)
+            seconds = common.timing(arguments)(statements)
             print(f"\n### {case.name}, {dtype}, {torch.cuda.get_device_name()}\n")
             common.print_head("part", "16-bit, ms", f"{precision}, ms", "× faster", "error")
             for part in dict.fromkeys(part for _, part in statements):

@@ -11,7 +11,6 @@ Forms in 8 bits are left out where the card has no kernel for them.
 
 import argparse
 from collections.abc import Callable
-from functools import partial
 from itertools import combinations
 
 import torch
@@ -69,7 +68,7 @@ def runs(options: dict, q: torch.Tensor) -> bool:
 class Comparison:
     """Every call on one q, k, v: its error, what it computes, and for those that matter its time.
 
-    median_seconds: of statements by name, as those of common.
+    median_seconds: of statements by name, as common.timing gives it.
     """
 
     def __init__(self, grid: TokenGrid, q, k, v, median_seconds: Callable[[dict], dict]):
@@ -158,14 +157,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--grid", type=int, nargs=3, action="append", metavar=("T", "H", "W"), help="may repeat")
     parser.add_argument("--seconds", type=float, default=0.5, help="least time spent on one figure")
-    parser.add_argument("--settled", action="store_true", help="--seconds of the same before each figure, and no turns")
+    common.add_settled(parser)
     arguments = parser.parse_args()
-    timing = common.settled_seconds if arguments.settled else common.median_seconds
-    median_seconds = partial(timing, seconds=arguments.seconds)
     model = DemoModel("full", arguments.device)
     for sides in arguments.grid or GRIDS:
         model.grid = TokenGrid(*sides)
-        Comparison(model.grid, *heads(model), median_seconds).print()
+        Comparison(model.grid, *heads(model), common.timing(arguments)).print()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,6 +51,16 @@ def parser(description: str) -> argparse.ArgumentParser:
     p.add_argument("--refcheck", action="store_true", help="also print the error against fp64")
     p.add_argument("--seconds", type=float, default=1.0, help="least time spent on one figure")
     return p
+
+
+def add_settled(parser: argparse.ArgumentParser) -> None:
+    """The option by which `timing` chooses."""
+    parser.add_argument("--settled", action="store_true", help="--seconds of the same before each figure, and no turns")
+
+
+def timing(arguments) -> Callable[[dict[str, Callable]], dict[str, float]]:
+    """Median seconds of statements by name: in turns, or with --settled each by itself."""
+    return partial(settled_seconds if arguments.settled else median_seconds, seconds=arguments.seconds)
 
 
 def selected(arguments) -> Iterator[tuple[cases.Case, str]]:
@@ -119,7 +130,7 @@ def settled_seconds(statements: dict[str, Callable], seconds: float) -> dict[str
     """Median wall time of each statement on a GPU after so many seconds of nothing else, over as many.
 
     A GPU at its power limit has another clock for each statement, and takes its time to change it: in turns all of them
-    run at one between theirs. A run of a model has calls of one kind.
+    run at one between theirs.
     """
     medians = {}
     for name, statement in statements.items():

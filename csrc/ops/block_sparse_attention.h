@@ -47,15 +47,9 @@ inline constexpr const char* kOp = "block_sparse_attention";
 
 inline void check_lists(const Tensor& q, const Tensor& index, const Tensor& count, int64_t num_q, int64_t num_kv) {
   check_device(kOp, "kv_block_index", index, "q", q);
-  check_dtype(kOp, "kv_block_index", index, ScalarType::Int);
-  JENGA_REQUIRE(index.dim() == 4, kOp, ": kv_block_index must have 4 dimensions [B, H, nq, max_kv], got shape ",
-                Shape(index));
-  const int64_t max_kv = index.size(3);
-  JENGA_REQUIRE(max_kv <= num_kv, kOp, ": kv_block_index must list at most ", num_kv, " key blocks, got ", max_kv);
-  check_shape(kOp, "kv_block_index", index, {q.size(0), q.size(1), num_q, max_kv});
+  check_list_index(kOp, index);
   check_device(kOp, "kv_block_count", count, "q", q);
-  check_dtype(kOp, "kv_block_count", count, ScalarType::Int);
-  check_shape(kOp, "kv_block_count", count, {q.size(0), q.size(1), num_q});
+  check_list_shapes(kOp, index, count, q.size(0), q.size(1), num_q, num_kv);
 }
 
 // What int8 keys come with: three fp32 tensors, or none of them with 16-bit keys.

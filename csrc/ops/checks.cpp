@@ -40,6 +40,21 @@ void check_context_bias(const char* op, const std::optional<Tensor>& bias, const
   }
 }
 
+void check_list_index(const char* op, const Tensor& index) {
+  check_dtype(op, "kv_block_index", index, ScalarType::Int);
+  JENGA_REQUIRE(index.dim() == 4, op, ": kv_block_index must have 4 dimensions [B, H, nq, max_kv], got shape ",
+                Shape(index));
+}
+
+void check_list_shapes(const char* op, const Tensor& index, const Tensor& count, int64_t batch, int64_t heads,
+                       int64_t num_q, int64_t num_kv) {
+  const int64_t max_kv = index.size(3);
+  JENGA_REQUIRE(max_kv <= num_kv, op, ": kv_block_index must list at most ", num_kv, " key blocks, got ", max_kv);
+  check_shape(op, "kv_block_index", index, {batch, heads, num_q, max_kv});
+  check_dtype(op, "kv_block_count", count, ScalarType::Int);
+  check_shape(op, "kv_block_count", count, {batch, heads, num_q});
+}
+
 void check_block_lists(const char* op, const Tensor& index, const Tensor& count, int64_t num_kv_blocks) {
   if (!index.is_cpu()) return;
   const auto* list = static_cast<const int32_t*>(index.const_data_ptr());

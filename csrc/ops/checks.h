@@ -225,6 +225,11 @@ void check_token_index(const char* op, const Tensor& token_index, const Tensor& 
 // the gap between context and video are no tokens and must stay out of the softmax.
 void check_context_bias(const char* op, const std::optional<Tensor>& bias, const Tensor& q, int64_t num_context);
 
+// Block lists by their form: index int32 [B, H, nq, max_kv], and with it count int32 [B, H, nq].
+void check_list_index(const char* op, const Tensor& index);
+void check_list_shapes(const char* op, const Tensor& index, const Tensor& count, int64_t batch, int64_t heads,
+                       int64_t num_q, int64_t num_kv);
+
 // int32 lists. On the CPU also counts in range and listed blocks ascending in [0, num_kv_blocks).
 void check_block_lists(const char* op, const Tensor& index, const Tensor& count, int64_t num_kv_blocks);
 

@@ -16,19 +16,14 @@ struct KeptShareCall {
 inline KeptShareCall make_kept_share(const Tensor& kv_block_index, const Tensor& kv_block_count, int64_t num_video,
                                      int64_t kv_block_size) {
   constexpr const char* kOp = "kept_share";
-  JENGA_REQUIRE(kv_block_index.dim() == 4, kOp,
-                ": kv_block_index must have 4 dimensions [B, H, nq, max_kv], got shape ", Shape(kv_block_index));
-  check_dtype(kOp, "kv_block_index", kv_block_index, ScalarType::Int);
+  check_list_index(kOp, kv_block_index);
+  check_device(kOp, "kv_block_count", kv_block_count, "kv_block_index", kv_block_index);
   JENGA_REQUIRE(num_video >= 1, kOp, ": num_video must be at least 1, got ", num_video);
   check_kv_block_size(kOp, kv_block_size);
-  const int64_t batch = kv_block_index.size(0), heads = kv_block_index.size(1), max_kv = kv_block_index.size(3);
-  const int64_t num_q = ceil_div(num_video, kQueryBlockRows), num_kv = ceil_div(num_video, kv_block_size);
+  const int64_t batch = kv_block_index.size(0), heads = kv_block_index.size(1);
+  const int64_t num_kv = ceil_div(num_video, kv_block_size);
   JENGA_REQUIRE(batch > 0 && heads > 0, kOp, ": kv_block_index must not be empty, got shape ", Shape(kv_block_index));
-  check_shape(kOp, "kv_block_index", kv_block_index, {batch, heads, num_q, max_kv});
-  JENGA_REQUIRE(max_kv <= num_kv, kOp, ": kv_block_index must list at most ", num_kv, " key blocks, got ", max_kv);
-  check_device(kOp, "kv_block_count", kv_block_count, "kv_block_index", kv_block_index);
-  check_dtype(kOp, "kv_block_count", kv_block_count, ScalarType::Int);
-  check_shape(kOp, "kv_block_count", kv_block_count, {batch, heads, num_q});
+  check_list_shapes(kOp, kv_block_index, kv_block_count, batch, heads, ceil_div(num_video, kQueryBlockRows), num_kv);
 
   KeptShareCall call{
       .params = {},
@@ -44,7 +39,7 @@ inline KeptShareCall make_kept_share(const Tensor& kv_block_index, const Tensor&
       .batch = batch,
       .heads = heads,
       .num_video = num_video,
-      .max_kv = max_kv,
+      .max_kv = kv_block_index.size(3),
       .kv_block_size = kv_block_size,
   };
   return call;

@@ -50,7 +50,10 @@ def good():
         },
         "pack_residual": {"dense": inputs.q, "carved": inputs.k, "bits": 8},
         "kept_share": {
-            **{"kv_block_index": lists[0], "kv_block_count": lists[1], "num_video": N, "kv_block_size": 64},
+            "kv_block_index": lists[0],
+            "kv_block_count": lists[1],
+            "num_video": N,
+            "kv_block_size": 64,
         },
     }
 

@@ -1,17 +1,12 @@
 // Pairs are counted in integers, so that the order of the sum does not matter (formula: kernels/params.h).
 #include "kernels/cuda/common/kept_share.h"
+#include "kernels/cuda/common/warp_sum.h"
 
 namespace jenga::cuda {
 namespace {
 
 constexpr int kThreads = kKeptShareThreads;
 constexpr int kInFlight = 4;  // lists that a thread loads of at a time
-
-__device__ __forceinline__ uint64_t sum_over_warp(uint64_t value) {
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
-  return value;
-}
 
 // What the lists of one thread keep: every kThreads-th.
 __device__ __forceinline__ uint64_t count_pairs(const KeptShareArguments& args) {
@@ -47,11 +42,11 @@ __device__ __forceinline__ uint64_t count_pairs(const KeptShareArguments& args) 
 
 __device__ __forceinline__ void kept_share(const KeptShareArguments& args) {
   __shared__ uint64_t of_warps[kThreads / 32];
-  uint64_t pairs = sum_over_warp(count_pairs(args));
+  uint64_t pairs = warp_sum(count_pairs(args));
   if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = pairs;
   __syncthreads();
   if (threadIdx.x >= 32) return;
-  pairs = sum_over_warp(of_warps[threadIdx.x]);
+  pairs = warp_sum(of_warps[threadIdx.x]);
   if (threadIdx.x == 0) *args.kept_share = static_cast<float>(static_cast<double>(pairs) / args.all_pairs);
 }
 

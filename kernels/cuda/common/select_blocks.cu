@@ -9,6 +9,7 @@
 // Limit: the masses of one query block fit in shared memory (25,000 key blocks with 99 KB, 57,000 with 227 KB);
 // most_selectable_blocks says how many that are on the current device.
 #include "kernels/cuda/common/select_blocks.h"
+#include "kernels/cuda/common/warp_sum.h"
 
 namespace jenga::cuda {
 namespace {
@@ -28,12 +29,6 @@ __device__ __forceinline__ float mass_of_key(uint32_t key) { return __uint_as_fl
 // units: kMassUnits over the largest mass.
 __device__ __forceinline__ uint32_t weight_of_key(uint32_t key, float units) {
   return __float2uint_rn(mass_of_key(key) * units);
-}
-
-__device__ __forceinline__ uint64_t warp_sum(uint64_t value) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(kFullMask, value, step);
-  return value;
 }
 
 // The keys of a row into shared memory.
