@@ -28,6 +28,15 @@ def environment() -> dict[str, str]:
     }
 
 
+def stop_server() -> None:
+    """End wine's server, which outlives the programs for a while and writes its registry when it ends.
+
+    Whoever removes the folder, a clean checkout's test among them, would find new files in it.
+    """
+    for argument in ("--kill", "--wait"):
+        subprocess.run([shutil.which("wineserver"), argument], env=environment(), timeout=60)
+
+
 def main() -> int:
     wine = shutil.which("wine")
     if wine is None:
@@ -37,11 +46,14 @@ def main() -> int:
     if not programs:
         print(f"wine_tests: {BUILD} must hold the tests, got none; run `make wheel-windows`")
         return 1
-    failed = [
-        program.name
-        for program in programs
-        if subprocess.run([wine, program, "--gtest_brief=1"], env=environment(), timeout=600).returncode
-    ]
+    try:
+        failed = [
+            program.name
+            for program in programs
+            if subprocess.run([wine, program, "--gtest_brief=1"], env=environment(), timeout=600).returncode
+        ]
+    finally:
+        stop_server()
     print(f"wine_tests: {len(programs) - len(failed)} of {len(programs)} programs pass", *failed)
     if any("cuda" in program.name for program in programs):
         print(NOT_RUN)
