@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 BUILD := build/dev
 JOBS ?= $(shell nproc)
+TEST_JOBS ?= 2
 PRESET ?= balanced
 PROMPT ?=
 SEED ?= 7
@@ -57,9 +58,9 @@ demo: setup
 
 test:
 	$(MAKE) setup TESTS=1
-	$(VENV)/bin/ctest --test-dir $(BUILD) --output-on-failure
+	$(VENV)/bin/ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 	$(PY) -m demo.comfyui --oldest
-	JENGA_CORE_DIR=$(BUILD)/csrc/bindings $(PY) -m pytest $(PYTEST_ARGS)
+	JENGA_CORE_DIR=$(BUILD)/csrc/bindings OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PYTHON) scripts/check_wheel.py dist/*linux*.whl

@@ -26,7 +26,7 @@ MATRIX = (
     ("3.14", "torch"),
 )
 OLD_TORCH = "Metadata-Version: 2.1\nName: torch\nVersion: 2.8.0\n"  # all that pip looks at
-TEST_TOOLS = ("numpy", "pytest", "hypothesis", "setuptools")
+TEST_TOOLS = ("numpy", "pytest", "pytest-xdist", "hypothesis", "setuptools")
 OPERATOR_TESTS = sorted(str(path) for path in (ROOT / "tests" / "python").glob("test_ops_*.py"))
 WHEEL_TESTS = str(ROOT / "tests" / "python" / "test_wheel.py")
 
@@ -67,12 +67,13 @@ def check(python: str, torch: str, wheel: Path) -> None:
         fresh = f"{folder}/bin/python"
         install = [fresh, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*install, torch, *TEST_TOOLS, str(wheel)], check=True)
-        environment = {**os.environ, "JENGA_WHEEL": str(wheel)}
+        # Two processes; threads of one that wait do not take the other's time.
+        environment = {**os.environ, "JENGA_WHEEL": str(wheel), "OMP_WAIT_POLICY": "passive"}
         environment.pop("PYTHONPATH", None)  # the wheel's package is the one under test
         who = "import sys, torch, jenga; print(sys.version.split()[0], 'torch', torch.__version__, jenga.__file__)"
         subprocess.run([fresh, "-c", who], check=True, cwd=folder, env=environment)
-        tests = [fresh, "-m", "pytest", "-q", "-r", "fE", "-p", "no:cacheprovider", WHEEL_TESTS, *OPERATOR_TESTS]
-        subprocess.run(tests, check=True, cwd=ROOT, env=environment)
+        pytest = [fresh, "-m", "pytest", "-q", "-r", "fE", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+        subprocess.run([*pytest, WHEEL_TESTS, *OPERATOR_TESTS], check=True, cwd=ROOT, env=environment)
 
 
 def main() -> int:

@@ -35,14 +35,14 @@ FAILS = {
     ("comfy_execution.graph_utils", "ExecutionBlocker"): {"report"},
 }
 # These fail where a run needs them: with audio, with a sampler that reports no step, with Wan's published coefficients.
-FAILS_ELSEWHERE = {
+FAILS_ELSEWHERE = [
     ("comfy.utils", "pack_latents"),
     ("comfy.utils", "unpack_latents"),
     ("comfy.nested_tensor", "NestedTensor"),
     ("comfy.samplers", "sampler_object"),
     ("comfy.ldm.wan.model", "sinusoidal_embedding_1d"),
-}
-DOES_WITHOUT = {
+]
+DOES_WITHOUT = [
     ("comfy.cli_args", "args"),
     ("comfy_api.torch_helpers.torch_compile", "TORCH_COMPILE_KWARGS"),
     ("comfy.model_patcher", "ModelPatcher"),
@@ -51,7 +51,7 @@ DOES_WITHOUT = {
     ("comfy.model_management", "intermediate_device"),
     ("comfy.utils", "PROGRESS_BAR_ENABLED"),
     ("server", "PromptServer"),
-}
+]
 NAMES = [*FAILS, *FAILS_ELSEWHERE, *DOES_WITHOUT]
 
 

@@ -1,0 +1,85 @@
+"""What users of attention in 8 bits reported of other packs, tried on ours: the report's repository and number are in
+the docstring. A GPU computes by its own kernels, and a Hopper by those of 8.9 too; a CPU by the reference.
+"""
+
+import pytest
+import torch
+from oracles import relative_error
+
+from jenga import CarvedAttention, JengaConfig, TokenGrid
+from jenga.carving import self_test
+from jenga.carving.dispatch import Backends, PrecisionUnavailable
+from jenga.carving.quantise import PRECISIONS
+
+SHORT, LONG = TokenGrid(5, 16, 20), TokenGrid(46, 64, 64)  # LONG: 188,416 tokens
+LIMITS = {"16-bit": 0.004, "int8": 0.02, "fp8": 0.06}  # of normal numbers, which no head has smoothed
+
+
+@pytest.fixture(params=["own kernel", "kernel of 8.9"])
+def where(device, request, monkeypatch):
+    """(device, backend), on a Hopper once for each of its kernels."""
+    if request.param != "own kernel":
+        if device != "cuda" or torch.cuda.get_device_capability() != (9, 0):
+            pytest.skip("the kernel of 8.9 is the one that this machine takes by itself, or has not")
+        monkeypatch.setenv("JENGA_FORCE_SM", "89")
+    self_test._failure.cache_clear()  # which kernel it was that passed is not in its key
+    yield device, "native" if device == "cuda" else "reference"
+    self_test._failure.cache_clear()
+
+
+def carve(where, precision: str, grid: TokenGrid, q, k, v, density: float = 0.3, lists=None):
+    device, backend = where
+    q, k, v = (x.to(device) for x in (q, k, v))
+    try:
+        Backends().choose(backend, q, precision)
+    except PrecisionUnavailable as error:
+        pytest.skip(str(error))
+    attention = CarvedAttention(JengaConfig(precision=precision, backend=backend, density=density))
+    return attention(q, k, v, grid, lists=lists)
+
+
+def draw(grid: TokenGrid, heads: int = 2):
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(1, heads, grid.num_tokens, 128, generator=generator) for _ in range(3)]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_values_as_large_as_fp16_holds(precision, where):
+    """thu-ml/SageAttention 221, Comfy-Org/ComfyUI 7020 and 9077: the video is black, since something overflowed."""
+    q, k, v = draw(SHORT)
+    k = k + 30 * torch.randn(1, 2, 1, 128, generator=torch.Generator().manual_seed(4))  # a constant, as in checkpoints
+    v = (3e4 * v).clamp(-65504, 65504)
+    q, k, v = (x.half() for x in (q, k, v))
+    result = carve(where, precision, SHORT, q, k, v)
+    lists = type(result.lists)(*(x.cpu() for x in result.lists))
+    exact = carve(("cpu", "reference"), "16-bit", SHORT, *(x.float() for x in (q, k, v)), lists=lists)
+    assert result.out.isfinite().all() and result.lse.isfinite().all()
+    assert relative_error(result.out.cpu(), exact.out) <= LIMITS[precision]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("grid", [SHORT, LONG], ids=["short", "long"])
+def test_equal_values_come_back(grid, precision, where):
+    """thu-ml/SageAttention 388, Comfy-Org/ComfyUI 15263 and comfy-kitchen 140: noise from some length on, a cliff and
+    not a slope. Whatever the weights are, and however many, they sum to one.
+    """
+    if grid == LONG and where[0] == "cpu":
+        pytest.skip("188,416 tokens need a GPU")
+    q, k, _ = draw(grid)
+    v = torch.linspace(-3, 3, 128).expand(1, 2, grid.num_tokens, 128)
+    out = carve(where, precision, grid, q.bfloat16(), k.bfloat16(), v.bfloat16(), density=0.05).out.float().cpu()
+    torch.testing.assert_close(out, v.bfloat16().float().expand_as(out), rtol=2**-7, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_noise_does_not_grow_with_the_length(precision, where):
+    """The same reports: what 8 bits cost at 188,416 tokens is what they cost at 1,600."""
+    if where[0] == "cpu":
+        pytest.skip("188,416 tokens need a GPU")
+    errors = []
+    for grid in (SHORT, LONG):
+        inputs = [x.bfloat16() for x in draw(grid)]
+        found, exact = (carve(where, name, grid, *inputs, density=0.05) for name in (precision, "16-bit"))
+        assert torch.equal(found.lists.index, exact.lists.index)
+        errors.append(relative_error(found.out, exact.out))
+    assert max(errors) <= LIMITS[precision] and errors[1] <= 1.5 * errors[0]
