@@ -60,7 +60,7 @@ test:
 	$(MAKE) setup TESTS=1
 	$(VENV)/bin/ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 	$(PY) -m demo.comfyui --oldest
-	JENGA_CORE_DIR=$(BUILD)/csrc/bindings OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	JENGA_CORE_DIR=$(BUILD)/csrc/bindings OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PYTHON) scripts/check_wheel.py dist/*linux*.whl

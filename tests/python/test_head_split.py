@@ -192,7 +192,7 @@ class Failing:
     def __call__(self, *args, **kwargs):
         self._counted.append(1)
         if len(self._counted) > self._after:
-            raise self._error
+            raise type(self._error)(*self._error.args)  # one that is raised keeps the frames of its run
         return self._carved(*args, **kwargs)
 
 
