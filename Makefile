@@ -4,7 +4,6 @@ VENV := .venv
 PY := $(VENV)/bin/python
 BUILD := build/dev
 JOBS ?= $(shell nproc)
-TEST_JOBS ?= 2
 PRESET ?= balanced
 PROMPT ?=
 SEED ?= 7
@@ -13,12 +12,15 @@ FRAMES ?=
 COMFYUI ?=
 BENCH ?=
 PTXAS := $(CURDIR)/.cache/cuda12/nvidia/cuda_nvcc/bin/ptxas
+# Threads that wait leave the core to the other process.
+PYTEST = JENGA_CORE_DIR=$(BUILD)/csrc/bindings OMP_WAIT_POLICY=passive $(PY) -m pytest
+IN_PROCESSES_OF_THEIR_OWN := tests/host/test_presets_benchmark.py tests/host/test_clip_quality_benchmark.py
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake csrc kernels python -type f -not -name '*.pyc')
 
-.PHONY: demo test setup wheel wheel-windows bare pack release matrix bench format check-tools clean
+.PHONY: demo test pytest-in-comfyui pytest-outside setup wheel wheel-windows bare pack release matrix bench format check-tools clean
 
 check-tools:
 	@$(PYTHON) scripts/check_tools.py
@@ -60,11 +62,18 @@ test:
 	$(MAKE) setup TESTS=1
 	$(VENV)/bin/ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 	$(PY) -m demo.comfyui --oldest
-	JENGA_CORE_DIR=$(BUILD)/csrc/bindings OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),$(PYTEST) $(PYTEST_ARGS),$(MAKE) -j 2 pytest-in-comfyui pytest-outside)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PYTHON) scripts/check_wheel.py dist/*linux*.whl
 	$(MAKE) pack wheel-windows
+
+# Side by side, each in the order of one process: ComfyUI, torch's compiler and what either keeps are a process's for good.
+pytest-in-comfyui:
+	$(PYTEST) tests --ignore tests/python $(addprefix --ignore ,$(IN_PROCESSES_OF_THEIR_OWN))
+
+pytest-outside:
+	$(PYTEST) tests/python $(IN_PROCESSES_OF_THEIR_OWN)
 
 # Cross-built on Linux; its tests run under wine where there is one.
 wheel-windows: $(VENV)/.jenga

@@ -38,7 +38,7 @@ def _parts(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return filled.unflatten(0, (-1, size)), real.view(-1, size).to(x)
 
 
-def _means(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def means_of_parts(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Means [parts, D] of parts of `size` rows, and how many rows each has."""
     parts, real = _parts(x, size)
     tokens = real.sum(1)
@@ -70,12 +70,13 @@ def _heads(q):
 
 def _predicted_error(q, k, v, spread: str) -> torch.Tensor:
     """Of one head: q k v [N, D] -> [nq, nkv]."""
-    (q_means, q_tokens), (k_means, k_tokens), (v_means, _) = _means(q, Q_CELL), _means(k, K_CELL), _means(v, K_CELL)
+    (q_means, q_tokens), (v_means, _) = means_of_parts(q, Q_CELL), means_of_parts(v, K_CELL)
+    k_means, k_tokens = means_of_parts(k, K_CELL)
     scale, per_block = q.shape[-1] ** -0.5, KV_BLOCK // K_CELL
     logits = scale * q_means @ k_means.mT + k_tokens.log()
     total = logits.logsumexp(-1, keepdim=True)
     share = (logits - total).exp()  # of a query cell's attention [query cells, key cells]
-    (k_tail, tail_tokens), (v_tail, _) = _means(k, KV_BLOCK), _means(v, KV_BLOCK)
+    (k_tail, tail_tokens), (v_tail, _) = means_of_parts(k, KV_BLOCK), means_of_parts(v, KV_BLOCK)
 
     def by_block(x):  # [..., key cells] -> [..., nkv, cells of a block]
         return F.pad(x, (0, -x.shape[-1] % per_block)).unflatten(-1, (-1, per_block))
@@ -106,7 +107,7 @@ def exact_error(q, k, v) -> torch.Tensor:
 def _exact_error(q, k, v) -> torch.Tensor:
     """Of one head: q k v [N, D] -> [nq, nkv]."""
     (keys, real), (values, _), scale = _parts(k, KV_BLOCK), _parts(v, KV_BLOCK), q.shape[-1] ** -0.5
-    (k_tail, tail_tokens), (v_tail, _) = _means(k, KV_BLOCK), _means(v, KV_BLOCK)
+    (k_tail, tail_tokens), (v_tail, _) = means_of_parts(k, KV_BLOCK), means_of_parts(v, KV_BLOCK)
     rows = []
     for queries in q.split(Q_BLOCK):
         logits = torch.einsum("qd,bjd->bqj", scale * queries, keys).masked_fill(real[:, None] == 0, -torch.inf)

@@ -21,7 +21,7 @@ def run(comfyui: Path, folder: Path, **options) -> subprocess.CompletedProcess:
     arguments = [text for name, value in {**given, **options}.items() for text in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "benchmarks.clip_quality", *arguments]
     environment = {**os.environ, "JENGA_COMFYUI": str(comfyui)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
 
 
 @pytest.fixture(scope="module")

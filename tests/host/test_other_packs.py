@@ -225,6 +225,7 @@ def test_what_outlives_a_model_call_is_made_outside_its_memory_graph(host, monke
 
 @pytest.mark.parametrize("order", ["before", "behind"])
 def test_fullgraph_names_the_node_and_the_remedy(host, order):
+    torch.compiler.reset()  # what an earlier test compiled in pieces would do here too
     whole = ("JengaTestFullGraph", {})
     patches = (whole, carved()) if order == "before" else (carved(), whole)
     with pytest.raises(PromptFailed, match="Jenga Attention: .*fullgraph.*turn .*off"):

@@ -40,7 +40,7 @@ def tables(comfyui, tmp_path_factory) -> dict[str, list[list[str]]]:
     options = ["--device", "cpu", "--size", "half", "--prompts", "1", "--steps", str(STEPS), "--only", ROWS]
     command = [sys.executable, "-c", RUN, *options, "--output", str(output)]
     environment = {**os.environ, "JENGA_COMFYUI": str(comfyui)}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=600)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=1800)
     return read_tables(output.read_text())
 
 
