@@ -2,8 +2,9 @@
 
 A dropped cell of n keys has one mean key and one mean value. The shipped weight is n exp(<q, mean key>), which the
 exponential makes too small wherever the keys differ. The others multiply it by a ratio that the scores of selection
-tell: what a cell's parts of 8 keys would weigh, over what it weighs as one, both for the mean of 16 queries. Of one
-head; N video tokens in curve order, D head dim, R query rows whose output is wanted.
+tell: what a cell's parts of 8 keys would weigh, over what it weighs as one, both for the mean of 16 queries, or its
+geometric mean over the query cells of a block or of the head. Of one head; N video tokens in curve order, D head dim,
+R query rows whose output is wanted.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import torch
 
 from benchmarks.selection_rules import K_CELL, KV_BLOCK, Q_BLOCK, Q_CELL, means_of_parts
 
-WEIGHTS = ("of its mean", "by query cells", "by query blocks", "exact")
+WEIGHTS = ("of its mean", "by query cells", "by query blocks", "by heads", "exact")
 
 
 class Tail:
@@ -54,6 +55,9 @@ class Tail:
         blocks = blocks.index_add_(0, of_block, log_ratio) / of_block.bincount()[:, None]
         return self.of_mean() * blocks[self._places // Q_BLOCK].exp()
 
+    def by_heads(self) -> torch.Tensor:
+        return self.of_mean() * self._log_ratio().mean(0).exp()
+
     def exactly(self) -> torch.Tensor:
         sums = torch.zeros(len(self._q), len(self._k_tail), device=self._k.device)
         return sums.index_add_(1, self._cell_of_key, self._weights)
@@ -69,5 +73,5 @@ class Tail:
 
 
 RULES: dict[str, Callable[[Tail], torch.Tensor]] = dict(
-    zip(WEIGHTS, (Tail.of_mean, Tail.by_query_cells, Tail.by_query_blocks, Tail.exactly), strict=True)
+    zip(WEIGHTS, (Tail.of_mean, Tail.by_query_cells, Tail.by_query_blocks, Tail.by_heads, Tail.exactly), strict=True)
 )
