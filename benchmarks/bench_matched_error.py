@@ -10,7 +10,7 @@ Forms in 8 bits are left out where the card has no kernel for them.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
 import torch
@@ -54,6 +54,23 @@ def heads(model: DemoModel) -> tuple[torch.Tensor, ...]:
     layers = activations(model, 0, STEPS, levels=(0.5,))
     q, k, v, _ = (torch.cat(x, 1).bfloat16() for x in zip(*layers, strict=True))
     return tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
+
+
+def add_grids(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--grid", type=int, nargs=3, action="append", metavar=("T", "H", "W"), help="may repeat")
+
+
+def calls_on_grids(arguments: argparse.Namespace, grids) -> Iterator[tuple[TokenGrid, torch.Tensor, ...]]:
+    """(grid, q, k, v) of `heads` for every grid that was asked for, else for those given: (T, H, W) each."""
+    model = DemoModel("full", arguments.device)
+    for sides in arguments.grid or grids:
+        model.grid = TokenGrid(*sides)
+        yield model.grid, *heads(model)
+
+
+def name_of(grid: TokenGrid) -> str:
+    return f"{grid.t} × {grid.h} × {grid.w}"
 
 
 def runs(options: dict, q: torch.Tensor) -> bool:
@@ -154,15 +171,12 @@ class Comparison:
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--grid", type=int, nargs=3, action="append", metavar=("T", "H", "W"), help="may repeat")
+    add_grids(parser)
     parser.add_argument("--seconds", type=float, default=0.5, help="least time spent on one figure")
     common.add_settled(parser)
     arguments = parser.parse_args()
-    model = DemoModel("full", arguments.device)
-    for sides in arguments.grid or GRIDS:
-        model.grid = TokenGrid(*sides)
-        Comparison(model.grid, *heads(model), common.timing(arguments)).print()
+    for call in calls_on_grids(arguments, GRIDS):
+        Comparison(*call, common.timing(arguments)).print()
 
 
 if __name__ == "__main__":

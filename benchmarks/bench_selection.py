@@ -13,8 +13,8 @@ import argparse
 import torch
 
 from benchmarks import common, selection_rules
-from benchmarks.bench_matched_error import ROWS, heads
-from benchmarks.demo_model import SIZES, DemoModel
+from benchmarks.bench_matched_error import ROWS, add_grids, calls_on_grids, name_of
+from benchmarks.demo_model import SIZES
 from jenga import CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import reference
 from jenga.carving.operands import BlockLists, ScoreCells
@@ -53,10 +53,8 @@ class Activations:
 
 def difference(one: BlockLists, other: BlockLists, num_blocks: int) -> float:
     """The share of listed blocks of `one` that are not in `other`."""
-    masks = [torch.zeros(*x.index.shape[:3], num_blocks, device=x.index.device) for x in (one, other)]
-    for mask, lists in zip(masks, (one, other), strict=True):
-        mask.scatter_(-1, lists.index.long(), 1.0)
-    return float((masks[0] * (1 - masks[1])).sum() / masks[0].sum())
+    listed, there = (selection_rules.kept_mask(x, num_blocks) for x in (one, other))
+    return float((listed & ~there).sum() / listed.sum())
 
 
 def print_cells(calls: dict[str, Activations]) -> None:
@@ -99,14 +97,9 @@ def print_rules(calls: dict[str, Activations]) -> None:
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--grid", type=int, nargs=3, action="append", metavar=("T", "H", "W"), help="may repeat")
-    arguments = parser.parse_args()
-    model = DemoModel("full", arguments.device)
-    calls = {}
-    for sides in arguments.grid or (SIZES["full"],):
-        model.grid = TokenGrid(*sides)
-        calls[" × ".join(map(str, sides))] = Activations(model.grid, *heads(model))
+    add_grids(parser)
+    on_grids = calls_on_grids(parser.parse_args(), (SIZES["full"],))
+    calls = {name_of(call[0]): Activations(*call) for call in on_grids}
     print_cells(calls)
     print()
     print_rules(calls)

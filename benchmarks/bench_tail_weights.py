@@ -10,61 +10,46 @@ import argparse
 import torch
 
 from benchmarks import common, selection_rules
-from benchmarks.bench_matched_error import heads
-from benchmarks.demo_model import SIZES, DemoModel
-from benchmarks.tail_weights import WEIGHTS, Tail
+from benchmarks.bench_matched_error import add_grids, calls_on_grids, name_of
+from benchmarks.demo_model import SIZES
+from benchmarks.tail_weights import RULES, Tail
 from jenga import CarvedAttention, JengaConfig, TokenGrid
-from jenga.carving.operands import BlockLists
 
 SHARES = (0.03, 0.05, 0.1, 0.2)
 TAILS = (64, 32)
 ROWS = 512
 
 
-def kept_rows(lists: BlockLists, head: int, places: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    """bool [R, key blocks]: what the lists of one head keep for the query rows at these places."""
-    index, count = (x[0, head][places // selection_rules.Q_BLOCK] for x in lists)
-    listed = torch.arange(index.shape[-1], device=index.device) < count[:, None]
-    num_blocks = -(-num_tokens // selection_rules.KV_BLOCK)
-    kept = torch.zeros(len(places), num_blocks + 1, dtype=torch.bool, device=index.device)
-    kept.scatter_(1, torch.where(listed, index, num_blocks).long(), True)  # what is not listed lands behind them
-    return kept[:, :-1]
-
-
-def errors(grid: TokenGrid, q, k, v, share: float, tail_block_size: int) -> list[float]:
-    """One for each of WEIGHTS."""
-    lists = CarvedAttention(JengaConfig(density=share))(q, k, v, grid).lists
+def errors(grid: TokenGrid, q, k, v, tail_block_size: int) -> torch.Tensor:
+    """float64 [SHARES, RULES]."""
+    num_blocks = -(-grid.num_tokens // selection_rules.KV_BLOCK)
+    lists = [CarvedAttention(JengaConfig(density=share))(q, k, v, grid).lists for share in SHARES]
+    kept = [selection_rules.kept_mask(x, num_blocks) for x in lists]
     carved = selection_rules.in_curve_order(grid, q, k, v)
     places = torch.linspace(0, grid.num_tokens - 1, ROWS, device=q.device).round().long()
-    squared, norm = torch.zeros(len(WEIGHTS), dtype=torch.float64), 0.0
+    squared, norm = torch.zeros(len(SHARES), len(RULES), dtype=torch.float64), 0.0
     for head in range(q.shape[1]):
         tail = Tail(*(x[0, head] for x in carved), places, tail_block_size)
-        exact, kept = tail.exact().double(), kept_rows(lists, head, places, grid.num_tokens)
+        exact = tail.exact().double()
         norm += float(exact.square().sum())
-        squared += torch.stack([(tail.output(kept, x) - exact).square().sum().cpu() for x in WEIGHTS])
-    return (squared / norm).sqrt().tolist()
-
-
-def print_table(grids: dict[str, tuple], tails=TAILS, shares=SHARES) -> None:
-    common.print_head("grid", "tail", "kept", *WEIGHTS)
-    for name, call in grids.items():
-        for tail in tails:
-            for share in shares:
-                common.print_row(name, tail, f"{share:.0%}", *(f"{x:.4f}" for x in errors(*call, share, tail)))
+        for column, rule in enumerate(RULES.values()):
+            weights = rule(tail)
+            for row, mask in enumerate(kept):
+                out = tail.output(mask[0, head][places // selection_rules.Q_BLOCK], weights)
+                squared[row, column] += float((out - exact).square().sum())
+    return (squared / norm).sqrt()
 
 
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--grid", type=int, nargs=3, action="append", metavar=("T", "H", "W"), help="may repeat")
+    add_grids(parser)
     arguments = parser.parse_args()
-    model = DemoModel("full", arguments.device)
-    calls = {}
-    for sides in arguments.grid or (SIZES["full"],):
-        model.grid = TokenGrid(*sides)
-        calls[" × ".join(map(str, sides))] = (model.grid, *heads(model))
-    print_table(calls)
+    common.print_head("grid", "tail", "kept", *RULES)
+    for call in calls_on_grids(arguments, (SIZES["full"],)):
+        for tail in TAILS:
+            for share, row in zip(SHARES, errors(*call, tail), strict=True):
+                common.print_row(name_of(call[0]), tail, f"{share:.0%}", *(f"{error:.4f}" for error in row.tolist()))
 
 
 if __name__ == "__main__":

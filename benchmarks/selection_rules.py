@@ -31,6 +31,15 @@ def top(scores: torch.Tensor, number: int | torch.Tensor) -> BlockLists:
     return BlockLists(torch.where(ascending < num_blocks, ascending, -1).int(), count)
 
 
+def kept_mask(lists: BlockLists, num_blocks: int) -> torch.Tensor:
+    """bool [B, H, nq, num_blocks]: what lists keep."""
+    index, count = lists
+    listed = torch.arange(index.shape[-1], device=index.device) < count[..., None]
+    kept = torch.zeros(*count.shape, num_blocks + 1, dtype=torch.bool, device=index.device)
+    kept.scatter_(-1, torch.where(listed, index, num_blocks).long(), True)  # what is not listed lands behind them
+    return kept[..., :-1]
+
+
 def _parts(x: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows [n, ...] in parts of `size`, the last filled with zeros [parts, size, ...], and 1 where a row is real."""
     filled = F.pad(x, (0, 0) * (x.dim() - 1) + (0, -len(x) % size))

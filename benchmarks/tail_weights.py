@@ -7,71 +7,66 @@ geometric mean over the query cells of a block or of the head. Of one head; N vi
 R query rows whose output is wanted.
 """
 
-from collections.abc import Callable
-
 import torch
+import torch.nn.functional as F
 
 from benchmarks.selection_rules import K_CELL, KV_BLOCK, Q_BLOCK, Q_CELL, means_of_parts
-
-WEIGHTS = ("of its mean", "by query cells", "by query blocks", "by heads", "exact")
 
 
 class Tail:
     """Of one head: q rows [R, D] at `places`, all k v [N, D], and the output with some key blocks kept."""
 
     def __init__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, places: torch.Tensor, tail_block_size: int):
-        self._scale, self._size, self._places = q.shape[-1] ** -0.5, tail_block_size, places
-        self._q, self._k, self._v = q[places], k, v
-        logits = self._scale * self._q @ k.mT
-        self._top = logits.amax(-1, keepdim=True)
-        self._weights = (logits - self._top).exp()  # [R, N], of every key
+        self._places, self._v = places, v
+        scale, queries = q.shape[-1] ** -0.5, q[places]
+        logits = scale * queries @ k.mT
+        top = logits.amax(-1, keepdim=True)
+        self._weights = (logits - top).exp()  # [R, N], of every key
         self._cell_of_key = torch.arange(len(k), device=k.device) // tail_block_size
-        self._k_tail, self._tokens = means_of_parts(k, tail_block_size)
+        self._cells_of_block = KV_BLOCK // tail_block_size
+        k_tail, tokens = means_of_parts(k, tail_block_size)
         self._v_tail, _ = means_of_parts(v, tail_block_size)
-        self._q_means, _ = means_of_parts(q, Q_CELL)
+        self._of_mean = tokens * (scale * queries @ k_tail.mT - top).exp()
+
+        q_means, _ = means_of_parts(q, Q_CELL)
+        k_means, key_tokens = means_of_parts(k, K_CELL)
+        parts, per_cell = scale * q_means @ k_means.mT + key_tokens.log(), tail_block_size // K_CELL
+        parts = F.pad(parts, (0, -parts.shape[1] % per_cell), value=-torch.inf).unflatten(1, (-1, per_cell))
+        # [query cells, tail cells]: log of the parts' weight over the whole's; at least 0 (Jensen).
+        self._log_ratio = parts.logsumexp(-1) - (scale * q_means @ k_tail.mT + tokens.log())
 
     def exact(self) -> torch.Tensor:
         """Dense attention [R, D]."""
         return self._weights @ self._v / self._weights.sum(-1, keepdim=True)
 
-    def output(self, kept: torch.Tensor, weight: str) -> torch.Tensor:
-        """[R, D]. kept: bool [R, key blocks]; weight: of WEIGHTS."""
-        kept_cells = kept.repeat_interleave(KV_BLOCK // self._size, 1)[:, : len(self._k_tail)]
-        keys = self._weights * kept_cells[:, self._cell_of_key]
-        cells = RULES[weight](self) * ~kept_cells
+    def output(self, kept: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """[R, D]. kept: bool [R, key blocks]; weights [R, tail cells] of one of RULES."""
+        kept_cells = kept.repeat_interleave(self._cells_of_block, 1)[:, : len(self._v_tail)]
+        keys, cells = self._weights * kept_cells[:, self._cell_of_key], weights * ~kept_cells
         total = keys.sum(-1, keepdim=True) + cells.sum(-1, keepdim=True)
         return (keys @ self._v + cells @ self._v_tail) / total
 
     def of_mean(self) -> torch.Tensor:
-        return self._tokens * (self._scale * self._q @ self._k_tail.mT - self._top).exp()
+        return self._of_mean
 
     def by_query_cells(self) -> torch.Tensor:
-        return self.of_mean() * self._log_ratio()[self._places // Q_CELL].exp()
+        return self._of_mean * self._log_ratio[self._places // Q_CELL].exp()
 
     def by_query_blocks(self) -> torch.Tensor:
-        of_block = torch.arange(len(self._q_means), device=self._k.device) // (Q_BLOCK // Q_CELL)
-        log_ratio = self._log_ratio()
-        blocks = torch.zeros(int(of_block[-1]) + 1, log_ratio.shape[1], device=log_ratio.device)
-        blocks = blocks.index_add_(0, of_block, log_ratio) / of_block.bincount()[:, None]
-        return self.of_mean() * blocks[self._places // Q_BLOCK].exp()
+        blocks, _ = means_of_parts(self._log_ratio, Q_BLOCK // Q_CELL)
+        return self._of_mean * blocks[self._places // Q_BLOCK].exp()
 
     def by_heads(self) -> torch.Tensor:
-        return self.of_mean() * self._log_ratio().mean(0).exp()
+        return self._of_mean * self._log_ratio.mean(0).exp()
 
     def exactly(self) -> torch.Tensor:
-        sums = torch.zeros(len(self._q), len(self._k_tail), device=self._k.device)
-        return sums.index_add_(1, self._cell_of_key, self._weights)
-
-    def _log_ratio(self) -> torch.Tensor:
-        """[query cells, tail cells]: log of the parts' weight over the whole's; at least 0 (Jensen)."""
-        k_means, tokens = means_of_parts(self._k, K_CELL)
-        logits = self._scale * self._q_means @ k_means.mT + tokens.log()
-        parts = self._size // K_CELL
-        padded = torch.nn.functional.pad(logits, (0, -logits.shape[1] % parts), value=-torch.inf)
-        whole = self._scale * self._q_means @ self._k_tail.mT + self._tokens.log()
-        return padded.unflatten(1, (-1, parts)).logsumexp(-1) - whole
+        return torch.zeros_like(self._of_mean).index_add_(1, self._cell_of_key, self._weights)
 
 
-RULES: dict[str, Callable[[Tail], torch.Tensor]] = dict(
-    zip(WEIGHTS, (Tail.of_mean, Tail.by_query_cells, Tail.by_query_blocks, Tail.by_heads, Tail.exactly), strict=True)
-)
+RULES = {
+    "of its mean": Tail.of_mean,
+    "by query cells": Tail.by_query_cells,
+    "by query blocks": Tail.by_query_blocks,
+    "by heads": Tail.by_heads,
+    "exact": Tail.exactly,
+}

@@ -42,6 +42,20 @@ def cuda() -> str:
     return "cuda"
 
 
+@pytest.fixture(params=["own kernel", "kernel of 8.9"])
+def kernel(request, monkeypatch) -> str:
+    """The kernel that a machine takes by itself, and on a Hopper the one that every other card takes."""
+    from jenga.carving import self_test
+
+    if request.param == "kernel of 8.9":
+        if not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0):
+            pytest.skip("the kernel of 8.9 is the one that this machine takes by itself, or has not")
+        monkeypatch.setenv("JENGA_FORCE_SM", "89")
+    self_test._failure.cache_clear()  # which kernel it was that passed is not in its key
+    yield request.param
+    self_test._failure.cache_clear()
+
+
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request):
     from jenga.carving import ops

@@ -21,19 +21,13 @@ DTYPES = (torch.bfloat16, torch.float16)
 CASES = [dataclasses.replace(case, head_dim=128) for case in cases.CASES if case.q_block_size == 128]
 
 
-@pytest.fixture(params=["own kernel", "kernel of 8.9"])
-def card(cuda, request, monkeypatch) -> str:
-    """A GPU with the kernel that it takes by itself, and a Hopper with the one that every other card takes."""
+@pytest.fixture
+def card(cuda, kernel) -> str:
+    """A GPU with kernels for e4m3 values."""
     capability = torch.cuda.get_device_capability()
     if capability not in ((8, 9), (9, 0)) and capability[0] != 12:
         pytest.skip(f"e4m3 values have kernels for compute capabilities 8.9, 9.0 and 12, this GPU has {capability}")
-    if request.param == "kernel of 8.9":
-        if capability != (9, 0):
-            pytest.skip("the kernel of 8.9 is the one that this GPU takes by itself")
-        monkeypatch.setenv("JENGA_FORCE_SM", "89")
-    self_test._failure.cache_clear()  # which kernel it was that passed is not in its key
-    yield cuda
-    self_test._failure.cache_clear()
+    return cuda
 
 
 def prepare(module, case, inputs, precision=FP8):

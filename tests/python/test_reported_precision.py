@@ -2,12 +2,12 @@
 the docstring. A GPU computes by its own kernels, and a Hopper by those of 8.9 too; a CPU by the reference.
 """
 
+import cases
 import pytest
 import torch
 from oracles import relative_error
 
 from jenga import CarvedAttention, JengaConfig, TokenGrid
-from jenga.carving import self_test
 from jenga.carving.dispatch import Backends, PrecisionUnavailable
 from jenga.carving.quantise import PRECISIONS
 
@@ -15,16 +15,12 @@ SHORT, LONG = TokenGrid(5, 16, 20), TokenGrid(46, 64, 64)  # LONG: 188,416 token
 LIMITS = {"16-bit": 0.004, "int8": 0.02, "fp8": 0.06}  # of normal numbers, which no head has smoothed
 
 
-@pytest.fixture(params=["own kernel", "kernel of 8.9"])
-def where(device, request, monkeypatch):
+@pytest.fixture
+def where(device, kernel) -> tuple[str, str]:
     """(device, backend), on a Hopper once for each of its kernels."""
-    if request.param != "own kernel":
-        if device != "cuda" or torch.cuda.get_device_capability() != (9, 0):
-            pytest.skip("the kernel of 8.9 is the one that this machine takes by itself, or has not")
-        monkeypatch.setenv("JENGA_FORCE_SM", "89")
-    self_test._failure.cache_clear()  # which kernel it was that passed is not in its key
-    yield device, "native" if device == "cuda" else "reference"
-    self_test._failure.cache_clear()
+    if device == "cpu" and kernel != "own kernel":
+        pytest.skip("a CPU has no kernel of 8.9")
+    return device, "native" if device == "cuda" else "reference"
 
 
 def carve(where, precision: str, grid: TokenGrid, q, k, v, density: float = 0.3, lists=None):
@@ -51,7 +47,7 @@ def test_values_as_large_as_fp16_holds(precision, where):
     v = (3e4 * v).clamp(-65504, 65504)
     q, k, v = (x.half() for x in (q, k, v))
     result = carve(where, precision, SHORT, q, k, v)
-    lists = type(result.lists)(*(x.cpu() for x in result.lists))
+    lists = cases.on_device(result.lists, "cpu")
     exact = carve(("cpu", "reference"), "16-bit", SHORT, *(x.float() for x in (q, k, v)), lists=lists)
     assert result.out.isfinite().all() and result.lse.isfinite().all()
     assert relative_error(result.out.cpu(), exact.out) <= LIMITS[precision]
