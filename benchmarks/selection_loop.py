@@ -49,7 +49,7 @@ class Selecting(Carving):
 class ListsAnew(CarvedAttention):
     """Selects in every call, also where an anchor has left its lists."""
 
-    def __call__(self, q, k, v, grid, *context):  # as AttentionInput.carve has it, lists and residual last
+    def __call__(self, q, k, v, grid, *context):  # as AttentionInput.carve has it: lists, residual, tail_bias last
         return super().__call__(q, k, v, grid, *context[:4], residual=context[5] if context else None)
 
 
@@ -69,10 +69,12 @@ def rows(column: Column) -> list[Row]:
         return Row(name, lambda model: kind(model, column.share * share, column.anchors, **options))
 
     halved = partial(Selecting, selection_rules.HalvedLists)
+    plain_tail = lambda config: selection_rules.RuledAttention(config, selection_rules.shipped, weighs_tail=False)  # noqa: E731
     within = partial(Selecting, partial(selection_rules.HalvedLists, within=True))
     coarse, fine = CELLS["1 × 1"], CELLS["8 × 8"]
     return [
         *(row(f"cells {name}", score_cells=cells) for name, cells in CELLS.items()),
+        row("cells 8 × 8, a tail cell counts as its tokens", partial(Selecting, plain_tail), score_cells=fine),
         row("cells 1 × 1, two lists", halved, score_cells=coarse),
         row("cells 8 × 8, two lists", halved, score_cells=fine),
         row("cells 8 × 8, two lists, stages of one", within, score_cells=fine),

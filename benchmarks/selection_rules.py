@@ -163,16 +163,29 @@ def number_within(rank: torch.Tensor, number: int) -> torch.Tensor:
 
 
 class RuledAttention:
-    """A CarvedAttention whose lists a rule makes where none are given: rule(q, k, v, number) -> BlockLists."""
+    """A CarvedAttention whose lists a rule makes where none are given: rule(q, k, v, number) -> BlockLists.
 
-    def __init__(self, config: JengaConfig, rule):
+    weighs_tail: as the configuration has it; False: a dropped tail cell counts as its tokens.
+    """
+
+    def __init__(self, config: JengaConfig, rule, weighs_tail: bool = True):
         self.config, self._carved, self._rule = config, CarvedAttention(config), rule
+        self._weighs_tail = weighs_tail and config.weighs_tail
         self.pack_residual = self._carved.pack_residual
 
-    def __call__(self, q, k, v, grid, *context, lists=None, residual=None):
-        *context, lists, residual = context if len(context) == 6 else (*context, lists, residual)
-        lists = lists or self._rule(*in_curve_order(grid, q, k, v), self.config.min_blocks(grid.num_tokens))
-        return self._attend(q, k, v, grid, *context, lists=lists, residual=residual)
+    def __call__(self, q, k, v, grid, *context, lists=None, residual=None, tail_bias=None):
+        if len(context) == 7:  # as AttentionInput.carve has it
+            *context, lists, residual, tail_bias = context
+        if lists is None:
+            carved = in_curve_order(grid, q, k, v)
+            lists = self._rule(*carved, self.config.min_blocks(grid.num_tokens))
+            tail_bias = self._tail_bias(*carved[:2]) if self._weighs_tail else None
+        return self._attend(q, k, v, grid, *context, lists=lists, residual=residual, tail_bias=tail_bias)
+
+    def _tail_bias(self, q, k):
+        q_size, k_size = cell_sizes(self.config)
+        means = reference.block_means(q, q_size), reference.block_means(k, k_size)
+        return reference.tail_bias(*means, k.shape[2], k_size, self.config.tail_block_size, q.shape[-1] ** -0.5)
 
     def _attend(self, *arguments, **state):
         return self._carved(*arguments, **state)
@@ -189,9 +202,9 @@ class HalvedLists(RuledAttention):
         super().__init__(config, self._select)
         self._within = within
 
-    def _attend(self, q, k, v, grid, *context, lists, residual):
+    def _attend(self, q, k, v, grid, *context, lists, **state):
         halves = (BlockLists(*(x[:, :, half::2].contiguous() for x in lists)) for half in (0, 1))
-        first, second = (self._carved(q, k, v, grid, *context, lists=x, residual=residual) for x in halves)
+        first, second = (self._carved(q, k, v, grid, *context, lists=x, **state) for x in halves)
         order = ops.curve_order(grid.t, grid.h, grid.w).to(q.device)
         in_second = torch.empty_like(order, dtype=torch.bool)
         in_second[order.long()] = torch.arange(len(order), device=q.device) // HALF % 2 == 1
@@ -208,6 +221,18 @@ class HalvedLists(RuledAttention):
 def union_as_one_list(q, k, v, number: int) -> BlockLists:
     """One list of the blocks that two lists in a tile would have stages for, as many as fit."""
     return top(-better_rank(*half_scores(q, k, Q_BLOCK // Q_CELL, KV_BLOCK // K_CELL)), number)
+
+
+def cell_sizes(config: JengaConfig) -> tuple[int, int]:
+    """Tokens of a query cell and of a key cell."""
+    return Q_BLOCK // config.score_cells[0], config.kv_block_size // config.score_cells[1]
+
+
+def shipped(q, k, v, number: int) -> BlockLists:
+    """The shipped rule, for a RuledAttention."""
+    means = reference.block_means(q, Q_CELL), reference.block_means(k, K_CELL)
+    cells = ScoreCells(q.shape[2], Q_BLOCK, KV_BLOCK, Q_BLOCK // Q_CELL, KV_BLOCK // K_CELL)
+    return top(reference.block_scores(*means, cells, q.shape[-1] ** -0.5), number)
 
 
 def in_curve_order(grid, *tensors: torch.Tensor) -> list[torch.Tensor]:

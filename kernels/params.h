@@ -22,6 +22,7 @@ inline constexpr int64_t kMaxInt8HeadDim = 128;  // of int8 keys
 inline constexpr int64_t kFloat8HeadDim = 128;   // of e4m3 values on CUDA
 inline constexpr int64_t kQueryBlockRows = 128;  // video query rows that share a list where a call says no other
 inline constexpr int64_t kSampledRows = 16;      // of so many video rows one is looked at for centers
+inline constexpr int64_t kSampledCells = 32;     // query cells of a head that tail_bias looks at
 inline constexpr int64_t kKeyScaleRows = 64;     // carved rows of keys, or tail means, that share a scale
 inline constexpr float kInt8Max = 127.f, kFloat8Max = 448.f;
 inline constexpr float kSampledFloat8Max = 8.f;  // of sampled values: others may be 56 times as large
@@ -71,9 +72,9 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Parallel
 // the scale is 0. Values in 8 bits, where v_scale is given: v_center is subtracted and the rest written as
 // e4m3 codes of r * (1 / v_scale), one scale a channel: the larger of max|r| / 448 of all tokens and max|r| / 8 of
 // sampled rows (by which it is known without a read of the others, unless one is 56 times as large). Centers are means
-// of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they are rounded to 16 bits;
-// means for select_blocks stay as they are. On CUDA e4m3 values, of carved rows and of tail cells, lie in blocks of 64
-// rows, [B, H, ceil(rows / 64), D, 64] (kernels/value_blocks.h): their kernels multiply them so.
+// of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they are rounded to 16
+// bits; means for select_blocks stay as they are. On CUDA e4m3 values, of carved rows and of tail cells, lie in blocks
+// of 64 rows, [B, H, ceil(rows / 64), D, 64] (kernels/value_blocks.h): their kernels multiply them so.
 struct PrepareBlocksParams {
   Operand q, k, v;                // [B, H, S, D] raster order, one dtype, which is that of all outputs but 8-bit ones
   const int32_t* token_index;     // [C + N]
@@ -130,9 +131,30 @@ struct SelectBlocksParams {
   constexpr int64_t last_coarse() const { return num_video - (num_coarse() - 1) * coarse_size(); }
 };
 
+// tail_bias: the logarithm of how many keys a dropped tail cell counts as. Its n_c keys weigh more than n_c times their
+// mean key, which the exponential makes too small wherever they differ (Jensen). How much more, the cells of selection
+// tell: with s_i = softmax_scale <q_means[a], k_means[i]> of the key cells i in tail cell c, of n_i tokens each,
+//   tail_bias[c] = mean over query cells a of log(sum_i n_i exp(s_i)) - (sum_i n_i s_i) / n_c,
+// which is log(n_c) where the s_i are equal, and never below. Of the query cells of a head kSampledCells are looked at,
+// cells sampled_cell(0), sampled_cell(1), ...; all of them where there are no more.
+struct TailBiasParams {
+  DataType dtype;
+  const void* q_means;  // [B, H, nqc, D] contiguous
+  const void* k_means;  // [B, H, nkc, D] contiguous
+  float* tail_bias;     // [B, H, nc]
+  int64_t batch, heads, head_dim, num_q_cells, num_video;
+  int64_t k_cell_size, tail_block_size;  // the second is 2, 4 or 8 times the first
+  float softmax_scale;
+
+  constexpr int64_t num_k_cells() const { return ceil_div(num_video, k_cell_size); }
+  constexpr int64_t num_tail_cells() const { return ceil_div(num_video, tail_block_size); }
+  constexpr int64_t num_sampled() const { return num_q_cells < kSampledCells ? num_q_cells : kSampledCells; }
+  constexpr int64_t sampled_cell(int64_t i) const { return i * num_q_cells / num_sampled(); }
+};
+
 // block_sparse_attention. Video query row: logits are softmax_scale * <q, k> over the context rows (plus
 // context_bias), over the rows of the kept key blocks, and, where k_tail is given, one logit
-// softmax_scale * <q, k_tail[c]> + log(n_c) with value v_tail[c] for every tail cell c whose key block was dropped.
+// softmax_scale * <q, k_tail[c]> + tail_bias[c] with value v_tail[c] for every tail cell c whose key block was dropped.
 // Context query row: all context rows with context_bias > -inf (its finite part is not added) and all video rows.
 // Masked rows of k_carved and v_carved (context_bias -inf, and the gap) must be finite: prepare_blocks makes them
 // zeros. One softmax over everything; a row with nothing to attend gives out = 0, lse = -inf.
@@ -159,8 +181,9 @@ struct BlockSparseAttentionParams {
   int64_t batch, heads, head_dim, num_context, num_video, max_kv;
   int64_t q_block_size, kv_block_size, tail_block_size;
   float softmax_scale;
-  const float* k_center = nullptr;  // [B, H, D] of int8 keys
-  const float* v_center = nullptr;  // [B, H, D] of e4m3 values, whose scale is [B, H, D] too
+  const float* k_center = nullptr;   // [B, H, D] of int8 keys
+  const float* v_center = nullptr;   // [B, H, D] of e4m3 values, whose scale is [B, H, D] too
+  const float* tail_bias = nullptr;  // [B, H, nc]; null: log(n_c) of every cell
 };
 
 // pack_residual: residual = dense - carved per token and head, quantised symmetrically with one scale per token and

@@ -13,7 +13,7 @@ struct BlockSparseAttentionCall {
   BlockSparseAttentionParams params;
   Tensor q, k_carved, v_carved, kv_block_index, kv_block_count, token_index;  // keep alive what params points to
   std::optional<Tensor> context_bias, k_tail, v_tail, residual, residual_scale, k_scale, k_tail_scale, k_center,
-      v_scale, v_center;
+      v_scale, v_center, tail_bias;
   Tensor out, lse;
 
   std::tuple<Tensor, Tensor> outputs() const { return {out, lse}; }
@@ -31,6 +31,7 @@ inline void BlockSparseAttentionCall::point_params_at_tensors() {
   params.k_center = data_or_null<float>(k_center);
   params.v_carved.scale = params.v_tail.scale = data_or_null<float>(v_scale);
   params.v_center = data_or_null<float>(v_center);
+  params.tail_bias = data_or_null<float>(tail_bias);
   params.kv_block_index = data<int32_t>(kv_block_index);
   params.kv_block_count = data<int32_t>(kv_block_count);
   params.token_index = data<int32_t>(token_index);
@@ -114,6 +115,12 @@ inline void check_tail(const Tensor& q, const std::optional<Tensor>& k_tail, con
   check_values("v_tail", *v_tail, q, fp8_values, cells);
 }
 
+// Not that it is finite: on a GPU that would wait for it.
+inline void check_tail_bias_of(const Tensor& q, const std::optional<Tensor>& tail_bias, int64_t cells) {
+  JENGA_REQUIRE(!tail_bias || cells > 0, kOp, ": tail_bias must not be given without tail cells, got one");
+  if (tail_bias) check_beside(kOp, "tail_bias", *tail_bias, "q", q, ScalarType::Float, {q.size(0), q.size(1), cells});
+}
+
 inline ResidualType check_residual(const Tensor& q, const std::optional<Tensor>& residual,
                                    const std::optional<Tensor>& scale) {
   JENGA_REQUIRE(residual.has_value() || !scale.has_value(), kOp,
@@ -167,8 +174,8 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
     const std::optional<Tensor>& k_tail, const std::optional<Tensor>& v_tail, int64_t tail_block_size,
     const std::optional<Tensor>& residual, const std::optional<Tensor>& residual_scale,
     const std::optional<Tensor>& k_scale, const std::optional<Tensor>& k_tail_scale,
-    const std::optional<Tensor>& k_center, const std::optional<Tensor>& v_scale,
-    const std::optional<Tensor>& v_center) {
+    const std::optional<Tensor>& k_center, const std::optional<Tensor>& v_scale, const std::optional<Tensor>& v_center,
+    const std::optional<Tensor>& tail_bias) {
   using namespace attention_checks;
   check_attention_tensor(kOp, "q", q);
   const int64_t batch = q.size(0), heads = q.size(1), tokens = q.size(2), head_dim = q.size(3);
@@ -188,6 +195,7 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
   check_token_index(kOp, token_index, q, tokens);
   check_context_bias(kOp, context_bias, q, num_context);
   check_tail(q, k_tail, v_tail, key_type, fp8_values, tail_block_size, cells);
+  check_tail_bias_of(q, tail_bias, cells);
   check_int8_keys(q, k_carved, k_scale, k_tail_scale, k_center, cells);
   check_fp8_values(q, k_carved, v_carved, v_scale, v_center);
   const ResidualType residual_type = check_residual(q, residual, residual_scale);
@@ -210,6 +218,7 @@ inline BlockSparseAttentionCall make_block_sparse_attention(
       .k_center = as_array(k_center),
       .v_scale = as_array(v_scale),
       .v_center = as_array(v_center),
+      .tail_bias = as_array(tail_bias),
       .out = torch::stable::transpose(new_tensor(q, {batch, tokens, heads, head_dim}, q.scalar_type()), 1, 2),
       .lse = new_tensor(q, {batch, heads, tokens}, ScalarType::Float),
   };

@@ -25,11 +25,15 @@ STABLE_TORCH_LIBRARY(jenga, m) {
       "int kv_block_size, int q_cells, int k_cells, int min_blocks, float top_p, float softmax_scale) "
       "-> (Tensor, Tensor)");
   m.def(
+      "tail_bias(Tensor q_means, Tensor k_means, int num_video, int k_cell_size, int tail_block_size, "
+      "float softmax_scale) -> Tensor");
+  m.def(
       "block_sparse_attention(Tensor q, Tensor k_carved, Tensor v_carved, Tensor kv_block_index, "
       "Tensor kv_block_count, Tensor token_index, int num_context, int q_block_size, int kv_block_size, "
       "float softmax_scale, Tensor? context_bias=None, Tensor? k_tail=None, Tensor? v_tail=None, "
       "int tail_block_size=0, Tensor? residual=None, Tensor? residual_scale=None, Tensor? k_scale=None, "
-      "Tensor? k_tail_scale=None, Tensor? k_center=None, Tensor? v_scale=None, Tensor? v_center=None) "
+      "Tensor? k_tail_scale=None, Tensor? k_center=None, Tensor? v_scale=None, Tensor? v_center=None, "
+      "Tensor? tail_bias=None) "
       "-> (Tensor, Tensor)");
   m.def("pack_residual(Tensor dense, Tensor carved, int bits) -> (Tensor, Tensor)");
   m.def("kept_share(Tensor kv_block_index, Tensor kv_block_count, int num_video, int kv_block_size) -> Tensor");

@@ -185,12 +185,16 @@ class Attention {
     worker.push(entry);
   }
 
-  // A cell of n tokens stands for them with a logit of log n; the cells of kept blocks are masked out.
+  // A cell stands for its tokens with the logarithm of what they count as; the cells of kept blocks are masked out.
   void push_tail(Worker& worker, int64_t head) const {
     const int64_t cells_per_block = p_.kv_block_size / p_.tail_block_size;
     std::fill_n(worker.tail_bias, tail_units_ * kUnitKeys, kMinusInfinity);
     for (int64_t c = 0; c < num_cells_; ++c) {
       if (worker.kept[c / cells_per_block]) continue;
+      if (p_.tail_bias) {
+        worker.tail_bias[c] = p_.tail_bias[head * num_cells_ + c] * kLog2E;
+        continue;
+      }
       const int64_t tokens = std::min(p_.tail_block_size, p_.num_video - c * p_.tail_block_size);
       worker.tail_bias[c] = std::log2(static_cast<float>(tokens));
     }

@@ -15,6 +15,7 @@ struct KernelTable {
   bool (*supported)();
   void (*prepare_blocks)(const PrepareBlocksParams&, ParallelFor);
   void (*select_blocks)(const SelectBlocksParams&, ParallelFor);
+  void (*tail_bias)(const TailBiasParams&, ParallelFor);
   void (*block_sparse_attention)(const BlockSparseAttentionParams&, ParallelFor);
   void (*pack_residual)(const PackResidualParams&, ParallelFor);
 };

@@ -24,6 +24,8 @@ CUresult most_selectable_blocks(int64_t* most);
 size_t select_blocks_workspace(const SelectBlocksParams& params);
 CUresult select_blocks(const SelectBlocksParams& params, void* workspace, CUstream stream);
 
+CUresult tail_bias(const TailBiasParams& params, CUstream stream);
+
 // workspace: block_sparse_attention_workspace(params) bytes, as above.
 size_t block_sparse_attention_workspace(const BlockSparseAttentionParams& params);
 CUresult block_sparse_attention(const BlockSparseAttentionParams& params, void* workspace, CUstream stream);

@@ -1,4 +1,4 @@
-// The five operators of kernels/params.h as naive loops in fp64: slow, short, and what every other kernel must match.
+// The six operators of kernels/params.h as naive loops in fp64: slow, short, and what every other kernel must match.
 // Host only. Inputs are read in their dtype, every sum is fp64, outputs are rounded once to the dtype they have.
 #pragma once
 
@@ -8,6 +8,7 @@ namespace jenga::reference {
 
 void prepare_blocks(const PrepareBlocksParams& params);
 void select_blocks(const SelectBlocksParams& params);
+void tail_bias(const TailBiasParams& params);
 void block_sparse_attention(const BlockSparseAttentionParams& params);
 void pack_residual(const PackResidualParams& params);
 void kept_share(const KeptShareParams& params);

@@ -35,6 +35,7 @@ class Case:
     tail_block_size: int = 64
     q_cells: int = 8
     k_cells: int = 8
+    tail_bias: bool = False  # tail cells count as more or less than their tokens, drawn
     lists: str = "selected"  # selected | random | empty | full
     density: float = 0.3
     layout: str = "bhsd"  # bhsd | bshd | packed | unaligned | offset | expanded
@@ -104,6 +105,9 @@ CASES = (
     Case("query block 64", q_block_size=64, before=20),
     Case("one cell a block", q_cells=1, k_cells=1, before=10),
     Case("cells 4 and 2, key block 128", q_cells=4, k_cells=2, kv_block_size=128, tail_block_size=32),
+    Case("tail bias", tail_bias=True, before=20, batch=2),
+    Case("tail bias 32, key block 128", tail_bias=True, kv_block_size=128, tail_block_size=32, head_dim=128, after=9),
+    Case("tail bias, empty lists", tail_bias=True, lists="empty", head_dim=128, grid=(6, 12, 16)),
     Case("random lists", lists="random", before=20),
     Case("random lists, no tail", lists="random", tail_block_size=0),
     Case("empty lists", lists="empty", before=20),
@@ -254,7 +258,17 @@ def select_lists(case: Case, q_means: Tensor, k_means: Tensor, softmax_scale: fl
 
 
 def prepare(case: Case, inputs: Inputs) -> PreparedBlocks:
-    return ops.prepare_blocks(inputs.q, inputs.k, inputs.v, layout(case, inputs.token_index), inputs.context_bias)
+    sizes = layout(case, inputs.token_index)
+    return weighed(case, ops.prepare_blocks(inputs.q, inputs.k, inputs.v, sizes, inputs.context_bias))
+
+
+def weighed(case: Case, blocks: PreparedBlocks, seed: int = 2) -> PreparedBlocks:
+    """With the tail_bias of a case."""
+    if not case.tail_bias:
+        return blocks
+    generator = torch.Generator().manual_seed(seed)
+    drawn = 2 + 4 * torch.rand(case.batch, case.heads, case.blocks(case.tail_block_size), generator=generator)
+    return blocks._replace(tail_bias=drawn.to(blocks.k_tail.device))
 
 
 @dataclasses.dataclass(frozen=True)

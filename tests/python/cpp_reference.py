@@ -54,7 +54,7 @@ class _BlockSparseAttention(ctypes.Structure):
         *_fields(_I64, "batch", "heads", "head_dim", "num_context", "num_video", "max_kv"),
         *_fields(_I64, "q_block_size", "kv_block_size", "tail_block_size"),
         *_fields(_F32, "softmax_scale"),
-        *_fields(_POINTER, "k_center", "v_center"),
+        *_fields(_POINTER, "k_center", "v_center", "tail_bias"),
     ]
 
 
@@ -132,7 +132,7 @@ def block_sparse_attention(q: Tensor, blocks: PreparedBlocks, lists: BlockLists,
                 lse.data_ptr(),
                 *(batch, heads, dim, layout.num_context, tokens - layout.num_context, lists.index.shape[3]),
                 *(layout.q_block_size, layout.kv_block_size, layout.tail_block_size, softmax_scale),
-                *map(_address, (keys and keys.center, values and values.center)),
+                *map(_address, (keys and keys.center, values and values.center, blocks.tail_bias)),
             )
         )
     )

@@ -85,6 +85,21 @@ def select_blocks(q_means, k_means, adjacency, cells, min_blocks, top_p, softmax
     return kept if adjacency is None else kept | adjacency
 
 
+def tail_bias(q_means, k_means, num_video, k_cell_size, tail_block_size, softmax_scale):
+    """float64 [B, H, nc]: see `kernels/params.h`, cell by cell."""
+    number = min(q_means.shape[2], 32)
+    sampled = [i * q_means.shape[2] // number for i in range(number)]
+    first = torch.arange(k_means.shape[2]) * k_cell_size
+    counts = (num_video - first).clamp(max=k_cell_size).double()
+    scores = softmax_scale * q_means.double()[:, :, sampled] @ k_means.double().mT
+    parts = tail_block_size // k_cell_size
+    biases = []
+    for score, count in zip(scores.split(parts, -1), counts.split(parts), strict=True):
+        mean_key = (score * count).sum(-1) / count.sum()
+        biases.append(((score + count.log()).logsumexp(-1) - mean_key).mean(-1))
+    return torch.stack(biases, -1)
+
+
 def lists_to_mask(kv_block_index: Tensor, kv_block_count: Tensor, num_kv: int) -> Tensor:
     """int32 lists -> bool [B, H, nq, nkv]."""
     listed = torch.arange(kv_block_index.shape[-1]) < kv_block_count[..., None]
@@ -92,12 +107,13 @@ def lists_to_mask(kv_block_index: Tensor, kv_block_count: Tensor, num_kv: int) -
     return mask.scatter(-1, torch.where(listed, kv_block_index.long(), num_kv), listed)[..., :num_kv]
 
 
-def _logit_terms(num_tokens, kept, layout, context_bias, batch, heads):
+def _logit_terms(num_tokens, kept, blocks, batch, heads):
     """float64 [B, H, S, C + N + nc]: what is added to softmax_scale * <q, key>, -inf where a key is not attended.
 
     Rows in the order of token_index (context first), columns: context, video in curve order, tail cells.
     """
-    _, num_context, q_block_size, kv_block_size, tail_block_size = layout[:5]
+    _, num_context, q_block_size, kv_block_size, tail_block_size = blocks.layout[:5]
+    context_bias = blocks.context_bias
     num_video = num_tokens - num_context
     cells = ceil_div(num_video, tail_block_size) if tail_block_size else 0
     terms = torch.full((batch, heads, num_tokens, num_tokens + cells), -math.inf, dtype=torch.float64)
@@ -116,8 +132,9 @@ def _logit_terms(num_tokens, kept, layout, context_bias, batch, heads):
     if cells:
         first = torch.arange(cells) * tail_block_size
         counts = (num_video - first).clamp(max=tail_block_size).double()
+        bias = counts.log() if blocks.tail_bias is None else blocks.tail_bias.double()[:, :, None]
         dropped = ~row_kept[..., first // kv_block_size]
-        terms[:, :, num_context:, num_tokens:] = torch.where(dropped, counts.log(), -math.inf)
+        terms[:, :, num_context:, num_tokens:] = torch.where(dropped, bias, -math.inf)
     return terms
 
 
@@ -152,7 +169,7 @@ def block_sparse_attention(q, blocks: PreparedBlocks, lists, softmax_scale, resi
     layout = blocks.layout
     token_index = layout.token_index
     kept = lists_to_mask(*lists, ceil_div(tokens - layout.num_context, layout.kv_block_size))
-    terms = _logit_terms(tokens, kept, layout, blocks.context_bias, batch, heads)
+    terms = _logit_terms(tokens, kept, blocks, batch, heads)
     rows, keys, values, added = _operands(q, blocks, residual)
     nothing = (terms == -math.inf).all(-1)
     if plain:

@@ -94,7 +94,7 @@ def test_between_anchors_lists_are_reused_and_the_residual_is_added(backend):
     assert torch.equal(result.lists.count, of_first.lists.count)
     assert not torch.equal(result.lists.index, own.lists.index)
     residual = (sdpa(*first) - of_first.out).to(torch.bfloat16).float()
-    given = run.carved(*second, GRID, lists=of_first.lists).out
+    given = run.carved(*second, GRID, lists=of_first.lists, tail_bias=of_first.tail_bias).out
     torch.testing.assert_close(result.out, given + residual, rtol=0, atol=1e-5)
     assert result.kept_share == of_first.kept_share
 
@@ -105,7 +105,7 @@ def test_bits_cost_what_they_say():
         run.step(draw(head_dim=128))
         state = run.anchored._store.get(((0, ("cond", "one")),))
         held = sum(x.numel() * x.element_size() for x in state.tensors)
-        assert held == num_bytes(585, 2, 128, 5, 10, bits) == run.anchored._store.used().device
+        assert held == num_bytes(585, 2, 128, 5, 10, 10, bits) == run.anchored._store.used().device
 
 
 @pytest.mark.parametrize("counts", ["selected", "ragged", "empty"])
@@ -258,7 +258,7 @@ def test_nothing_is_kept_after_close():
 
 
 def test_layers_without_room_carve_alone_and_it_is_said(backend):
-    size = num_bytes(585, 2, 64, 5, 10, 4)
+    size = num_bytes(585, 2, 64, 5, 10, 10, 4)
     run = Run(AnchorConfig(4), Budget(2 * size), backend=backend)
     qkv = draw()
     run.step(qkv, layers=5)
@@ -271,7 +271,7 @@ def test_layers_without_room_carve_alone_and_it_is_said(backend):
 
 def test_a_batch_without_room_for_all_its_parts_keeps_none_of_them():
     """Else the part that was kept would be used, long stale, when it comes alone."""
-    size = num_bytes(585, 2, 64, 5, 10, 4)
+    size = num_bytes(585, 2, 64, 5, 10, 10, 4)
     run = Run(AnchorConfig(0), Budget(size))
     pair, one = draw(batch=2), [x[:1] for x in draw(batch=2)]
     names = [run.step(one)[0].backend, run.step(pair, keys=("cond", "uncond"))[0].backend, run.step(one)[0].backend]
@@ -280,7 +280,7 @@ def test_a_batch_without_room_for_all_its_parts_keeps_none_of_them():
 
 def test_what_the_device_cannot_hold_goes_to_the_host_and_comes_back():
     """The host tier on a CPU copies without a stream; the bookkeeping is the same."""
-    size = num_bytes(585, 2, 64, 5, 10, 4)
+    size = num_bytes(585, 2, 64, 5, 10, 10, 4)
     run, all_on_device = (Run(AnchorConfig(4), budget) for budget in (Budget(size, 2 * size), PLENTY))
     for step in range(6):
         qkv = draw(seed=step)
@@ -406,7 +406,7 @@ def test_memory_that_is_not_page_locked_is_said(monkeypatch):
 def test_states_in_host_memory_take_no_more_than_their_places(backend):
     """4, 8 and 16 bits, and lists of an odd number of bytes: all of a state lies in its place."""
     for bits in (4, 8, 16):
-        size = num_bytes(585, 3, 64, 5, 10, bits)
+        size = num_bytes(585, 3, 64, 5, 10, 10, bits)
         run, on_device = (Run(AnchorConfig(0, bits), budget, backend) for budget in (Budget(0, 2 * size + 8), PLENTY))
         for seed in range(2):
             results = [one.step(draw(heads=3, seed=seed), layers=2) for one in (run, on_device)]

@@ -68,6 +68,9 @@ def formula(q, k, v, grid, config, video_start=0, context_bias=None, forced=None
     kept = oracles.select_blocks(*means, forced, cells, config.min_blocks(num_video), config.top_p, scale)
     index = torch.where(kept, torch.arange(kept.shape[-1]), kept.shape[-1]).sort(-1).values.int()
     lists = BlockLists(torch.where(index < kept.shape[-1], index, -1), kept.sum(-1))
+    if config.weighs_tail:
+        sizes = (num_video, layout.k_cell_size, tail)
+        exact = exact._replace(tail_bias=oracles.tail_bias(*means, *sizes, scale))
     rounded = PreparedBlocks(*(x.to(q.dtype) for x in exact[:6]), *exact[6:])
     results = [
         oracles.block_sparse_attention(q, parts, lists, scale, plain=plain)

@@ -34,7 +34,9 @@ def break_operator(monkeypatch, module, name: str, error: Exception) -> list[Non
 
 
 @needs_native
-@pytest.mark.parametrize("name", ["prepare_blocks", "select_blocks", "block_sparse_attention", "kept_share"])
+@pytest.mark.parametrize(
+    "name", ["prepare_blocks", "select_blocks", "tail_bias", "block_sparse_attention", "kept_share"]
+)
 def test_a_kernel_that_raises_is_tried_once_and_the_next_backend_takes_over(monkeypatch, name):
     calls = break_operator(monkeypatch, ops, name, RuntimeError("no kernel image\nand a long story"))
     q, k, v = draw()

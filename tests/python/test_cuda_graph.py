@@ -30,7 +30,8 @@ def whole_step(inputs, top_p=0.3):
     prepared = cases.prepare(CASE, inputs)
     means = (prepared.q_means, prepared.k_means)
     lists = ops.select_blocks(*means, None, CASE.score_sizes, 3, top_p, inputs.softmax_scale)
-    out, lse = attend(inputs, prepared, lists)
+    bias = ops.tail_bias(*means, CASE.num_video, 8, 64, inputs.softmax_scale)
+    out, lse = attend(inputs, prepared._replace(tail_bias=bias), lists)
     packed, scale = ops.pack_residual(inputs.q, out, 4)
     return (*lists, out, lse, packed, scale, ops.kept_share(lists, CASE.num_video, 64))
 

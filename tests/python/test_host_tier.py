@@ -29,7 +29,8 @@ def tier_on(machine: Machine, monkeypatch, limit: int = 1 << 20, ahead: int = 0)
 
 def state_of(value: int) -> AnchorState:
     codes, scale = torch.full((1, 6, 2, 4), value, dtype=torch.int8), torch.full((1, 6, 2), float(value))
-    return AnchorState(Residual(codes, scale), torch.full((1, 2, 3, 1), value, dtype=torch.uint8), 7, 1 + value % 5)
+    blocks, tail_bias = torch.full((1, 2, 3, 1), value, dtype=torch.uint8), torch.full((1, 2, 7), value / 2)
+    return AnchorState(Residual(codes, scale), blocks, 7, 1 + value % 5, tail_bias)
 
 
 STATE_BYTES = sum(x.nbytes for x in state_of(0).tensors)

@@ -52,6 +52,11 @@ def test_opcheck_select_blocks(top_p, with_adjacency, device):
     opcheck("select_blocks", *means, adjacency, *CASE.score_sizes, 2, top_p, inputs.softmax_scale)
 
 
+def test_opcheck_tail_bias(device):
+    _, inputs, run = prepared(device)
+    opcheck("tail_bias", run.blocks.q_means, run.blocks.k_means, CASE.num_video, 8, 64, inputs.softmax_scale)
+
+
 @pytest.mark.parametrize("residual", RESIDUALS)
 def test_opcheck_block_sparse_attention(residual, device):
     case, inputs, run = prepared(device, residual)
@@ -80,7 +85,8 @@ def test_compiled_step_equals_eager(dynamic, device):
         blocks = ops.prepare_blocks(q, k, v, CarvedLayout(token_index, num_context))
         cells = blocks.layout.cells(q.shape[2] - num_context)
         lists = ops.select_blocks(blocks.q_means, blocks.k_means, None, cells, 2, 0.5, 0.125)
-        out, lse = ops.block_sparse_attention(q, blocks, lists, 0.125)
+        bias = ops.tail_bias(blocks.q_means, blocks.k_means, q.shape[2] - num_context, 8, 64, 0.125)
+        out, lse = ops.block_sparse_attention(q, blocks._replace(tail_bias=bias), lists, 0.125)
         packed, scale = ops.pack_residual(q, out, 4)
         share = ops.kept_share(lists, q.shape[2] - num_context, 64)
         return out.transpose(1, 2).flatten(2) + 1, lse, packed, scale, share

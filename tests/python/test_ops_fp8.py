@@ -32,7 +32,9 @@ def card(cuda, kernel) -> str:
 
 def prepare(module, case, inputs, precision=FP8):
     layout = cases.layout(case, inputs.token_index)
-    return module.prepare_blocks(inputs.q, inputs.k, inputs.v, layout, inputs.context_bias, precision)
+    return cases.weighed(
+        case, module.prepare_blocks(inputs.q, inputs.k, inputs.v, layout, inputs.context_bias, precision)
+    )
 
 
 def in_blocks(rows: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ CASES = [case for case in cases.CASES if case.q_block_size == 128]
 
 def prepare(module, case, inputs):
     layout = cases.layout(case, inputs.token_index)
-    return module.prepare_blocks(inputs.q, inputs.k, inputs.v, layout, inputs.context_bias, INT8)
+    return cases.weighed(case, module.prepare_blocks(inputs.q, inputs.k, inputs.v, layout, inputs.context_bias, INT8))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -21,7 +21,7 @@ from jenga.runtime.host_tier import HostTier
 from jenga.runtime.residual_store import Budget, budget_for
 
 BACKEND = "native" if ops.native_status().cpu else "reference"
-SIZE = num_bytes(585, 2, 64, 5, 10, 4)
+SIZE = num_bytes(585, 2, 64, 5, 10, 10, 4)
 
 
 # --- the order --------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ CALLS = [(("cond",),), (("cond",), ("uncond",)), (("cond", "uncond"),), (("uncon
 )
 def test_a_run_with_host_memory_has_the_bits_of_one_without(seed, on_device, distance, bits, ahead, calls, leaves):
     """Copies are late or early as they like; once, the device is full and gives back what it holds."""
-    size = num_bytes(585, 2, 64, 5, 10, bits)
+    size = num_bytes(585, 2, 64, 5, 10, 10, bits)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(seed)
         patch.setattr(host_tier, "CopyStreams", lambda device, traffic: FakeCopies(machine))

@@ -56,7 +56,8 @@ def test_host_memory_changes_nothing(device, backend, bits):
     inputs = [given(device, seed=seed) for seed in range(7)]
     expected = outputs(Run(AnchorConfig(3, bits), PLENTY, backend, device=device, grid=GRID), inputs)
     tokens = GRID.num_tokens
-    size = num_bytes(tokens, 2, 128, tokens // 128, JengaConfig().num_kv_blocks(tokens), bits)
+    blocks = JengaConfig().num_kv_blocks(tokens)  # and as many tail cells
+    size = num_bytes(tokens, 2, 128, tokens // 128, blocks, blocks, bits)
     budget = Budget(3 * size, (LAYERS - 3) * size)
     run = Run(AnchorConfig(3, bits), budget, backend, device=device, grid=GRID)
     assert torch.equal(outputs(run, inputs), expected)

@@ -6,6 +6,7 @@
 #include "csrc/ops/pack_residual.h"
 #include "csrc/ops/prepare_blocks.h"
 #include "csrc/ops/select_blocks.h"
+#include "csrc/ops/tail_bias.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/kept_share.h"
 
@@ -23,6 +24,7 @@ void launch_prepare_fp8_blocks(const PrepareFp8BlocksCall&) {
   fail("prepare_fp8_blocks: q must be on a CUDA device, got cpu; the CPU's kernels have no 8 bits, take the reference");
 }
 void launch_select_blocks(const SelectBlocksCall& call) { cpu::live_table().select_blocks(call.params, parallel_for); }
+void launch_tail_bias(const TailBiasCall& call) { cpu::live_table().tail_bias(call.params, parallel_for); }
 void launch_block_sparse_attention(const BlockSparseAttentionCall& call) {
   cpu::live_table().block_sparse_attention(call.params, parallel_for);
 }
@@ -36,6 +38,7 @@ STABLE_TORCH_LIBRARY_IMPL(jenga, CPU, m) {
   implement<make_prepare_int8_blocks, launch_prepare_int8_blocks>(m, "prepare_int8_blocks");
   implement<make_prepare_fp8_blocks, launch_prepare_fp8_blocks>(m, "prepare_fp8_blocks");
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
+  implement<make_tail_bias, launch_tail_bias>(m, "tail_bias");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");
   implement<make_kept_share, launch_kept_share>(m, "kept_share");

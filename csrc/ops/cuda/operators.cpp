@@ -7,6 +7,7 @@
 #include "csrc/ops/pack_residual.h"
 #include "csrc/ops/prepare_blocks.h"
 #include "csrc/ops/select_blocks.h"
+#include "csrc/ops/tail_bias.h"
 #include "kernels/cuda/launch.h"
 
 namespace jenga::ops {
@@ -47,6 +48,11 @@ void launch_select_blocks(const SelectBlocksCall& call) {
   check_launch(kOp, cuda::select_blocks(call.params, workspace.get(), scope.stream()), "q_means");
 }
 
+void launch_tail_bias(const TailBiasCall& call) {
+  const LaunchScope scope(call.q_means);
+  check_launch("tail_bias", cuda::tail_bias(call.params, scope.stream()), "q_means");
+}
+
 void launch_block_sparse_attention(const BlockSparseAttentionCall& call) {
   const LaunchScope scope(call.q);
   const Workspace workspace(call.q, cuda::block_sparse_attention_workspace(call.params));
@@ -70,6 +76,7 @@ STABLE_TORCH_LIBRARY_IMPL(jenga, CUDA, m) {
   implement<make_prepare_int8_blocks, launch_prepare<kPrepareInt8, PrepareInt8BlocksCall>>(m, kPrepareInt8);
   implement<make_prepare_fp8_blocks, launch_prepare<kPrepareFp8, PrepareFp8BlocksCall>>(m, kPrepareFp8);
   implement<make_select_blocks, launch_select_blocks>(m, "select_blocks");
+  implement<make_tail_bias, launch_tail_bias>(m, "tail_bias");
   implement<make_block_sparse_attention, launch_block_sparse_attention>(m, "block_sparse_attention");
   implement<make_pack_residual, launch_pack_residual>(m, "pack_residual");
   implement<make_kept_share, launch_kept_share>(m, "kept_share");

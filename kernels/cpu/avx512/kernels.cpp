@@ -7,11 +7,12 @@
 #include "kernels/cpu/pack_residual.h"
 #include "kernels/cpu/prepare_blocks.h"
 #include "kernels/cpu/select_blocks.h"
+#include "kernels/cpu/tail_bias.h"
 #include "kernels/cpu/tiers.h"
 
 namespace jenga::cpu {
 
-const KernelTable avx512_table = {"avx512",      avx512_supported, prepare_blocks,
-                                  fp32_selection, fp32_attention,   pack_residual};
+const KernelTable avx512_table = {"avx512",  avx512_supported, prepare_blocks, fp32_selection,
+                                  tail_bias, fp32_attention,   pack_residual};
 
 }  // namespace jenga::cpu

@@ -8,6 +8,7 @@
 #include "kernels/cpu/pack_residual.h"
 #include "kernels/cpu/prepare_blocks.h"
 #include "kernels/cpu/select_blocks.h"
+#include "kernels/cpu/tail_bias.h"
 #include "kernels/cpu/tiers.h"
 
 namespace jenga::cpu {
@@ -32,7 +33,7 @@ void select_blocks(const SelectBlocksParams& params, ParallelFor parallel_for) {
 
 }  // namespace
 
-const KernelTable avx512_bf16_table = {"avx512_bf16", avx512_bf16_supported,  prepare_blocks,
-                                       select_blocks, block_sparse_attention, pack_residual};
+const KernelTable avx512_bf16_table = {"avx512_bf16", avx512_bf16_supported,  prepare_blocks, select_blocks,
+                                       tail_bias,     block_sparse_attention, pack_residual};
 
 }  // namespace jenga::cpu

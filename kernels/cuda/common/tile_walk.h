@@ -101,10 +101,18 @@ __device__ __forceinline__ bool has_dropped_cell(const TileWalk& walk, const uin
   return dropped;
 }
 
+// The logarithm of how many keys a tail cell counts as, a load: who asks early need not wait for it.
+__device__ __forceinline__ float log_count(const TileWalk& walk, const QueryBlock& block, int cell) {
+  if (walk.params.tail_bias == nullptr)
+    return cell == walk.num_tail_cells - 1 ? walk.last_log_count : walk.whole_log_count;
+  const int64_t head = block.batch * walk.params.heads + block.head;
+  return walk.params.tail_bias[head * walk.num_tail_cells + min(cell, walk.num_tail_cells - 1)];
+}
+
 // Biases in units of the raw scores, -inf where the key is not attended.
-__device__ __forceinline__ float tail_bias(const TileWalk& walk, const uint32_t* kept, int cell) {
-  if (cell >= walk.num_tail_cells || is_kept(kept, cell >> walk.block_cells_log2)) return -INFINITY;
-  return cell == walk.num_tail_cells - 1 ? walk.last_cell_bias : walk.cell_bias;
+__device__ __forceinline__ float tail_bias(const TileWalk& walk, const uint32_t* kept, int cell, float log_count) {
+  const bool dropped = cell < walk.num_tail_cells && !is_kept(kept, cell >> walk.block_cells_log2);
+  return dropped ? log_count * walk.inverse_scale : -INFINITY;
 }
 
 // Of a context row, which may lie in the gap behind the context.

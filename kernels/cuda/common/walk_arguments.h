@@ -20,8 +20,8 @@ struct TileWalk {
   int32_t num_tail_cells;        // 0: no compensation
   int32_t first_context_ticket;  // the context tickets of all heads come in one go
   int32_t block_cells_log2;      // a key block has 1, 2 or 4 tail cells
-  float cell_bias;               // log(n_c) / softmax_scale of a full tail cell
-  float last_cell_bias;          // of the last one, which may be ragged
+  float whole_log_count;         // log(n_c) of a full tail cell, where params.tail_bias says nothing
+  float last_log_count;          // of the last one, which may be ragged
   float inverse_scale;           // 1 / softmax_scale
 };
 
@@ -42,8 +42,8 @@ inline TileWalk make_tile_walk(const BlockSparseAttentionParams& p, const int32_
   if (walk.num_tail_cells > 0) {
     while (p.tail_block_size << walk.block_cells_log2 < p.kv_block_size) ++walk.block_cells_log2;
     const int64_t last_rows = p.num_video - (walk.num_tail_cells - 1) * p.tail_block_size;
-    walk.cell_bias = static_cast<float>(std::log(static_cast<double>(p.tail_block_size)) / p.softmax_scale);
-    walk.last_cell_bias = static_cast<float>(std::log(static_cast<double>(last_rows)) / p.softmax_scale);
+    walk.whole_log_count = static_cast<float>(std::log(static_cast<double>(p.tail_block_size)));
+    walk.last_log_count = static_cast<float>(std::log(static_cast<double>(last_rows)));
   }
   return walk;
 }

@@ -62,7 +62,7 @@ struct UnitReader {
 
   // What is added to the raw score of key `key` of this unit. Biased units only.
   __device__ float bias(const TileWalk& walk, const TilePlan& plan, const uint32_t* kept, int key) const {
-    if (is_tail) return tail_bias(walk, kept, first + key);
+    if (is_tail) return tail_bias(walk, kept, first + key, log_count(walk, plan.block, first + key));
     const bool is_video = first >= walk.context_blocks * static_cast<int>(kContextAlignment);
     if (is_video) return key < num_valid ? 0.f : -INFINITY;
     return context_bias(walk, plan.block, first + key);

@@ -22,17 +22,22 @@ __device__ __forceinline__ void copy_scales(float* shared, const float* scales, 
   copy_async_word(shared + lane, scales + row / kBoxRows);
 }
 
+// Key i of the four of a unit that a lane looks at. Lanes 0 .. 15 look at the first box.
+__device__ __forceinline__ int key_of_lane(int lane, int i) {
+  return lane / 4 * 16 + key_at_position(lane % 4 * 4 + i);
+}
+
 // What a unit that is not whole has missing. Returns the boxes that have a key, as bits; those of a unit without any
-// key are both. Lanes 0 .. 15 look at the first box. scale_log2: of a whole score.
+// key are both. log_counts: of this lane's keys in a tail unit. scale_log2: of a whole score.
 __device__ __forceinline__ uint32_t write_missing(const TileWalk& walk, const TilePlan& plan, UnitSlot& slot,
-                                                  const UnitSource& source, int unit, float scale_log2, int lane) {
-  const auto key_of = [&](int i) { return lane / 4 * 16 + key_at_position(lane % 4 * 4 + i); };  // of this lane's four
-  const float shared_bias = source.is_tail ? walk.cell_bias : 0.f;
+                                                  const UnitSource& source, int unit, const float (&log_counts)[4],
+                                                  float scale_log2, int lane) {
+  const float shared_bias = source.is_tail ? walk.whole_log_count * walk.inverse_scale : 0.f;
   float bias[4];
   bool any = false, biased = false;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    bias[i] = key_bias(walk, plan, source, unit, key_of(i));
+    bias[i] = key_bias(walk, plan, source, unit, key_of_lane(lane, i), log_counts[i]);
     const bool is_present = bias[i] > -INFINITY;
     any |= is_present;
     biased |= is_present && bias[i] != shared_bias;
@@ -42,7 +47,7 @@ __device__ __forceinline__ uint32_t write_missing(const TileWalk& walk, const Ti
   uint32_t present = 0;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int key = key_of(i);
+    const int key = key_of_lane(lane, i);
     const bool is_present = bias[i] > -INFINITY;
     if (is_present) present |= 0xFFu << 8 * i;
     if (has_bias) {
@@ -92,12 +97,18 @@ __device__ __forceinline__ void produce_fp8(const Fp8Arguments& args, Fp8Storage
       // The planners come back to this plan's slot only when the next tile asks for another plan in its turn.
       if (unit == max(num_units - kFp8PlanLead, 0)) barrier_arrive(&shared.plan_wanted);
       const UnitSource source = units.next(unit, lane);
+      float log_counts[4] = {};  // asked for before the wait
+      if (source.is_tail) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) log_counts[i] = log_count(walk, plan.block, source.row[0] + key_of_lane(lane, i));
+      }
       UnitSlot& slot = shared.unit[ring.slot];
       Barrier *const k_full = &shared.k_full[ring.slot], *const v_full = &shared.v_full[ring.slot];
       barrier_wait(&shared.unit_empty[ring.slot], ring.empty_parity());
       if (lane == 0) load_fp8_unit(args, slot, k_full, v_full, source, head, batch);
       const float scale_log2 = p.softmax_scale * kLog2E;
-      const uint32_t boxes = unit < biased_units ? write_missing(walk, plan, slot, source, unit, scale_log2, lane) : 3u;
+      const uint32_t boxes =
+          unit < biased_units ? write_missing(walk, plan, slot, source, unit, log_counts, scale_log2, lane) : 3u;
       copy_scales(slot.k_scale, source.is_tail ? tail_scales : scales, source, boxes, lane);
       arrive_after_copies(k_full);
       barrier_arrive(k_full);

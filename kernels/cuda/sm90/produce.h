@@ -79,10 +79,11 @@ struct UnitWalk {
   }
 };
 
-// Bias of key `column` of a unit in units of the raw scores, -inf where the key is not attended.
+// Bias of key `column` of a unit in units of the raw scores, -inf where the key is not attended. log_count: of
+// that column in a tail unit.
 __device__ __forceinline__ float key_bias(const TileWalk& walk, const TilePlan& plan, const UnitSource& source,
-                                          int unit, int column) {
-  if (source.is_tail) return tail_bias(walk, plan.kept, source.row[0] + column);
+                                          int unit, int column, float log_count) {
+  if (source.is_tail) return tail_bias(walk, plan.kept, source.row[0] + column, log_count);
   const int row = (column < kBoxRows ? source.row[0] : source.row[1]) + column % kBoxRows;
   if (unit < walk.context_blocks) return context_bias(walk, plan.block, row);
   return row < walk.context_blocks * kContextAlignment + walk.params.num_video ? 0.f : -INFINITY;
@@ -121,6 +122,12 @@ __device__ __forceinline__ void produce(const AttentionArguments& args, SharedSt
       UnitSource source{};
       if (unit < num_units) {
         source = walk_units.next(unit, lane);
+        float log_counts[kUnitKeys / 32] = {};  // asked for before the waits
+        if (source.is_tail) {
+#pragma unroll
+          for (int i = 0; i < kUnitKeys / 32; ++i)
+            log_counts[i] = log_count(walk, plan.block, source.row[0] + lane + 32 * i);
+        }
         Barrier* full = &shared.k_full[k_ring.slot];
         barrier_wait(&shared.k_empty[k_ring.slot], k_ring.empty_parity());
         if (lane == 0) {
@@ -131,8 +138,11 @@ __device__ __forceinline__ void produce(const AttentionArguments& args, SharedSt
         k_ring.advance();
         if (unit < biased_units) {
           barrier_wait(&shared.bias_empty[bias_ring.slot], bias_ring.empty_parity());
-          for (int column = lane; column < kUnitKeys; column += 32)
-            shared.bias[bias_ring.slot][column] = key_bias(walk, plan, source, unit, column);
+#pragma unroll
+          for (int i = 0; i < kUnitKeys / 32; ++i) {
+            const int column = lane + 32 * i;
+            shared.bias[bias_ring.slot][column] = key_bias(walk, plan, source, unit, column, log_counts[i]);
+          }
           barrier_arrive(&shared.bias_full[bias_ring.slot]);
           bias_ring.advance();
         }

@@ -1,19 +1,19 @@
 """carved_attention: from tensors in the host's order to carved attention on the best backend that takes them.
 
 Validate once -> plan (what depends on the grid alone: order, forced blocks, minimum) -> backend (every fallback with
-its reason) -> prepare_blocks, select_blocks (or given lists), block_sparse_attention -> what was really kept.
+its reason) -> prepare_blocks, select_blocks and tail_bias (or what is given), block_sparse_attention -> what was
+really kept.
 `CarvedAttention` keeps its plans, so hold one per run; `carved_attention` is the function for a single call.
 """
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 
 from . import ops
+from .call_checks import check_anchor_state, check_layout, check_tensors, checked_scale
 from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
-from .constraints import dtype_name
 from .dispatch import AUTO_PRECISION, Backends, Implementation
 from .operands import BlockLists, PreparedBlocks, Residual
 from .plan import Plan, make_context_bias, make_plan
@@ -36,6 +36,7 @@ class CarvedResult:
     reason      why it is not the backend that the configuration asks for; empty where it is
     lists       the blocks that were kept; None where the call fell back to dense
     precision   16-bit | int8 | fp8: what the products of a carved call took
+    tail_bias   fp32 [B, H, tail cells]: the log of how many keys each counts as; None where it is that of its tokens
     """
 
     out: torch.Tensor
@@ -45,6 +46,7 @@ class CarvedResult:
     reason: str
     lists: BlockLists | None = None
     precision: str = "16-bit"
+    tail_bias: torch.Tensor | None = None
 
 
 def carved_attention(
@@ -94,6 +96,7 @@ class CarvedAttention:
         softmax_scale: float | None = None,
         lists: BlockLists | None = None,
         residual: Residual | None = None,
+        tail_bias: torch.Tensor | None = None,
     ) -> CarvedResult:
         """Attention of q over k, v. Source: paper; compensation, context and masks ours.
 
@@ -106,16 +109,17 @@ class CarvedAttention:
         softmax_scale  D ** -0.5 where None
         lists          keep these blocks and select none; None: selected from q and k
         residual       added to out (not to lse), for video and context rows
+        tail_bias      with lists: of the result that they are from; None: a tail cell counts as its tokens
         Raises TypeError or ValueError for input that breaks these rules, NoBackend where none takes it or all failed,
         PrecisionUnavailable where none has config.precision, RuntimeError for a tensor that needs grad and, with
         config.strict, for every fallback. A backend that raises is not tried again, the next one takes the call; out of
         memory alone goes to the caller.
         """
-        _check_tensors(q, k, v, kv_mask)
+        check_tensors(q, k, v, kv_mask)
         batch, _, tokens, head_dim = q.shape
-        _check_layout(grid, tokens, video_start, text_range)
-        _check_anchor_state(q, grid, lists, residual)
-        scale = head_dim**-0.5 if softmax_scale is None else _checked_scale(softmax_scale)
+        check_layout(grid, tokens, video_start, text_range)
+        check_anchor_state(q, grid, lists, residual, tail_bias)
+        scale = head_dim**-0.5 if softmax_scale is None else checked_scale(softmax_scale)
 
         plan = self._plan(grid, tokens, video_start, q.device)
         context_bias, masked_video = self._context_bias(plan, batch, video_start, text_range, kv_mask)
@@ -127,11 +131,11 @@ class CarvedAttention:
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
 
         def carve(operators: Implementation):
-            return self._carve(operators, plan, q, k, v, context_bias, scale, lists, residual)
+            return self._carve(operators, plan, q, k, v, context_bias, scale, lists, residual, tail_bias)
 
         ran = self._backends.run(self.config.backend, q, carve, self._fall_back, self._precision)
-        (out, lse, kept, kept_share), backend, reason = ran
-        return CarvedResult(out, lse, kept_share, backend, reason, kept, self._precision)
+        (out, lse, kept, kept_share, weighed), backend, reason = ran
+        return CarvedResult(out, lse, kept_share, backend, reason, kept, self._precision, weighed)
 
     def outruns_dense(self, q: torch.Tensor) -> bool:
         """Whether a call that keeps every block, and so is exact, is faster than torch's own attention. Our kernel for
@@ -153,14 +157,19 @@ class CarvedAttention:
 
         return self._backends.run(self.config.backend, carved.out, pack, self._fall_back)[0]
 
-    def _carve(self, operators: Implementation, plan: Plan, q, k, v, context_bias, scale, lists, residual):
+    def _carve(self, operators: Implementation, plan: Plan, q, k, v, context_bias, scale, lists, residual, tail_bias):
         # Nothing is selected where lists are given, so nothing has to be compared.
         layout = plan.layout if lists is None else plan.layout._replace(q_cells=0, k_cells=0)
         blocks = operators.prepare_blocks(q, k, v, layout, context_bias, PRECISIONS[self._precision])
         if lists is None:
             lists = self._select(operators, plan, blocks, scale)
+            if self.config.weighs_tail:
+                sizes = (plan.num_video, layout.k_cell_size, layout.tail_block_size)
+                tail_bias = operators.tail_bias(blocks.q_means, blocks.k_means, *sizes, scale)
+        blocks = PreparedBlocks(*blocks[:-1], tail_bias)  # torch 2.11 cannot trace _replace over a graph break
         out, lse = operators.block_sparse_attention(q, blocks, lists, scale, residual)
-        return out, lse, lists, operators.kept_share(lists, plan.num_video, self.config.kv_block_size)
+        kept_share = operators.kept_share(lists, plan.num_video, self.config.kv_block_size)
+        return out, lse, lists, kept_share, tail_bias
 
     def _select(self, operators: Implementation, plan: Plan, blocks: PreparedBlocks, scale: float) -> BlockLists:
         config, num_video, q_means, k_means = self.config, plan.num_video, blocks.q_means, blocks.k_means
@@ -221,79 +230,3 @@ def _dense(q, k, v, video_start: int, num_video: int, kv_mask, text_bias, scale:
             out[:, :, rows] = F.scaled_dot_product_attention(q[:, :, rows], k, v, rule, scale=scale)
     nothing = ~kv_mask.any(1)
     return out.masked_fill_(nothing[:, None, None, None], 0)
-
-
-def _check_tensors(q, k, v, kv_mask):
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        if not isinstance(x, torch.Tensor):
-            raise TypeError(f"carved_attention: {name} must be a tensor, got {type(x).__name__}")
-        _require(x.dim() == 4, name, "have 4 dimensions [B, H, S, D]", f"shape {tuple(x.shape)}")
-        _require(x.dtype.is_floating_point, name, "be floating point", dtype_name(x.dtype))
-        _require(x.dtype == q.dtype, name, f"have the dtype of q ({dtype_name(q.dtype)})", dtype_name(x.dtype))
-        _require(x.device == q.device, name, f"be on the device of q ({q.device})", x.device)
-        _require(
-            x.shape == q.shape,
-            name,
-            f"have the shape of q {tuple(q.shape)} (self-attention; repeat grouped heads first)",
-            f"shape {tuple(x.shape)}",
-        )
-        if x.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                f"carved_attention: {name} must not need grad, got requires_grad=True; it has no backward pass, "
-                "call it under torch.no_grad()"
-            )
-    for size, name in zip(q.shape, ("batch", "heads", "sequence", "head dim"), strict=True):
-        _require(size > 0, "q", f"have a {name} of at least 1", f"shape {tuple(q.shape)}")
-    if kv_mask is not None:
-        if not isinstance(kv_mask, torch.Tensor):
-            raise TypeError(f"carved_attention: kv_mask must be a tensor, got {type(kv_mask).__name__}")
-        wanted = (q.shape[0], q.shape[2])
-        _require(kv_mask.dtype == torch.bool, "kv_mask", "be bool (True is attended)", dtype_name(kv_mask.dtype))
-        _require(kv_mask.shape == wanted, "kv_mask", f"be [B, S] = {wanted}", f"shape {tuple(kv_mask.shape)}")
-        _require(kv_mask.device == q.device, "kv_mask", f"be on the device of q ({q.device})", kv_mask.device)
-
-
-def _check_layout(grid, tokens: int, video_start, text_range):
-    if not isinstance(grid, TokenGrid):
-        raise TypeError(f"carved_attention: grid must be a TokenGrid, got {type(grid).__name__}")
-    _require(isinstance(video_start, Integral) and video_start >= 0, "video_start", "be an integer >= 0", video_start)
-    end = video_start + grid.num_tokens
-    _require(
-        end <= tokens,
-        "grid",
-        f"fit the sequence: video_start + t*h*w must be at most {tokens}",
-        f"{video_start} + {grid.t}*{grid.h}*{grid.w} = {end}",
-    )
-    if text_range is not None:
-        pair = isinstance(text_range, tuple | list) and len(text_range) == 2
-        _require(
-            pair and all(isinstance(x, Integral) for x in text_range), "text_range", "be (start, stop)", text_range
-        )
-        start, stop = text_range
-        _require(0 <= start <= stop <= tokens, "text_range", f"lie in 0 .. {tokens}", text_range)
-        _require(
-            stop <= video_start or start >= end or start == stop,
-            "text_range",
-            f"hold context columns only, the video is {video_start} .. {end}",
-            text_range,
-        )
-
-
-def _check_anchor_state(q, grid: TokenGrid, lists: BlockLists | None, residual: Residual | None):
-    batch, heads, tokens, _ = q.shape
-    if lists is not None:
-        wanted, found = (batch, heads, -(-grid.num_tokens // Q_BLOCK_SIZE)), tuple(lists.count.shape)
-        _require(found == wanted, "lists", f"be for [B, H, query blocks] = {wanted}", found)
-    if residual is not None:
-        wanted, found = (batch, tokens, heads), tuple(residual.codes.shape[:3])
-        _require(found == wanted, "residual", f"be for [B, S, H] = {wanted}", found)
-
-
-def _checked_scale(scale: float) -> float:
-    _require(0 < scale < float("inf"), "softmax_scale", "be positive and finite", scale)
-    return float(scale)
-
-
-def _require(condition: bool, argument: str, rule: str, value):
-    if not condition:
-        raise ValueError(f"carved_attention: {argument} must {rule}, got {value}")

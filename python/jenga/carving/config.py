@@ -52,7 +52,8 @@ class JengaConfig:
     curve            gilbert3d | gilbert2d_sliced | raster: the order in which tokens form blocks
     adjacency        also keep blocks that touch the query block in the 3-D grid (with gilbert2d_sliced: and the whole
                      first frame for queries of the first frame)
-    compensation     mean: dropped cells stay in the softmax as one mean token each (ours) | none (paper)
+    compensation     mean: dropped cells stay in the softmax as one mean token each, which counts as its tokens and as
+                     much more as the parts of the cell tell (ours; operator tail_bias) | none (paper)
     text_logit_bias  finite, natural log: added to the logits of text_range columns on video rows
     backend          auto | native | flex | reference; auto takes the fastest that accepts the input
     strict           a fallback raises RuntimeError instead of being reported
@@ -137,6 +138,11 @@ class JengaConfig:
     def num_kv_blocks(self, num_video: int) -> int:
         """Video key blocks of `num_video` tokens; the last one may be ragged."""
         return -(-num_video // self.kv_block_size)
+
+    @property
+    def weighs_tail(self) -> bool:
+        """Whether tail cells have parts that tell what they count as (operator tail_bias)."""
+        return self.compensation == "mean" and self.tail_block_size * self.score_cells[1] > self.kv_block_size
 
     def min_blocks(self, num_video: int) -> int:
         """Video key blocks that every (head, query block) keeps at least, of `num_kv_blocks(num_video)`."""

@@ -31,6 +31,7 @@ class Implementation(NamedTuple):
 
     prepare_blocks: Callable
     select_blocks: Callable
+    tail_bias: Callable
     block_sparse_attention: Callable
     pack_residual: Callable
     kept_share: Callable
@@ -140,7 +141,8 @@ def implementation(backend: str) -> Implementation:
         from . import flex  # here: its import pulls in torch's higher-order operators
 
         attention = flex.block_sparse_attention
-    return Implementation(source.prepare_blocks, source.select_blocks, attention, source.pack_residual, kept_share)
+    blocks = source.prepare_blocks, source.select_blocks, source.tail_bias
+    return Implementation(*blocks, attention, source.pack_residual, kept_share)
 
 
 def _candidates(requested: str, device: torch.device, precision: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Carved attention on torch's FlexAttention: the fast path of a CUDA machine that cannot load the native library.
 
 Key rows are [context | video | tail cells], each part padded to whole key blocks; a tail cell is a key row whose logit
-gets + log n_c in score_mod. Kept video blocks are full (no mask is evaluated there); context, tail and a ragged last
+gets + tail_bias in score_mod. Kept video blocks are full (no mask is evaluated there); context, tail and a ragged last
 block are partial: mask_mod asks whether the block that decides about a column was kept.
 Signature of reference.block_sparse_attention; the residual is added in torch. Made for torch.compile: eager
 FlexAttention, which is what a CPU tensor gets, builds the whole score matrix and serves tests only.
@@ -18,6 +18,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual
 from .reference import reorder_tokens
 from .reference_residual import unpack_residual
+from .reference_tail import log_counts
 
 # Variants of one process: dtype, batch of one or more, block and tail sizes, masks. Sizes are dynamic after the second.
 # Torch's own limit of 8 is reached by the 16th call of a session that changes them.
@@ -47,7 +48,7 @@ def block_sparse_attention(
         reorder_tokens(q, video_rows),
         columns.keys,
         columns.values,
-        lambda score, b, h, row, column: score + columns.bias[b, column],
+        lambda score, b, h, row, column: score + columns.bias[b, h, column],
         block_mask,
         softmax_scale,
     )
@@ -72,17 +73,18 @@ class _Columns(NamedTuple):
 
     keys: torch.Tensor  # [B, H, M, D]
     values: torch.Tensor
-    bias: torch.Tensor  # fp32 [B, M], -inf: no token
+    bias: torch.Tensor  # fp32 [B, H, M], -inf: no token
     decider: torch.Tensor  # int [M]: the video block that decides about a column; their number: always kept
     is_token: torch.Tensor  # bool [M]: takes part when that block is kept, else (a tail cell) when it is dropped
 
 
 def _columns(blocks: PreparedBlocks, context_bias: torch.Tensor, num_video: int) -> _Columns:
     kv_block_size, tail_block_size = blocks.layout[3:5]
-    device, (batch, padded) = context_bias.device, context_bias.shape
+    device, (batch, padded), heads = context_bias.device, context_bias.shape, blocks.k_carved.shape[1]
     num_kv_blocks = -(-num_video // kv_block_size)
     token = torch.arange(num_kv_blocks * kv_block_size, device=device)
-    bias = [context_bias, torch.where(token < num_video, 0.0, -torch.inf).expand(batch, -1)]
+    video_bias = torch.where(token < num_video, 0.0, -torch.inf).expand(batch, heads, -1)
+    bias = [context_bias[:, None].expand(-1, heads, -1), video_bias]
     decider = [token.new_full((padded,), num_kv_blocks), token // kv_block_size]
     is_token = torch.ones(padded + token.numel(), dtype=torch.bool, device=device)
     keys, values = ([F.pad(x, (0, 0, 0, -num_video % kv_block_size))] for x in (blocks.k_carved, blocks.v_carved))
@@ -91,11 +93,12 @@ def _columns(blocks: PreparedBlocks, context_bias: torch.Tensor, num_video: int)
         keys.append(F.pad(blocks.k_tail, (0, 0, 0, fill)))
         values.append(F.pad(blocks.v_tail, (0, 0, 0, fill)))
         cell = torch.arange(blocks.k_tail.shape[2] + fill, device=device)
-        population = (num_video - cell * tail_block_size).clamp(0, tail_block_size)
-        bias.append(population.float().log().expand(batch, -1))  # log 0 = -inf: the fill is no cell
+        bias.append(
+            F.pad(log_counts(blocks, num_video, torch.float32), (0, fill), value=-torch.inf)
+        )  # the fill is no cell
         decider.append((cell * tail_block_size // kv_block_size).clamp_max(num_kv_blocks))
         is_token = F.pad(is_token, (0, cell.numel()), value=False)
-    return _Columns(torch.cat(keys, 2), torch.cat(values, 2), torch.cat(bias, 1), torch.cat(decider), is_token)
+    return _Columns(torch.cat(keys, 2), torch.cat(values, 2), torch.cat(bias, 2), torch.cat(decider), is_token)
 
 
 def _block_mask(columns: _Columns, layout: CarvedLayout, lists: BlockLists, padded: int, num_video: int) -> BlockMask:
@@ -111,7 +114,7 @@ def _block_mask(columns: _Columns, layout: CarvedLayout, lists: BlockLists, padd
 
     def mask_mod(b, h, row, column):
         kept = is_kept[b, h, row // q_block_size, decider[column]]
-        return (kept == is_token[column]) & (bias[b, column] > -torch.inf)
+        return (kept == is_token[column]) & (bias[b, h, column] > -torch.inf)
 
     # The ragged last block, where it is kept, is the last of its ascending list: one full block less.
     first_video, num_columns = padded // kv_block_size, columns.keys.shape[2] // kv_block_size

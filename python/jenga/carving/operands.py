@@ -77,6 +77,9 @@ class PreparedBlocks(NamedTuple):
     context_bias: Tensor | None  # fp32 [B, P]: natural-log bias of context columns, -inf = never attended; None: 0
     keys: EightBitKeys | None = None  # k_carved and k_tail are 8-bit codes
     values: EightBitValues | None = None  # v_carved and v_tail are 8-bit codes
+    tail_bias: Tensor | None = (
+        None  # fp32 [B, H, nc]: natural log of the keys that a tail cell counts as; None: log n_c
+    )
 
     def filled_context_bias(self) -> Tensor:
         """context_bias with its zeros, fp32 [B, P], where it is None."""

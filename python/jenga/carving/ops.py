@@ -107,6 +107,17 @@ def select_blocks(
     return BlockLists(*lists)
 
 
+def tail_bias(
+    q_means: Tensor, k_means: Tensor, num_video: int, k_cell_size: int, tail_block_size: int, softmax_scale: float
+) -> Tensor:
+    """fp32 `[B, H, nc]`: the logarithm of how many keys a dropped tail cell counts as (ours; `kernels/params.h`).
+
+    q_means `[B, H, nqc, D]`, k_means `[B, H, nkc, D]` of one dtype, as `prepare_blocks` makes them; tail_block_size is
+    2, 4 or 8 times k_cell_size, since a tail cell that is one key cell counts as its tokens.
+    """
+    return torch.ops.jenga.tail_bias(q_means, k_means, num_video, k_cell_size, tail_block_size, softmax_scale)
+
+
 def block_sparse_attention(
     q: Tensor, blocks: PreparedBlocks, lists: BlockLists, softmax_scale: float, residual: Residual | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -124,6 +135,7 @@ def block_sparse_attention(
         *(softmax_scale, blocks.context_bias, *blocks.tail(), tail_block_size, *(residual or (None, None))),
         *(blocks.keys or (None, None, None)),
         *(blocks.values or (None, None)),
+        blocks.tail_bias,
     )
 
 
@@ -201,6 +213,11 @@ def _fake_select_blocks(q_means, k_means, adjacency, num_video, q_block_size, kv
     return index, q_means.new_empty(batch, heads, num_q, dtype=torch.int32)
 
 
+def _fake_tail_bias(q_means, k_means, num_video, k_cell_size, tail_block_size, softmax_scale):
+    cells = _ceil_div(num_video, tail_block_size)
+    return q_means.new_empty(*q_means.shape[:2], cells, dtype=torch.float32)
+
+
 def _fake_block_sparse_attention(q, *_):
     batch, heads, tokens, head_dim = q.shape
     out = q.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)
@@ -225,6 +242,7 @@ _FAKES = (
     _fake_prepare_int8_blocks,
     _fake_prepare_fp8_blocks,
     _fake_select_blocks,
+    _fake_tail_bias,
     _fake_block_sparse_attention,
     _fake_pack_residual,
     _fake_kept_share,

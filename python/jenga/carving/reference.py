@@ -8,15 +8,17 @@ mass sits on few keys, and tokens that are close in the video want the same ones
 2. Pool.   Cut every block into a few *cells* and take their means; those of keys and values over *tail cells* (a key
            block or a part of one) as well.                                                                 (same)
 3. Select. Compare the means: every head keeps, per query block, the key blocks that its cells want.  (select_blocks)
-4. Attend. One softmax over the context, the kept keys, and (compensation) for every dropped cell one mean token that
-           counts as n_c tokens, so that nothing is forgotten.                           (block_sparse_attention)
+4. Weigh.  Tell from the same means how many tokens a dropped cell's mean counts as: its n_c and more.  (tail_bias)
+5. Attend. One softmax over the context, the kept keys and (compensation) for every dropped cell one mean token that
+           counts as so many, so that nothing is forgotten.                             (block_sparse_attention)
 
 Names and signatures are those of the operators torch.ops.jenga.*; this file is their oracle and last resort. Any device
 and floating dtype, computed in fp32 (float64: fp64), in pieces: no [S, S] matrix. B batch, H heads, S tokens, D head
 dim, C context tokens, N video tokens, P = C rounded up to 128; nq, nkv: query and key blocks; nqc, nkc, nc: query, key
-and tail cells; the last may be ragged. Carved key rows: context 0 .. C-1, zeros C .. P-1, then the video token at curve
-position r in row P + r.
+and tail cells; the last may be ragged. Carved key rows: context 0 .. C-1, zeros C .. P-1, the video in curve order.
 """
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +26,10 @@ import torch.nn.functional as F
 from . import quantise
 from .operands import BlockLists, CarvedLayout, PreparedBlocks, Residual, ScoreCells
 from .quantise import SIXTEEN_BIT, Precision
-from .reference_residual import pack_residual as pack_residual  # an operator like the others
+from .reference_residual import pack_residual as pack_residual  # an operator like the others, as tail_bias is
 from .reference_residual import unpack_residual
+from .reference_tail import log_counts
+from .reference_tail import tail_bias as tail_bias
 
 CONTEXT_ALIGNMENT = 128
 # Elements of one piece of work: what the caches of a CPU hold, what fills an accelerator.
@@ -106,8 +110,7 @@ def select_blocks(
     blocks, and every block that adjacency forces.
     q_means [B, H, nqc, D], k_means [B, H, nkc, D] as prepare_blocks makes them; adjacency bool [nq, nkv] or None.
     Returns kv_block_index int32 [B, H, nq, max_kv], ascending, -1 past the count, and kv_block_count int32 [B, H, nq];
-    max_kv = nkv with top_p or adjacency, else min(min_blocks, nkv). Source: paper with one cell; the order of ties and
-    finer cells are ours.
+    max_kv = nkv with top_p or adjacency, else min(min_blocks, nkv). Source: paper; ties and finer cells ours.
     """
     scores = block_scores(q_means, k_means, cells, softmax_scale)
     num_blocks = scores.shape[-1]
@@ -153,8 +156,7 @@ def block_scores(q_means, k_means, cells: ScoreCells, softmax_scale: float) -> t
     batch, heads, num_q_cells, _ = q.shape
     step = max(1, _piece(q) // (k.shape[2] * q_cells)) * q_cells
     out = q.new_empty(batch, heads, -(-num_q_cells // q_cells), -(-k.shape[2] // k_cells))
-    for row in range(batch * heads):
-        b, h = divmod(row, heads)
+    for b, h in itertools.product(range(batch), range(heads)):
         for first in range(0, num_q_cells, step):
             piece = slice(first, first + step)
             logits = torch.addmm(k_tokens.log(), q[b, h, piece], k[b, h].mT, alpha=softmax_scale)
@@ -173,10 +175,10 @@ def block_sparse_attention(
     softmax_scale: float,
     residual: Residual | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Step 4: one softmax over context, kept blocks and, for the dropped ones, tail cells.
+    """Step 5: one softmax over context, kept blocks and, for the dropped ones, tail cells.
 
     Logits of a video row q: softmax_scale q.k_j + context_bias_j over the context, softmax_scale q.k_j over the kept
-    blocks, softmax_scale q.k_tail_c + log n_c (value v_tail_c) over the tail cells of dropped blocks. A context row
+    blocks, softmax_scale q.k_tail_c + tail_bias_c (value v_tail_c) over the tail cells of dropped blocks. A context row
     attends all context with context_bias > -inf, without the finite part of the bias, and the whole video.
     q [B, H, S, D] raster order; residual is added to out. With 8-bit blocks q and weights are rounded (quantise.py).
     Returns out [B, H, S, D] in raster order (memory [B, S, H, D]) and lse fp32 [B, H, S], natural log, which covers the
@@ -206,8 +208,7 @@ def block_sparse_attention(
 def _video_rows(q, prepared: PreparedBlocks, lists: BlockLists, context_bias, softmax_scale):
     """q [B, H, N, D] in curve order -> out [B, H, N, D], lse [B, H, N].
 
-    Every (head, query block) is a small dense attention over its own columns: it gathers them and is done. Pieces of as
-    many of these as fit run together.
+    Every (head, query block) is a small dense attention over its own columns. As many of these as fit run together.
     """
     batch, heads, num_video, dim = q.shape
     q_block, kv_block, cell_size = prepared.layout[2:5]
@@ -225,7 +226,7 @@ def _video_rows(q, prepared: PreparedBlocks, lists: BlockLists, context_bias, so
     if cell_size:
         cells = [x.flatten(0, 1) for x in prepared.tail()]
         cell = torch.arange(cells[0].shape[1], device=q.device)
-        log_population = (num_video - cell * cell_size).clamp_max(cell_size).to(context_bias.dtype).log()
+        cell_bias = log_counts(prepared, num_video, context_bias.dtype).flatten(0, 1)
         block_of_cell = cell * cell_size // kv_block
 
     out, lse = torch.empty_like(q_blocks), q.new_empty(q_blocks.shape[:2], dtype=context_bias.dtype)
@@ -248,7 +249,7 @@ def _video_rows(q, prepared: PreparedBlocks, lists: BlockLists, context_bias, so
             # Column num_kv_blocks takes the -1 entries of shorter lists.
             is_kept = torch.zeros(len(kept), num_kv_blocks + 1, dtype=torch.bool, device=q.device)
             is_kept.scatter_(1, torch.where(kept >= 0, kept, num_kv_blocks), True)
-            column_bias.append(torch.where(is_kept[:, block_of_cell], -torch.inf, log_population))
+            column_bias.append(torch.where(is_kept[:, block_of_cell], -torch.inf, cell_bias[row]))
         piece_out, lse[piece] = _attend(
             *(q_blocks[piece], torch.cat(keys, 1), torch.cat(values, 1), torch.cat(column_bias, 1), softmax_scale),
             prepared.values is not None,
@@ -266,14 +267,13 @@ def _context_rows(q, prepared: PreparedBlocks, context_bias, softmax_scale):
     bias = F.pad(bias, (0, k_carved.shape[2] - bias.shape[1]))  # video columns: 0
     out, lse = torch.empty_like(q), q.new_empty(batch, heads, rows, dtype=bias.dtype)
     step = max(1, _piece(q) // k_carved.shape[2])
-    for b in range(batch):
-        for h in range(heads):
-            for first in range(0, rows, step):
-                piece = slice(first, first + step)
-                arguments = (x.unsqueeze(0) for x in (q[b, h, piece], k_carved[b, h], v_carved[b, h], bias[b]))
-                found = _attend(*arguments, softmax_scale, prepared.values is not None)
-                piece_out, lse[b, h, piece] = (x[0] for x in found)
-                out[b, h, piece] = piece_out.to(q.dtype)
+    for b, h in itertools.product(range(batch), range(heads)):
+        for first in range(0, rows, step):
+            piece = slice(first, first + step)
+            arguments = (x.unsqueeze(0) for x in (q[b, h, piece], k_carved[b, h], v_carved[b, h], bias[b]))
+            found = _attend(*arguments, softmax_scale, prepared.values is not None)
+            piece_out, lse[b, h, piece] = (x[0] for x in found)
+            out[b, h, piece] = piece_out.to(q.dtype)
     return out, lse
 
 

@@ -2,7 +2,8 @@
 
 residual = dense output - carved output, [B, S, H, D]: in 4 or 8 bits with one scale per token and head (the kernel adds
 it while it writes its output), or as bfloat16. Lists become a bitset: one bit per key block of every query block, so
-their size does not depend on how much is kept (HunyuanVideo 720p: 5 MB a layer, beside 180 MB of 4-bit residual).
+their size does not depend on how much is kept (HunyuanVideo 720p: 5 MB a layer, beside 180 MB of 4-bit residual). What
+dropped tail cells count as goes along, one number a head and cell.
 Source: ours, in the line of DiTFastAttn's residual sharing.
 """
 
@@ -19,24 +20,27 @@ class AnchorState:
     """All that one layer keeps of its last anchor, for a batch of any size.
 
     blocks: uint8 [B, H, nq, ceil((nkv + 1) / 8)], bit i % 8 of byte i / 8: key block i is kept. max_kv: the longest
-    list has at most so many blocks.
+    list has at most so many blocks. tail_bias: of the anchor's CarvedResult.
     """
 
     residual: Residual
     blocks: torch.Tensor
     num_kv_blocks: int
     max_kv: int
+    tail_bias: torch.Tensor | None = None
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """codes, blocks and, where there is one, scale."""
+        """codes, blocks and, where there are such, scale and tail_bias."""
         codes, scale = self.residual
-        return (codes, self.blocks) if scale is None else (codes, self.blocks, scale)
+        return (codes, self.blocks, *(x for x in (scale, self.tail_bias) if x is not None))
 
     def with_tensors(self, tensors: tuple[torch.Tensor, ...]) -> "AnchorState":
         """The same state in other tensors: moved, copied, cut or joined along the batch."""
-        codes, blocks, *scale = tensors
-        return AnchorState(Residual(codes, scale[0] if scale else None), blocks, self.num_kv_blocks, self.max_kv)
+        codes, blocks, *others = tensors
+        scale = None if self.residual.scale is None else others.pop(0)
+        tail_bias = None if self.tail_bias is None else others.pop(0)
+        return AnchorState(Residual(codes, scale), blocks, self.num_kv_blocks, self.max_kv, tail_bias)
 
     def lists(self) -> BlockLists:
         return unpack_lists(self.blocks, self.num_kv_blocks, self.max_kv)
@@ -98,10 +102,12 @@ def kept_share_of(lists: BlockLists, num_video: int, kv_block: int) -> torch.Ten
     return whole * (Q_BLOCK_SIZE * kv_block / (batch * heads * num_video**2))
 
 
-def num_bytes(tokens: int, heads: int, head_dim: int, num_q_blocks: int, num_kv_blocks: int, bits: int) -> int:
-    """Memory of one layer's AnchorState for one sequence of the batch."""
+def num_bytes(
+    tokens: int, heads: int, head_dim: int, num_q_blocks: int, num_kv_blocks: int, num_tail_cells: int, bits: int
+) -> int:
+    """Memory of one layer's AnchorState for one sequence of the batch. num_tail_cells: of tail_bias; 0 without it."""
     residual = tokens * heads * (head_dim * bits // 8 + (4 if bits < 16 else 0))
-    return residual + heads * num_q_blocks * ((num_kv_blocks + 8) // 8)
+    return residual + heads * (num_q_blocks * ((num_kv_blocks + 8) // 8) + 4 * num_tail_cells)
 
 
 def _bits(device: torch.device) -> torch.Tensor:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..carving.attention import CarvedAttention
+from ..carving.attention import CarvedAttention, CarvedResult
 from ..carving.config import Q_BLOCK_SIZE, AnchorConfig
-from ..carving.operands import BlockLists, Residual
+from ..carving.operands import Residual
 from ..carving.residuals import AnchorState, num_bytes, pack_lists
 from .call import AttentionInput
 from .call_order import CallOrder
@@ -157,9 +157,10 @@ class Anchors:
             if plan.state is not None and self._store is not None:
                 self._store.release(plan.keys)
 
-    def keep(self, plan: LayerPlan, residual: Residual, lists: BlockLists, num_kv_blocks: int) -> None:
-        """What an anchor found, for the steps after it."""
-        state = AnchorState(residual, pack_lists(lists, num_kv_blocks), num_kv_blocks, lists.index.shape[3])
+    def keep(self, plan: LayerPlan, residual: Residual, carved: CarvedResult, num_kv_blocks: int) -> None:
+        """What an anchor found, for the steps after it. carved: what it carved, which residual is the rest of."""
+        blocks, max_kv = pack_lists(carved.lists, num_kv_blocks), carved.lists.index.shape[3]
+        state = AnchorState(residual, blocks, num_kv_blocks, max_kv, carved.tail_bias)
         with self._lock:
             if self._store is not None:
                 self._store.put(plan.keys, state)
@@ -213,8 +214,10 @@ class Anchors:
             self._store = ResidualStore(self._device, budget, self.traffic)
         batch, heads, tokens, head_dim = inputs.q.shape
         num_video = inputs.layout.grid.num_tokens
-        blocks = -(-num_video // Q_BLOCK_SIZE), carved.config.num_kv_blocks(num_video)
-        size = num_bytes(tokens, heads, head_dim, *blocks, self.config.residual_bits)
+        config = carved.config
+        cells = -(-num_video // config.tail_block_size) if config.weighs_tail else 0
+        blocks = -(-num_video // Q_BLOCK_SIZE), config.num_kv_blocks(num_video)
+        size = num_bytes(tokens, heads, head_dim, *blocks, cells, self.config.residual_bits)
         return self._store.reserve(keys, size * (batch // len(keys)))
 
     def _upcoming(self) -> Iterator[tuple[int, tuple[Hashable, ...]]]:

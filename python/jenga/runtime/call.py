@@ -64,8 +64,8 @@ class AttentionInput:
     kv_mask: torch.Tensor | None
     softmax_scale: float | None
 
-    def carve(self, carved, lists=None, residual=None):
-        """carved: a CarvedAttention, called with all of this; lists and residual as it takes them."""
+    def carve(self, carved, lists=None, residual=None, tail_bias=None):
+        """carved: a CarvedAttention, called with all of this; lists and what goes with them as it takes them."""
         return carved(
             self.q,
             self.k,
@@ -77,4 +77,5 @@ class AttentionInput:
             self.softmax_scale,
             lists,
             residual,
+            tail_bias,
         )

@@ -162,7 +162,7 @@ def attend_anchored(
     plan = anchors.plan(step, layer, inputs, carved)
     if plan.state is not None:
         try:
-            return inputs.carve(carved, plan.state.lists(), plan.state.residual)
+            return inputs.carve(carved, plan.state.lists(), plan.state.residual, plan.state.tail_bias)
         finally:
             anchors.release(plan)
     if not plan.anchor:
@@ -172,7 +172,7 @@ def attend_anchored(
         return result
     out = exact()
     residual = carved.pack_residual(out, result, anchors.config.residual_bits)
-    anchors.keep(plan, residual, result.lists, config.num_kv_blocks(inputs.layout.grid.num_tokens))
+    anchors.keep(plan, residual, result, config.num_kv_blocks(inputs.layout.grid.num_tokens))
     every = torch.ones_like(result.kept_share)
     return replace(result, out=out, lse=None, kept_share=every, backend=ANCHOR, precision="16-bit")
 

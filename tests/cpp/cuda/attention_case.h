@@ -40,6 +40,7 @@ struct AttentionCase {
   Memory memory = Memory::kHeadsFirst;
   int64_t batch = 1;
   int64_t heads = 2;
+  bool tail_bias = false;  // tail cells count as more or less than their tokens
 
   int64_t tokens() const { return num_context + num_video; }
   int64_t padded_context() const { return round_up(num_context, kContextAlignment); }
@@ -106,6 +107,7 @@ class AttentionData {
     make_lists();
     make_bias();
     make_residual();
+    make_tail_bias();
   }
 
   // Draws new lists over the same tokens.
@@ -163,6 +165,7 @@ class AttentionData {
   std::vector<double> residual;                    // [B, S, H, D] or empty
   std::vector<uint8_t> residual_bytes;             // as the kernel reads it
   std::vector<float> residual_scale;               // [B, S, H] or empty
+  std::vector<float> tail_bias;                    // [B, H, nc] or empty
 
  private:
   std::vector<float> normal(int64_t size) {
@@ -223,6 +226,13 @@ class AttentionData {
       for (int64_t i = 0; i < open; ++i) context_bias[b * padded + i] = distribution(random_);
       if (shape_.bias == Bias::kSink) context_bias[b * padded] = 13.f;
     }
+  }
+
+  void make_tail_bias() {
+    if (!shape_.tail_bias) return;
+    std::uniform_real_distribution<float> uniform(2.f, 6.f);
+    tail_bias.resize(shape_.batch * shape_.heads * shape_.tail_cells());
+    for (float& bias : tail_bias) bias = uniform(random_);
   }
 
   void make_residual() {
@@ -307,7 +317,7 @@ class AttentionData {
     for (int64_t cell = 0; cell < (is_context ? 0 : shape_.tail_cells()); ++cell) {
       if (kept[list * shape_.kv_blocks() + cell * shape_.tail_block_size / shape_.kv_block_size]) continue;
       add(&k_tail[(cell_first + cell) * channels], &v_tail[(cell_first + cell) * channels],
-          std::log(static_cast<double>(cell_size(cell))));
+          tail_bias.empty() ? std::log(static_cast<double>(cell_size(cell))) : tail_bias[cell_first + cell]);
     }
     double max = -std::numeric_limits<double>::infinity(), sum = 0;
     for (double logit : logits) max = std::max(max, logit);

@@ -25,6 +25,8 @@ inline std::vector<AttentionCase> cases_with(std::initializer_list<AttentionCase
       {.name = "Tail128Blocks128", .num_video = 900, .kv_block_size = 128, .tail_block_size = 128},
       {.name = "TailEverythingDropped", .tail_block_size = 64, .lists = Lists::kEmpty},
       {.name = "TailManyUnits", .num_video = 4500, .tail_block_size = 32, .heads = 1},
+      {.name = "TailBias", .num_context = 50, .num_video = 900, .tail_block_size = 64, .batch = 2, .tail_bias = true},
+      {.name = "TailBias32", .num_video = 4500, .tail_block_size = 32, .lists = Lists::kOne, .tail_bias = true},
       {.name = "Batch3", .num_context = 33, .tail_block_size = 64, .bias = Bias::kMasked, .batch = 3},
       {.name = "ResidualFp32", .residual = ResidualType::kFloat32},
       {.name = "ResidualInt8", .num_context = 30, .residual = ResidualType::kInt8},

@@ -6,4 +6,5 @@ set(JENGA_CUDA_COMMON_TESTS
   prepare_int8_blocks_test.cpp
   select_blocks_test.cpp
   sm80_attention_test.cpp
-  sm80_int8_attention_test.cpp)
+  sm80_int8_attention_test.cpp
+  tail_bias_test.cpp)

@@ -42,6 +42,7 @@ struct HostCase {
     p.kv_block_count = place(data.count);
     p.token_index = place(data.token_index);
     p.context_bias = place(data.context_bias);
+    p.tail_bias = place(data.tail_bias);
     p.residual = place(data.residual_bytes);
     p.residual_scale = place(data.residual_scale);
     return p;

@@ -68,6 +68,7 @@ constexpr AttentionCase kCases[] = {
      .num_video = 200,
      .tail_block_size = 64,
      .lists = Lists::kEmpty},
+    {.name = "TailBias", .num_video = 330, .tail_block_size = 32, .batch = 2, .tail_bias = true},
     {.name = "HeadDim48", .head_dim = 48, .num_context = 9, .num_video = 150, .tail_block_size = 64},
     {.name = "HeadDim96", .head_dim = 96, .num_video = 150, .residual = ResidualType::kInt8, .heads = 1},
     {.name = "OneToken", .num_video = 1, .lists = Lists::kFull, .batch = 2},

@@ -29,6 +29,7 @@ constexpr float kMasked = -std::numeric_limits<float>::infinity();
 struct WalkCase {
   int64_t context, video, kv_block_size, tail_block_size;
   bool masked = false;
+  bool tail_bias = false;
 };
 
 class TileWalkTest : public ::testing::TestWithParam<WalkCase> {
@@ -67,6 +68,9 @@ class TileWalkTest : public ::testing::TestWithParam<WalkCase> {
     params_.kv_block_count = count_.data();
     params_.context_bias = c.masked ? bias_.data() : nullptr;
     params_.softmax_scale = 0.5f;
+    num_cells_ = c.tail_block_size ? ceil_div(c.video, c.tail_block_size) : 0;
+    for (int64_t i = 0; i < kBatch * kHeads * num_cells_; ++i) tail_bias_.push_back(0.1f * static_cast<float>(i % 77));
+    params_.tail_bias = c.tail_bias ? tail_bias_.data() : nullptr;
     walk_ = cuda::make_tile_walk(params_, order_.data());
   }
 
@@ -91,8 +95,10 @@ class TileWalkTest : public ::testing::TestWithParam<WalkCase> {
       if (block.is_context || std::find(list, list + block.count, of) != list + block.count) {
         keys[static_cast<int>(padded_) + row] = 0.f;
       } else if (c.tail_block_size && row % c.tail_block_size == 0) {
+        const int64_t cell = row / c.tail_block_size, head = block.batch * kHeads + block.head;
         const auto tokens = static_cast<float>(std::min(c.tail_block_size, c.video - row));
-        keys[kFirstCell + static_cast<int>(row / c.tail_block_size)] = std::log(tokens) / params_.softmax_scale;
+        const float bias = c.tail_bias ? tail_bias_[head * num_cells_ + cell] : std::log(tokens);
+        keys[kFirstCell + static_cast<int>(cell)] = bias / params_.softmax_scale;
       }
     }
     return keys;
@@ -111,9 +117,9 @@ class TileWalkTest : public ::testing::TestWithParam<WalkCase> {
 
   BlockSparseAttentionParams params_{};
   TileWalk walk_{};
-  int64_t nkv_ = 0, padded_ = 0;
+  int64_t nkv_ = 0, padded_ = 0, num_cells_ = 0;
   std::vector<int32_t> index_, count_, order_;
-  std::vector<float> bias_;
+  std::vector<float> bias_, tail_bias_;
 };
 
 TEST_P(TileWalkTest, TicketsNameEveryQueryBlockOnce) {
@@ -191,7 +197,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, TileWalkTest,
                                            WalkCase{200, 585, 64, 32, true}, WalkCase{5, 585, 128, 128},
                                            WalkCase{128, 600, 128, 64, true}, WalkCase{300, 5, 128, 32},
                                            WalkCase{0, 1, 64, 64}, WalkCase{33, 9000, 64, 64},
-                                           WalkCase{33, 9050, 64, 32}, WalkCase{0, 9001, 128, 32}));
+                                           WalkCase{33, 9000, 64, 64, false, true}, WalkCase{33, 9050, 64, 32},
+                                           WalkCase{0, 9001, 128, 32}));
 
 }  // namespace
 }  // namespace jenga::testing

@@ -29,6 +29,7 @@ struct Case {
   Lists lists = Lists::kRandom;
   bool text_bias = false;       // finite bias on every context column
   bool masked_context = false;  // -inf on every third one, whose keys and values hold NaN
+  bool tail_bias = false;       // tail cells count as more or less than their tokens
   bool strided = false;         // padded token strides, tensors that start off any alignment
   ResidualType residual = ResidualType::kNone;
 
@@ -66,6 +67,8 @@ inline std::vector<Case> cases() {
        .k_cell_size = 64},
       {.name = "KeyBlocks128Tail128", .video = 500, .kv_block_size = 128, .tail_block_size = 128, .q_cell_size = 32},
       {.name = "ManyTailUnits", .heads = 1, .head_dim = 16, .video = 2500, .tail_block_size = 32},
+      {.name = "TailBias", .batch = 2, .context_before = 7, .video = 300, .tail_block_size = 64, .tail_bias = true},
+      {.name = "TailBiasManyUnits", .video = 2500, .tail_block_size = 32, .lists = Lists::kOne, .tail_bias = true},
       {.name = "HeadDim8", .head_dim = 8, .context_before = 3, .tail_block_size = 64},
       {.name = "HeadDim24", .head_dim = 24, .tail_block_size = 64, .strided = true},
       {.name = "HeadDim72", .head_dim = 72, .context_before = 3},
@@ -131,7 +134,7 @@ struct Inputs {
   Tensor q, k, v, k_carved, v_carved;
   std::vector<int32_t> token_index, kv_block_index, kv_block_count;
   std::vector<uint8_t> k_tail, v_tail, residual;
-  std::vector<float> context_bias, residual_scale;
+  std::vector<float> context_bias, residual_scale, tail_bias;
   int64_t max_kv = 0;
 
   Inputs(const Case& which, DataType dtype) : c(which), type(dtype) {
@@ -145,6 +148,7 @@ struct Inputs {
     make_carved();
     make_lists(random);
     make_residual(random);
+    make_tail_bias(random);
   }
 
   PrepareBlocksParams prepare_params() {
@@ -193,7 +197,8 @@ struct Inputs {
             .q_block_size = c.q_block_size,
             .kv_block_size = c.kv_block_size,
             .tail_block_size = c.tail_block_size,
-            .softmax_scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim))};
+            .softmax_scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
+            .tail_bias = tail_bias.empty() ? nullptr : tail_bias.data()};
   }
 
   Tensor fresh_out() const { return Tensor(type, c.batch, c.heads, c.tokens(), c.head_dim, c.strided); }
@@ -279,6 +284,13 @@ struct Inputs {
       kept.resize(max_kv, -1);
       kv_block_index.insert(kv_block_index.end(), kept.begin(), kept.end());
     }
+  }
+
+  void make_tail_bias(std::mt19937& random) {
+    if (!c.tail_bias) return;
+    std::uniform_real_distribution<float> uniform(2.0f, 6.0f);
+    tail_bias.resize(c.batch * c.heads * ceil_div(c.video, c.tail_block_size));
+    for (float& bias : tail_bias) bias = uniform(random);
   }
 
   void make_residual(std::mt19937& random) {

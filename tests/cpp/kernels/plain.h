@@ -52,7 +52,8 @@ inline void plain_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h,
   for (int64_t c = 0; c < nc; ++c) {
     const int64_t first = c * p.tail_block_size;
     const auto count = static_cast<float>(std::min(p.tail_block_size, p.num_video - first));
-    if (!kept[first / p.kv_block_size]) add(p.k_tail, p.v_tail, c, std::log(count));
+    const float bias = p.tail_bias ? p.tail_bias[head * nc + c] : std::log(count);
+    if (!kept[first / p.kv_block_size]) add(p.k_tail, p.v_tail, c, bias);
   }
   float top = -std::numeric_limits<float>::infinity(), mass = 0;
   for (const float logit : logits) top = std::max(top, logit);

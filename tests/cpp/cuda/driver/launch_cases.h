@@ -136,6 +136,23 @@ inline PackResidualParams pack_case(DataType dtype, int64_t head_dim, int32_t bi
   return p;
 }
 
+inline TailBiasParams tail_case(DataType dtype, int64_t head_dim, Shape shape = {}) {
+  TailBiasParams p{};
+  p.dtype = dtype;
+  p.q_means = address(9);
+  p.k_means = address(10);
+  p.tail_bias = static_cast<float*>(address(11));
+  p.batch = shape.batch;
+  p.heads = shape.heads;
+  p.head_dim = head_dim;
+  p.num_q_cells = ceil_div(shape.video, 16);
+  p.num_video = shape.video;
+  p.k_cell_size = 8;
+  p.tail_block_size = 64;
+  p.softmax_scale = 0.125f;
+  return p;
+}
+
 inline KeptShareParams kept_case(Shape shape = {}) {
   KeptShareParams p{};
   p.kv_block_index = static_cast<int32_t*>(address(12));

@@ -101,6 +101,7 @@ TEST_F(Launch, NothingToDoLaunchesNothing) {
   EXPECT_EQ(cuda::prepare_blocks(prepare_case(kBrain, 64, true, none), nullptr, nullptr), CUDA_SUCCESS);
   EXPECT_EQ(cuda::block_sparse_attention(attention_case(kBrain, 64, true, none), nullptr, nullptr), CUDA_SUCCESS);
   EXPECT_EQ(cuda::pack_residual(pack_case(kBrain, 64, 8, none), nullptr), CUDA_SUCCESS);
+  EXPECT_EQ(cuda::tail_bias(tail_case(kBrain, 64, none), nullptr), CUDA_SUCCESS);
   EXPECT_EQ(cuda::kept_share(kept_case(none), nullptr), CUDA_SUCCESS);
   EXPECT_EQ(shapes(), Shapes{});
 }
@@ -143,6 +144,32 @@ TEST_F(Launch, SelectBlocksAveragesScoresTwiceAndLists) {
   EXPECT_EQ(lists.rows, 4);
   EXPECT_EQ(lists.padded, 80);
   for (const Launched& launch : launched) EXPECT_EQ(launch.stream, kStream);
+}
+
+TEST_F(Launch, TailBiasTakes256KeyCellsAThreadBlock) {
+  const TailBiasParams params = tail_case(kHalf, 72);
+  ASSERT_EQ(cuda::tail_bias(params, kStream), CUDA_SUCCESS);
+  ASSERT_EQ(shapes(), Shapes{"jenga_tail_bias_fp16 18 128 8192"});
+  EXPECT_EQ(launched[0].stream, kStream);
+  const auto args = launched[0].as<cuda::TailBiasArguments>();
+  EXPECT_EQ(args.params.q_means, params.q_means);
+  EXPECT_EQ(args.params.k_means, params.k_means);
+  EXPECT_EQ(args.params.tail_bias, params.tail_bias);
+  EXPECT_EQ(args.head_dim, 72);
+  EXPECT_EQ(args.num_k_cells, 625);
+  EXPECT_EQ(args.num_tail_cells, 79);
+  EXPECT_EQ(args.num_sampled, 32);
+  EXPECT_EQ(args.parts, 8);
+  EXPECT_EQ(args.blocks_per_head, 3);
+}
+
+TEST_F(Launch, TailBiasRefusesWhatItsLoadsCannotTake) {
+  TailBiasParams params = tail_case(kHalf, 72);
+  params.k_means = static_cast<const char*>(params.k_means) + 8;
+  EXPECT_EQ(cuda::tail_bias(params, kStream), CUDA_ERROR_MISALIGNED_ADDRESS);
+  EXPECT_EQ(cuda::tail_bias(tail_case(kHalf, 264), kStream), CUDA_ERROR_NOT_SUPPORTED);
+  EXPECT_EQ(cuda::tail_bias(tail_case(DataType::kFloat32, 64), kStream), CUDA_ERROR_NOT_SUPPORTED);
+  EXPECT_EQ(shapes(), Shapes{});
 }
 
 TEST_F(Launch, PackResidualByChannelsAndType) {

@@ -15,6 +15,7 @@
 #include "kernels/cuda/common/tile_order.h"
 #include "kernels/cuda/driver/driver.h"
 #include "kernels/cuda/sm80/attention_arguments.h"
+#include "kernels/cuda/sm80/tail_bias.h"
 #include "kernels/cuda/sm90/attention_arguments.h"
 #include "kernels/cuda/sm90/fp8_arguments.h"
 #include "tests/cpp/cuda/driver/fake_driver.h"
@@ -39,6 +40,7 @@ inline size_t argument_bytes(const std::string& kernel) {
   if (is("select_blocks")) return sizeof(cuda::SelectArguments);
   if (is("order_tiles")) return sizeof(cuda::OrderArguments);
   if (is("pack_residual")) return sizeof(PackResidualParams);
+  if (is("tail_bias")) return sizeof(cuda::TailBiasArguments);
   if (is("kept_share")) return sizeof(cuda::KeptShareArguments);
   if (is("sm80_attention") || is("sm80_int8_attention") || is("sm86_attention") || is("sm89_fp8"))
     return sizeof(cuda::sm80::AttentionArguments);

@@ -21,6 +21,7 @@
 #include "kernels/cuda/common/tile_order.h"
 #include "kernels/cuda/sm80/attention_arguments.h"
 #include "kernels/cuda/sm80/score_kernels.h"
+#include "kernels/cuda/sm80/tail_bias.h"
 #include "kernels/cuda/sm86/attention_arguments.h"
 #include "kernels/cuda/sm89/attention_arguments.h"
 #include "kernels/cuda/sm90/attention_arguments.h"

@@ -32,6 +32,7 @@ void write_down(const FakeLaunch* launch) {
 void launch_everything(DataType dtype, int64_t head_dim) {
   cuda::prepare_blocks(prepare_case(dtype, head_dim, true, kLong), nullptr, nullptr);
   cuda::select_blocks(select_case(dtype, head_dim, kLong.video), address(20), nullptr);
+  cuda::tail_bias(tail_case(dtype, head_dim, kLong), nullptr);
   cuda::pack_residual(pack_case(dtype, head_dim, 8, kLong), nullptr);
   cuda::kept_share(kept_case(kLong), nullptr);
   for (const auto& params :

@@ -230,4 +230,3 @@ template <class Value>
 Value __ldg(const Value* source) {
   return *source;
 }
-
