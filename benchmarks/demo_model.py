@@ -24,7 +24,7 @@ SHIFT = 8.0  # of the flow schedule, as the host's model class has it
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", default="full", choices=SIZES)
-    parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="how many of the contact sheet's prompts")
+    parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="how many runs; words repeat, noise does not")
     parser.add_argument("--steps", type=int, default=30)
 
 
@@ -66,9 +66,12 @@ class DemoModel:
             return self.model(x, sigma.to(self.device).reshape(1) * 1000, context).float()
 
     def sample(self, prompt: int, steps: int, before_step: Callable[[int], None] = lambda step: None) -> torch.Tensor:
-        """Euler from the prompt's own noise, without guidance: the final latent, normalised. before_step(step)."""
+        """Euler from the prompt's own noise, without guidance: the final latent, normalised. before_step(step).
+
+        prompt: of the contact sheet; beyond its last one the same words come again, with other noise.
+        """
         x, sigmas = self.noise(prompt), self.sigmas(steps)
-        context = prompts.encode(PROMPTS[prompt])[0].to(self.device)
+        context = prompts.encode(PROMPTS[prompt % len(PROMPTS)])[0].to(self.device)
         for step, (now, after) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
             before_step(step)
             x = x + (after - now).to(self.device) * self.velocity(x, now, context)

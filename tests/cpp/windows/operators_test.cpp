@@ -102,6 +102,7 @@ TEST_F(WindowsOperators, AttentionOverAllBlocksIsDense) {
            from(none),
            from(none),
            from(none),
+           from(none),
            from(none)};
   ASSERT_EQ(call("block_sparse_attention", stack), 0);
   const Tensor out = to<Tensor>(stack[0]), lse = to<Tensor>(stack[1]);
