@@ -1,6 +1,6 @@
-"""What a dropped tail cell may count as, in plain torch: rules beside the shipped one. Figures: RESULTS.md.
+"""What a dropped tail cell may count as, in plain torch: the rules that were tried. Figures: RESULTS.md.
 
-A dropped cell of n keys has one mean key and one mean value. The shipped weight is n exp(<q, mean key>), which the
+A dropped cell of n keys has one mean key and one mean value. Its weight of old is n exp(<q, mean key>), which the
 exponential makes too small wherever the keys differ. The others multiply it by a ratio that the scores of selection
 tell: what a cell's parts of 8 keys would weigh, over what it weighs as one, both for the mean of 16 queries, or its
 geometric mean over the query cells of a block or of the head. Of one head; N video tokens in curve order, D head dim,

@@ -94,7 +94,8 @@ def test_every_row_of_two_lists_attends_its_own_half_list():
     for half in (0, 1):
         rows = rules.in_curve_order(GRID, torch.arange(float(GRID.num_tokens))[None, None, :, None])[0].flatten().long()
         rows = rows[torch.arange(GRID.num_tokens) // 64 % 2 == half]
-        alone = CarvedAttention(config)(q, k, v, GRID, lists=rules.top(whole[:, :, :, half], 3))
+        lists = rules.top(whole[:, :, :, half], 3)
+        alone = CarvedAttention(config)(q, k, v, GRID, lists=lists, tail_bias=result.tail_bias)
         assert torch.equal(result.out[:, :, rows], alone.out[:, :, rows])
 
 
@@ -103,8 +104,19 @@ def test_a_rule_makes_the_lists_unless_they_are_given():
     attention = rules.RuledAttention(JengaConfig(density=0.3, backend="reference"), rules.union_as_one_list)
     result = attention(q, k, v, GRID)
     assert (result.lists.count == 3).all()
-    again = attention(q, k, v, GRID, 0, None, None, None, result.lists, None)
+    again = attention(q, k, v, GRID, 0, None, None, None, result.lists, None, result.tail_bias)
     assert torch.equal(again.out, result.out)
+
+
+def test_the_shipped_rule_is_the_shipped_call():
+    q, k, v = qkv()
+    config = JengaConfig(density=0.3, backend="reference")
+    expected = CarvedAttention(config)(q, k, v, GRID)
+    result = rules.RuledAttention(config, rules.shipped)(q, k, v, GRID)
+    assert torch.equal(result.lists.index, expected.lists.index)
+    torch.testing.assert_close(result.out, expected.out, rtol=0, atol=1e-6)
+    as_tokens = rules.RuledAttention(config, rules.shipped, weighs_tail=False)(q, k, v, GRID)
+    assert torch.equal(as_tokens.lists.index, expected.lists.index) and as_tokens.tail_bias is None
 
 
 @pytest.mark.parametrize("spread", rules.SPREADS[4:])
