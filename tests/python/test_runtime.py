@@ -160,11 +160,11 @@ def test_attention_that_is_out_of_memory_gives_back_what_anchors_hold_before_it_
     model, alone = Model(settings), Model(settings)
     carve, failures = AttentionInput.carve, []
 
-    def scarce(self, carved, lists=None, residual=None):
+    def scarce(self, carved, lists=None, residual=None, tail_bias=None):
         if residual is not None and model.run.evaluation == 2 and len(failures) < times:
             failures.append(None)
             raise torch.OutOfMemoryError("made by this test")
-        return carve(self, carved, lists, residual)
+        return carve(self, carved, lists, residual, tail_bias)
 
     found, expected = [], []
     for step in range(4):
