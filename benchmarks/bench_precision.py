@@ -94,20 +94,19 @@ class Call:
         self._q, self._k, self._v = q, k, v
         config, tokens = JengaConfig(density=share), model.grid.num_tokens
         self._plan = make_plan(model.grid, tokens, 0, q.device, config, False)
-        layout, self._scale, self._tail_bias = self._plan.layout, q.shape[3] ** -0.5, None
+        layout, self._scale = self._plan.layout, q.shape[3] ** -0.5
         blocks = self._prepare(SIXTEEN_BIT)
-        sizes = (tokens, layout.k_cell_size, layout.tail_block_size)
-        self._tail_bias = reference.tail_bias(blocks.q_means, blocks.k_means, *sizes, self._scale)
-        cells = layout.cells(tokens)
+        means, sizes = (blocks.q_means, blocks.k_means), (tokens, layout.k_cell_size, layout.tail_block_size)
         rule = (self._plan.min_blocks, 0.0, self._scale)
-        self._lists = reference.select_blocks(blocks.q_means, blocks.k_means, None, cells, *rule)
-        self._exact = self._attend(blocks._replace(tail_bias=self._tail_bias))
+        self._lists = reference.select_blocks(*means, None, layout.cells(tokens), *rule)
+        self._tail_bias = reference.tail_bias(*means, *sizes, self._scale)
+        self._exact = self._attend(blocks)
 
     def _prepare(self, precision: Precision):
-        blocks = reference.prepare_blocks(self._q, self._k, self._v, self._plan.layout, None, precision)
-        return blocks._replace(tail_bias=self._tail_bias)
+        return reference.prepare_blocks(self._q, self._k, self._v, self._plan.layout, None, precision)
 
     def _attend(self, blocks) -> torch.Tensor:
+        blocks = blocks._replace(tail_bias=self._tail_bias)
         return reference.block_sparse_attention(self._q, blocks, self._lists, self._scale)[0]
 
     def error(self, precision: Precision, rules: Rules) -> float:

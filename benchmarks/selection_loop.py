@@ -69,7 +69,7 @@ def rows(column: Column) -> list[Row]:
         return Row(name, lambda model: kind(model, column.share * share, column.anchors, **options))
 
     halved = partial(Selecting, selection_rules.HalvedLists)
-    plain_tail = lambda config: selection_rules.RuledAttention(config, selection_rules.shipped, weighs_tail=False)  # noqa: E731
+    plain_tail = partial(selection_rules.RuledAttention, rule=selection_rules.shipped, weighs_tail=False)
     within = partial(Selecting, partial(selection_rules.HalvedLists, within=True))
     coarse, fine = CELLS["1 × 1"], CELLS["8 × 8"]
     return [

@@ -183,7 +183,8 @@ class RuledAttention:
         return self._attend(q, k, v, grid, *context, lists=lists, residual=residual, tail_bias=tail_bias)
 
     def _tail_bias(self, q, k):
-        q_size, k_size = cell_sizes(self.config)
+        q_cells, k_cells = self.config.score_cells
+        q_size, k_size = Q_BLOCK // q_cells, self.config.kv_block_size // k_cells
         means = reference.block_means(q, q_size), reference.block_means(k, k_size)
         return reference.tail_bias(*means, k.shape[2], k_size, self.config.tail_block_size, q.shape[-1] ** -0.5)
 
@@ -221,11 +222,6 @@ class HalvedLists(RuledAttention):
 def union_as_one_list(q, k, v, number: int) -> BlockLists:
     """One list of the blocks that two lists in a tile would have stages for, as many as fit."""
     return top(-better_rank(*half_scores(q, k, Q_BLOCK // Q_CELL, KV_BLOCK // K_CELL)), number)
-
-
-def cell_sizes(config: JengaConfig) -> tuple[int, int]:
-    """Tokens of a query cell and of a key cell."""
-    return Q_BLOCK // config.score_cells[0], config.kv_block_size // config.score_cells[1]
 
 
 def shipped(q, k, v, number: int) -> BlockLists:

@@ -1,6 +1,6 @@
-// What a dropped tail cell counts as, for any tier (include after simd.h and vector_math.h). A work item is some tail
-// cells of one head; vectors run over channels for the scores, and over the sampled query cells for what is made of
-// them.
+// What a dropped tail cell counts as, for any tier (include after attention.h, for its kLog2E). A work item is some
+// tail cells of one head; vectors run over channels for the scores, and over the sampled query cells for what is made
+// of them.
 #pragma once
 
 #include <algorithm>
@@ -66,7 +66,7 @@ void tail_bias_range(int64_t begin, int64_t end, void* context) {
   const auto& p = *static_cast<const TailBiasParams*>(context);
   const int64_t cells = p.num_tail_cells(), items = ceil_div(cells, kItemTailCells);
   const int64_t parts = p.tail_block_size / p.k_cell_size;
-  const float scale = p.softmax_scale * 1.44269504088896340736f;
+  const float scale = p.softmax_scale * kLog2E;
   alignas(64) float k[kMaxHeadDim] = {};
   alignas(64) float scores[kMostParts][kSampledCells];
   for (int64_t item = begin; item < end; ++item) {

@@ -76,8 +76,8 @@ std::vector<Column> attended_columns(const BlockSparseAttentionParams& p, int64_
     for (int64_t c = 0; c < nc; ++c) {
       const int64_t first = c * p.tail_block_size;
       if (kept[first / p.kv_block_size]) continue;
-      const double count = std::log(std::min(p.tail_block_size, p.num_video - first));
-      add(p.k_tail, p.v_tail, nc, c, p.tail_bias ? p.tail_bias[(b * p.heads + h) * nc + c] : count);
+      const double log_tokens = std::log(std::min(p.tail_block_size, p.num_video - first));
+      add(p.k_tail, p.v_tail, nc, c, p.tail_bias ? p.tail_bias[(b * p.heads + h) * nc + c] : log_tokens);
     }
   }
   return columns;

@@ -76,6 +76,14 @@ def dtype(request):
 
 
 @pytest.fixture
+def kernel_dtype(dtype, device):
+    """A dtype that the device's kernels take."""
+    if device == "cuda" and dtype == torch.float32:
+        pytest.skip("CUDA kernels take bfloat16 and float16")
+    return dtype
+
+
+@pytest.fixture
 def poisoned_outputs():
     """Every fresh tensor is filled with NaN (integers: their maximum), so that nothing left unwritten passes."""
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -19,10 +19,8 @@ def tensors(dtype, device, head_dim=64):
 
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("head_dim", [8, 64, 96])
-def test_definition(bits, head_dim, dtype, device, poisoned_outputs):
-    if device == "cuda" and dtype == torch.float32:
-        pytest.skip("CUDA kernels take bfloat16 and float16")
-    dense, carved = tensors(dtype, device, head_dim)
+def test_definition(bits, head_dim, kernel_dtype, device, poisoned_outputs):
+    dense, carved = tensors(kernel_dtype, device, head_dim)
     packed, scale = (x.cpu() for x in ops.pack_residual(dense, carved, bits))
     exact = (dense.cpu().float() - carved.cpu().float()).double().transpose(1, 2)
     largest = 2 ** (bits - 1) - 1
@@ -54,8 +52,6 @@ def test_attention_adds_it_back(bits, device):
     assert ((restored.float() - dense.float()).abs() <= 1.01 * allowed).all()
 
 
-def test_repeats_bitwise(dtype, device):
-    if device == "cuda" and dtype == torch.float32:
-        pytest.skip("CUDA kernels take bfloat16 and float16")
-    first, second = (ops.pack_residual(*tensors(dtype, device), 4) for _ in range(2))
+def test_repeats_bitwise(kernel_dtype, device):
+    first, second = (ops.pack_residual(*tensors(kernel_dtype, device), 4) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

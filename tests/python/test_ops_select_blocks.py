@@ -52,11 +52,9 @@ def test_rule(min_blocks, top_p, with_adjacency, cells, device, poisoned_outputs
 @pytest.mark.parametrize("cells", CELLS)
 @pytest.mark.parametrize("kv_block_size", [64, 128])
 @pytest.mark.parametrize("num_video", [1, 7, 64, 129, 1000, 1024])
-def test_sizes(num_video, kv_block_size, cells, dtype, device, poisoned_outputs):
-    if device == "cuda" and dtype == torch.float32:
-        pytest.skip("CUDA kernels take bfloat16 and float16")
+def test_sizes(num_video, kv_block_size, cells, kernel_dtype, device, poisoned_outputs):
     sizes = (num_video, 128, kv_block_size, *cells)
-    means = draw_means(sizes, device, heads=1, dtype=dtype)
+    means = draw_means(sizes, device, heads=1, dtype=kernel_dtype)
     number = max(1, num_video // kv_block_size // 5)
     check(means, None, sizes, number, 0.0, 0.2, device)
     check(means, None, sizes, number, 0.5, 0.2, device)

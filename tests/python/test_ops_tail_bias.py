@@ -27,45 +27,38 @@ def check(means, *sizes, device, scale=0.2):
     torch.testing.assert_close(plain.double(), exact, rtol=1e-6, atol=1e-5)
 
 
-@pytest.fixture(autouse=True)
-def _skip_fp32_on_cuda(request):
-    drawn = [request.getfixturevalue(x) for x in ("device", "dtype") if x in request.fixturenames]
-    if drawn == ["cuda", torch.float32]:
-        pytest.skip("CUDA kernels take bfloat16 and float16")
-
-
 @pytest.mark.parametrize("sizes", [(8, 64), (8, 32), (8, 16), (16, 64), (16, 128), (32, 64), (64, 128)], ids=str)
 @pytest.mark.parametrize("num_video", [1, 7, 63, 641, 1190, 5000])
-def test_sizes(num_video, sizes, dtype, device, poisoned_outputs):
-    check(draw_means(num_video, 16, sizes[0], dtype), num_video, *sizes, device=device)
+def test_sizes(num_video, sizes, kernel_dtype, device, poisoned_outputs):
+    check(draw_means(num_video, 16, sizes[0], kernel_dtype), num_video, *sizes, device=device)
 
 
 @pytest.mark.parametrize("q_cell_size", [16, 32, 128])
 @pytest.mark.parametrize("head_dim", [8, 40, 96, 128, 192, 256])
-def test_head_dims_and_query_cells(head_dim, q_cell_size, dtype, device, poisoned_outputs):
-    means = draw_means(2291, q_cell_size, 8, dtype, head_dim)
+def test_head_dims_and_query_cells(head_dim, q_cell_size, kernel_dtype, device, poisoned_outputs):
+    means = draw_means(2291, q_cell_size, 8, kernel_dtype, head_dim)
     check(means, 2291, 8, 64, device=device, scale=head_dim**-0.5)
 
 
-def test_peaked_scores(dtype, device):
+def test_peaked_scores(kernel_dtype, device):
     """Of one key cell that takes all: no weight is lost below it."""
-    check(draw_means(1190, 16, 8, dtype), 1190, 8, 64, device=device, scale=20.0)
+    check(draw_means(1190, 16, 8, kernel_dtype), 1190, 8, 64, device=device, scale=20.0)
 
 
-def test_equal_keys_count_as_their_tokens(dtype, device):
-    q_means, k_means = draw_means(1190, 16, 8, dtype)
+def test_equal_keys_count_as_their_tokens(kernel_dtype, device):
+    q_means, k_means = draw_means(1190, 16, 8, kernel_dtype)
     bias = ops.tail_bias(q_means.to(device), k_means[:, :, :1].expand_as(k_means).to(device), 1190, 8, 64, 0.2)
     counts = torch.tensor([64.0] * 18 + [1190.0 % 64])
     torch.testing.assert_close(bias.cpu(), counts.log().expand_as(bias), rtol=0, atol=2e-5)
 
 
-def test_means_of_any_strides(dtype, device):
-    means = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in draw_means(1190, 16, 8, dtype)]
+def test_means_of_any_strides(kernel_dtype, device):
+    means = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in draw_means(1190, 16, 8, kernel_dtype)]
     check(means, 1190, 8, 64, device=device)
 
 
-def test_repeats_bitwise(dtype, device):
-    means = [x.to(device) for x in draw_means(5000, 16, 8, dtype)]
+def test_repeats_bitwise(kernel_dtype, device):
+    means = [x.to(device) for x in draw_means(5000, 16, 8, kernel_dtype)]
     assert torch.equal(*(ops.tail_bias(*means, 5000, 8, 64, 0.2) for _ in range(2)))
 
 

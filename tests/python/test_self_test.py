@@ -9,7 +9,6 @@ from jenga import CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import ops, self_test
 
 GRID = TokenGrid(2, 8, 16)
-CUDA_DTYPES = (torch.float16, torch.bfloat16)
 
 
 @pytest.fixture
@@ -21,10 +20,8 @@ def fresh():
 
 
 @pytest.mark.parametrize("head_dim", [64, 128, 72])
-def test_right_kernels_pass(fresh, device, dtype, head_dim):
-    if device == "cuda" and dtype not in CUDA_DTYPES:
-        pytest.skip("the CUDA kernels take 16-bit types")
-    assert self_test.failure(torch.device(device), dtype, head_dim) == ""
+def test_right_kernels_pass(fresh, device, kernel_dtype, head_dim):
+    assert self_test.failure(torch.device(device), kernel_dtype, head_dim) == ""
 
 
 def test_it_takes_less_than_100_ms_on_a_gpu(fresh, device):

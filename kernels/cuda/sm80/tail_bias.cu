@@ -24,6 +24,7 @@ __device__ __forceinline__ void load_queries(const TailBiasArguments& args, T* r
   static_assert(kTailBiasThreads == 4 * kSampledCells);
   const int row = threadIdx.x / 4;
   const bool is_cell = row < args.num_sampled;
+  // sampled_cell(row), in 32 bits: a division.
   const int64_t cell = head * args.num_q_cells + (is_cell ? row * args.num_q_cells / args.num_sampled : 0);
   const T* const source = static_cast<const T*>(args.params.q_means) + cell * args.head_dim;
   for (int channel = threadIdx.x % 4 * kVectorElements; channel < stride; channel += kChunkChannels) {
@@ -69,19 +70,20 @@ __device__ __forceinline__ float over_parts(float value, int parts, Combine comb
   const float of_four = combine(value, __shfl_xor_sync(0xFFFFFFFFu, value, 2));
   return parts >= 8 ? of_four : value;
 }
+__device__ __forceinline__ float sum_parts(float value, int parts) {
+  return over_parts(value, parts, [](float a, float b) { return a + b; });
+}
 
 // log2 of the weight of a tail cell's key cells over that of their mean key. scores: base 2, of this thread's two key
 // cells; tokens: of those, 0 where there is none; of_count: 1 over those of the tail cell.
 __device__ __forceinline__ float log2_count(const float (&scores)[2], const float (&tokens)[2], float of_count,
                                             int parts) {
-  const auto larger = [](float a, float b) { return fmaxf(a, b); };
-  const auto add = [](float a, float b) { return a + b; };
-  const float top =
-      over_parts(fmaxf(tokens[0] > 0.f ? scores[0] : kLeast, tokens[1] > 0.f ? scores[1] : kLeast), parts, larger);
+  const float larger = fmaxf(tokens[0] > 0.f ? scores[0] : kLeast, tokens[1] > 0.f ? scores[1] : kLeast);
+  const float top = over_parts(larger, parts, [](float a, float b) { return fmaxf(a, b); });
   const float first = fminf(scores[0] - top, 0.f), second = fminf(scores[1] - top, 0.f);  // above: where none is
   const float weight = fmaf(tokens[0], fast_exp2(first), tokens[1] * fast_exp2(second));
   const float middle = fmaf(tokens[0], first, tokens[1] * second);
-  return log2f(over_parts(weight, parts, add)) - over_parts(middle, parts, add) * of_count;
+  return log2f(sum_parts(weight, parts)) - sum_parts(middle, parts) * of_count;
 }
 
 }  // namespace
@@ -114,7 +116,7 @@ __device__ __forceinline__ void tail_bias(const TailBiasArguments& args) {
       const int left = static_cast<int>(p.num_video) - (cell + e) * cell_size;
       tokens[e] = static_cast<float>(min(max(left, 0), cell_size));
     }
-    const float count = over_parts(tokens[0] + tokens[1], parts, [](float a, float b) { return a + b; });
+    const float count = sum_parts(tokens[0] + tokens[1], parts);
     const float of_count = 1.f / fmaxf(count, 1.f);
     float sum = 0.f;
 #pragma unroll

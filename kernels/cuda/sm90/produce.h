@@ -79,8 +79,8 @@ struct UnitWalk {
   }
 };
 
-// Bias of key `column` of a unit in units of the raw scores, -inf where the key is not attended. log_count: of
-// that column in a tail unit.
+// Bias of key `column` of a unit in units of the raw scores, -inf where the key is not attended. log_count: of that
+// column in a tail unit.
 __device__ __forceinline__ float key_bias(const TileWalk& walk, const TilePlan& plan, const UnitSource& source,
                                           int unit, int column, float log_count) {
   if (source.is_tail) return tail_bias(walk, plan.kept, source.row[0] + column, log_count);
