@@ -2,11 +2,12 @@
 
 `python -m benchmarks.bench_precision`: q, k, v of every layer at three noise levels of a dense run (bench_ablation), in
 bf16; exact is carving in fp32, with the same lists. Every format of keys and values, in the reference, as they are and
-with what real checkpoints have: a large constant on all keys, and a channel of outliers. Two finer rules that no kernel
-has stand beside the kernels' (quantise.py): "by row" has one scale a key in the place of one for 64, "nearest weights"
-rounds weights to the nearest e4m3 in the place of their logarithm. Figures are relative L2 errors over all calls, the
-worst call behind them, and whether they hold the BUDGET. --closed-loop samples with every precision instead: PSNR of
-the final latent against dense of every prompt, and the mean, which has a budget too.
+with what real checkpoints have: a large constant on all keys, and a channel of outliers. Rules that no kernel has stand
+beside the kernels' (quantise.py): "unrotated" has queries and keys as they are, "by row" one scale a key in the place
+of one for 64, "nearest weights" rounds weights to the nearest e4m3 in the place of their logarithm. Figures are
+relative L2 errors over all calls, the worst call behind them, and whether they hold the BUDGET. --closed-loop samples
+with every precision instead: PSNR of the final latent against dense of every prompt, and the mean, which has a budget
+too.
 """
 
 import argparse
@@ -44,29 +45,35 @@ class Rules(NamedTuple):
     quantise_keys: Callable = quantise.quantise_keys
     scale_of_rows: Callable = quantise.scale_of_rows
     rounded_weights: Callable = quantise.rounded_weights
+    hadamard: Callable = quantise.hadamard
+    rotation_size: Callable = quantise.rotation_size
+
+
+def as_it_is(x: torch.Tensor) -> torch.Tensor:
+    return x
 
 
 KERNELS, NEAREST = Rules(), Rules(rounded_weights=nearest_weights)
+UNROTATED = Rules(hadamard=as_it_is, rotation_size=lambda head_dim: 1)
 BY_ROW = Rules(partial(quantise.quantise_keys, rows=1), lambda scale, number: scale)
 INT8, FP8 = PRECISIONS["int8"], PRECISIONS["fp8"]
 FORMATS = {
     "keys int8": (INT8, KERNELS),
+    "keys int8 unrotated": (INT8, UNROTATED),
     "keys int8 by row": (INT8, BY_ROW),
     "keys e4m3": (Precision(E4M3, None), KERNELS),
     "values e4m3": (Precision(None, E4M3), KERNELS),
     "keys int8, values e4m3": (FP8, KERNELS),
+    "keys int8 unrotated, values e4m3": (FP8, UNROTATED),
     "keys int8 by row, values e4m3": (FP8, BY_ROW),
     "keys int8, values e4m3, nearest weights": (FP8, NEAREST),
     "keys e4m3, values e4m3": (Precision(E4M3, E4M3), KERNELS),
 }
 # By JengaConfig's names, 16 bits first.
 SAMPLED = {name: (name, KERNELS) for name in PRECISIONS}
+SAMPLED |= {f"{name} unrotated": (name, UNROTATED) for name in ("int8", "fp8")}
 SAMPLED |= {f"{name} by row": (name, BY_ROW) for name in ("int8", "fp8")}
 SAMPLED["fp8, nearest weights"] = "fp8", NEAREST
-
-
-def as_it_is(k: torch.Tensor) -> torch.Tensor:
-    return k
 
 
 def with_constant(k: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,9 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 constexpr int64_t scales_of_keys(int64_t rows) { return ceil_div(rows, kKeyScaleRows); }  // of so many rows or means
 
+// Channels of a row that are rotated together: the largest power of two that divides them all.
+constexpr int64_t rotation_size(int64_t head_dim) { return head_dim & -head_dim; }
+
 // Strides in elements; the last dimension is contiguous. All 64-bit: inputs may span more than 2^31 elements.
 struct Strides {
   int64_t batch = 0;
@@ -67,10 +70,12 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Parallel
 // written as zeros and never read, so that whatever a masked token holds, NaN included, stays out of the arithmetic.
 //
 // Keys in 8 bits, where k_scale is given: of every key and tail mean k_center is subtracted, which attention need not
-// know but for lse, and the rest r is written as int8 codes round(r * (1 / scale)), scale = max|r| / 127 of the
-// kKeyScaleRows carved rows, or tail means, that share it; a row that is no token has codes 0, and where no row is one
-// the scale is 0. Values in 8 bits, where v_scale is given: v_center is subtracted and the rest written as
-// e4m3 codes of r * (1 / v_scale), one scale a channel: the larger of max|r| / 448 of all tokens and max|r| / 8 of
+// know but for lse, and the rest is rotated: H, of ones and minus ones, multiplies every n = rotation_size(D)
+// neighbouring channels by the Hadamard matrix of that size, in Sylvester's order. r = H (k - k_center) / n is written
+// as int8 codes round(r * (1 / scale)), scale = max|r| / 127 of the kKeyScaleRows carved rows, or tail means, that
+// share it; a row that is no token has codes 0, and where no row is one the scale is 0. Attention rotates queries too:
+// <H q, r> = <q, k - k_center>. Values in 8 bits, where v_scale is given: v_center is subtracted and the rest written
+// as e4m3 codes of r * (1 / v_scale), one scale a channel: the larger of max|r| / 448 of all tokens and max|r| / 8 of
 // sampled rows (by which it is known without a read of the others, unless one is 56 times as large). Centers are means
 // of sampled rows: video rows 0, 16, 32 ... in curve order. Tail means are quantised before they are rounded to 16
 // bits; means for select_blocks stay as they are. On CUDA e4m3 values, of carved rows and of tail cells, lie in blocks
@@ -159,8 +164,8 @@ struct TailBiasParams {
 // Masked rows of k_carved and v_carved (context_bias -inf, and the gap) must be finite: prepare_blocks makes them
 // zeros. One softmax over everything; a row with nothing to attend gives out = 0, lse = -inf.
 //
-// int8 keys (k_carved and k_tail, as prepare_blocks makes them): queries become int8 codes by the same rule with a
-// scale a row, and <q, k> is the two scales times the sum over products of codes; lse adds softmax_scale * <q,
+// int8 keys (k_carved and k_tail, as prepare_blocks makes them): queries, H q, become int8 codes by the same rule with
+// a scale a row, and <q, k> is the two scales times the sum over products of codes; lse adds softmax_scale * <q,
 // k_center>. e4m3 values: weights are e4m3 codes. An e4m3 code is nearly a logarithm, so that of weight w is round(126
 // + 8 log2(w)), w a share of the power of two above the row's largest. So it goes on below the smallest code: kernels
 // take shares of the power above the largest of the unit of keys that they multiply, which rounds alike, and there a

@@ -20,7 +20,7 @@ int64_t row_offset(const Strides& strides, int64_t b, int64_t h, int64_t row) {
   return b * strides.batch + h * strides.head + row * strides.token;
 }
 
-// A query as the products see it: its own numbers, or where keys are int8 codes and their scale.
+// A query as the products see it: its own numbers, or where keys are int8 those of it rotated and their scale.
 struct Query {
   std::vector<float> exact, numbers;
   double scale = 1;
@@ -30,7 +30,8 @@ struct Query {
     numbers = exact;
     if (p.k_carved.dtype != DataType::kInt8) return;
     std::vector<int8_t> codes;
-    scale = quantise_together(exact, codes);
+    hadamard(numbers);
+    scale = quantise_together(numbers, codes);
     numbers.assign(codes.begin(), codes.end());
   }
 

@@ -55,7 +55,8 @@ auto plain_rows(const PrepareBlocksParams& p, void* out, int64_t first_row) {
   };
 }
 
-// Takes rows of one head in their order and writes them about k_center as int8 codes, kKeyScaleRows with one scale.
+// Takes rows of one head in their order and writes them about k_center, rotated, as int8 codes, kKeyScaleRows with one
+// scale.
 class KeyRows {
  public:
   KeyRows(const Row& center, int8_t* codes, float* scales)
@@ -67,7 +68,11 @@ class KeyRows {
 
   void operator()(int64_t, const Row& values) {
     if (static_cast<int64_t>(rest_.size()) == values_of_scale_) write();
-    for (size_t d = 0; d < center_.size(); ++d) rest_.push_back(values.empty() ? 0.0f : values[d] - center_[d]);
+    Row rest(center_.size());
+    for (size_t d = 0; d < values.size(); ++d) rest[d] = values[d] - center_[d];
+    hadamard(rest);
+    const auto size = static_cast<float>(rotation_size(static_cast<int64_t>(rest.size())));
+    for (const float value : rest) rest_.push_back(value / size);
   }
 
  private:

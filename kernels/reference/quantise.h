@@ -9,6 +9,19 @@
 
 namespace jenga::reference {
 
+// values times H of kernels/params.h, in place. In fp32, with the sums of kernels in their order.
+inline void hadamard(std::vector<float>& values) {
+  const size_t size = rotation_size(static_cast<int64_t>(values.size()));
+  for (size_t apart = 1; apart < size; apart *= 2) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (i / apart % 2 != 0) continue;
+      const float one = values[i], other = values[i + apart];
+      values[i] = one + other;
+      values[i + apart] = one - other;
+    }
+  }
+}
+
 // Codes of values that share a scale, which is returned.
 inline float quantise_together(const std::vector<float>& values, std::vector<int8_t>& codes) {
   float top = 0;

@@ -29,6 +29,13 @@ def test_finer_rules_are_nearer(call):
     assert error(call, "keys int8 by row, values e4m3") < error(call, whole)
 
 
+def test_unrotated_keys_have_the_step_of_their_largest_channel(call):
+    q, k, v = call._q, bench_precision.with_outliers(call._k), call._v
+    hard = bench_precision.Call(SimpleNamespace(grid=TokenGrid(4, 12, 16)), q, k, v, 0.2)
+    assert error(hard, "keys int8") < error(hard, "keys int8 unrotated") / 2
+    assert error(hard, "keys int8, values e4m3") < error(hard, "keys int8 unrotated, values e4m3")
+
+
 def test_a_rule_is_over_with_its_call(call):
     before = dict(vars(quantise))
     found = error(call, "keys int8")

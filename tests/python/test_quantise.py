@@ -18,8 +18,10 @@ from jenga.carving.quantise import (
     PRECISIONS,
     SIXTEEN_BIT,
     Precision,
+    hadamard,
     quantise_keys,
     quantise_rows,
+    rotation_size,
     rounded_weights,
     scale_of_rows,
 )
@@ -62,6 +64,26 @@ def harden(inputs, constant: float = 0.0, outlier: float = 1.0, spike: float = 0
         v[..., 2] = torch.where(v[..., 2].isnan(), v[..., 2], 0)  # of masked context
         v[:, 0, -1, 1:3] = spike
     return dataclasses.replace(inputs, k=(k + constant * direction).to(k.dtype), v=v)
+
+
+def sylvester(size: int) -> torch.Tensor:
+    """Entry i, j: minus one to the number of ones that i and j have in the same places."""
+    return torch.tensor([[(-1.0) ** (i & j).bit_count() for j in range(size)] for i in range(size)])
+
+
+@pytest.mark.parametrize(
+    ("dim", "size"), [(16, 16), (24, 8), (40, 8), (64, 64), (80, 16), (96, 32), (128, 128), (7, 1)]
+)
+def test_rows_are_rotated_by_hadamard_matrices(dim, size):
+    x = torch.randint(-9, 9, (2, 3, dim), generator=torch.Generator().manual_seed(dim)).float()
+    matrix = torch.block_diag(*[sylvester(size)] * (dim // size))
+    assert rotation_size(dim) == size
+    assert torch.equal(hadamard(x), x @ matrix) and torch.equal(hadamard(hadamard(x)), size * x)
+
+
+def test_a_rotation_leaves_products_as_they_are():
+    q, k = (torch.randn(5, 48, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in (0, 1))
+    torch.testing.assert_close(hadamard(q) @ (hadamard(k) / 16).T, q @ k.T)
 
 
 @given(st.integers(1, 40), st.integers(1, 64), st.integers(0, 2**31), st.sampled_from([torch.int8, None]))
@@ -158,8 +180,8 @@ def test_many_weights_below_the_smallest_code_keep_what_they_carry_together(powe
 @pytest.mark.parametrize("precision", EIGHT_BIT)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_case_is_near_the_exact_one(case, precision):
-    """Noise of unit variance is the worst there is: no value says anything about another. Measured, in out: int8 .0018
-    to .0155 and .0368 where logits have a deviation of 12; e4m3 values .0051 to .0512.
+    """Noise of unit variance is the worst there is: no value says anything about another. Measured, in out: int8 .0017
+    to .0160 and .0374 where logits have a deviation of 12; e4m3 values .0051 to .0528.
     """
     inputs = cases.make_inputs(case, torch.float32)
     lists = lists_of(case, inputs)
@@ -167,7 +189,7 @@ def test_every_case_is_near_the_exact_one(case, precision):
     out, lse = attend(case, inputs, EIGHT_BIT[precision], lists)
     assert torch.equal(lse.isfinite(), exact_lse.isfinite()) and out.isfinite().all()
     assert (out[~lse.isfinite()] == (0 if inputs.residual is None else exact[~lse.isfinite()])).all()
-    limit = {"int8": 0.016, "fp8": 0.053}[precision] if case.logit_std < 2 else {"int8": 0.04, "fp8": 0.05}[precision]
+    limit = {"int8": 0.0165, "fp8": 0.053}[precision] if case.logit_std < 2 else {"int8": 0.04, "fp8": 0.05}[precision]
     assert relative_error(out, exact) <= limit
     finite = lse.isfinite()
     miss = torch.where(finite, lse - exact_lse, 0).abs().amax()
@@ -189,15 +211,17 @@ def test_a_constant_on_all_keys_costs_nothing(precision):
     assert errors[1] <= 1.1 * errors[0]
 
 
-def test_one_channel_of_outliers_costs_what_its_step_is():
-    """The step of 64 keys is 1/127 of their largest channel: 8 times the others, they have 8 times the step or less."""
+def test_a_channel_of_outliers_is_spread_over_all():
+    """Eight times the others, it takes the root of their mean square to 1.4 of what it was, and so the step of all
+    codes, where it would be 8 times that. Measured: .0146 and .0158.
+    """
     case = cases.Case("outliers", before=20, head_dim=64)
     inputs = cases.make_inputs(case, torch.float32)
     lists, errors = lists_of(case, inputs), []
     for x in (inputs, harden(inputs, outlier=8.0)):
         exact, out = (attend(case, x, precision, lists)[0] for precision in (SIXTEEN_BIT, EIGHT_BIT["int8"]))
         errors.append(relative_error(out, exact))
-    assert errors[0] < 0.016 and errors[1] < 8 * errors[0]
+    assert errors[0] < 0.016 and errors[1] < 1.3 * errors[0]
 
 
 def test_scales_of_values_follow_the_samples_unless_a_row_is_far_beyond_them():

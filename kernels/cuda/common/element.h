@@ -36,18 +36,6 @@ template <class T>
 using Pair = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, __nv_bfloat162, __half2>;
 
 template <class T>
-__device__ __forceinline__ uint32_t larger_pair(uint32_t a, uint32_t b) {
-  const Pair<T> larger = __hmax2(reinterpret_cast<const Pair<T>&>(a), reinterpret_cast<const Pair<T>&>(b));
-  return reinterpret_cast<const uint32_t&>(larger);
-}
-
-template <class T>
-__device__ __forceinline__ uint32_t smaller_pair(uint32_t a, uint32_t b) {
-  const Pair<T> smaller = __hmin2(reinterpret_cast<const Pair<T>&>(a), reinterpret_cast<const Pair<T>&>(b));
-  return reinterpret_cast<const uint32_t&>(smaller);
-}
-
-template <class T>
 __device__ __forceinline__ void unpack_vector(const uint4& packed, float (&values)[kVectorElements]) {
   const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
 #pragma unroll

@@ -1,6 +1,7 @@
-// Keys to int8 codes about the center, kKeyScaleRows carved rows with one scale (rule: kernels/params.h).
+// Keys to int8 codes about the center, rotated, kKeyScaleRows carved rows with one scale (rule: kernels/params.h).
 #pragma once
 
+#include "kernels/cuda/common/hadamard.h"
 #include "kernels/cuda/common/prepare_blocks.h"
 #include "kernels/cuda/common/quantise.h"
 
@@ -12,35 +13,6 @@ struct KeyRule {
   float* scale;
   int8_t* codes;
 };
-
-// The largest distance from the center over the passes that have a token: bits of is_token, kRowsPerPass apart. A
-// difference from the center never falls where the element rises, rounded or not. So the largest distance of a channel
-// is that of its largest or of its smallest element, and those are found in 16 bits, two channels at a time.
-template <class T, int kRowsPerPass, int kPasses>
-__device__ __forceinline__ float largest_distance(const uint4 (&vectors)[kPasses], uint32_t is_token,
-                                                  const float (&center)[kVectorElements]) {
-  const uint32_t lowest = pack_pair<T>(-INFINITY, -INFINITY), highest = pack_pair<T>(INFINITY, INFINITY);
-  uint32_t largest[4] = {lowest, lowest, lowest, lowest}, smallest[4] = {highest, highest, highest, highest};
-  constexpr uint32_t kEveryPass = 0xFFFFu / ((1u << kRowsPerPass) - 1);
-#pragma unroll
-  for (int pass = 0; pass < kPasses; ++pass) {
-    if ((is_token >> pass * kRowsPerPass & 1u) == 0) continue;
-    const uint32_t words[4] = {vectors[pass].x, vectors[pass].y, vectors[pass].z, vectors[pass].w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      largest[i] = larger_pair<T>(largest[i], words[i]);
-      smallest[i] = smaller_pair<T>(smallest[i], words[i]);
-    }
-  }
-  float top = 0.f;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 a = unpack_pair<T>(largest[i]), b = unpack_pair<T>(smallest[i]);
-    top = fmaxf(top, fmaxf(fabsf(a.x - center[2 * i]), fabsf(b.x - center[2 * i])));
-    top = fmaxf(top, fmaxf(fabsf(a.y - center[2 * i + 1]), fabsf(b.y - center[2 * i + 1])));
-  }
-  return (is_token & kEveryPass) != 0 ? top : 0.f;
-}
 
 // The rows of a tile of kPrepareRows from first_row of the head on, loaded as prepare_blocks loads them: a warp has 16,
 // vectors[pass] is row pass * (32 / kLanes) + lane / kLanes of them, channels from lane % kLanes * 8 on. my_token: of
@@ -55,30 +27,35 @@ __device__ __forceinline__ void write_key_codes(const KeyRule& rule, const uint4
   __shared__ float tops[kPrepareThreads / 32];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, channel = lane % kLanes * kVectorElements;
   const uint32_t is_token = __ballot_sync(0xFFFFFFFFu, my_token >= 0) >> lane / kLanes;
-  float center[kVectorElements] = {};
+  const int size = static_cast<int>(rotation_size(head_dim));
+  float center[kVectorElements] = {}, rest[kPasses][kVectorElements];
   if (channel < head_dim) load_row(rule.center + channel, center);
-  float top = largest_of_lanes<32>(largest_distance<T, kRowsPerPass>(vectors, is_token, center));
+#pragma unroll
+  for (int pass = 0; pass < kPasses; ++pass) {
+    unpack_vector<T>(vectors[pass], rest[pass]);
+#pragma unroll
+    for (int i = 0; i < kVectorElements; ++i)
+      rest[pass][i] = is_token >> pass * kRowsPerPass & 1u ? rest[pass][i] - center[i] : 0.f;
+  }
+  hadamard<kLanes>(rest, size);
+  float top = largest_of_lanes<32>(largest_magnitude(rest));
   if (lane == 0) tops[warp] = top;
   __syncthreads();
   const int first_warp = warp / kWarpsPerScale * kWarpsPerScale;
 #pragma unroll
   for (int i = 0; i < kWarpsPerScale; ++i) top = fmaxf(top, tops[first_warp + i]);
-  const float scale = top / kInt8Max, inverse = inverse_of(scale);
-  const int64_t first_of_warp = first_row + warp * kRowsPerWarp;
-  const int rows_left = static_cast<int>(end - first_of_warp < kRowsPerWarp ? end - first_of_warp : kRowsPerWarp);
-  int8_t* target = rule.codes + (first_of_warp + lane / kLanes) * head_dim + channel;
+  const float part = 1.f / static_cast<float>(size), scale = top * part / kInt8Max, inverse = inverse_of(scale) * part;
+  const int first = warp * kRowsPerWarp + lane / kLanes;
+  const int rows = static_cast<int>(end - first_row < kPrepareRows ? end - first_row : kPrepareRows);
+  int8_t* const target = rule.codes + first_row * head_dim;
 #pragma unroll
   for (int pass = 0; pass < kPasses; ++pass) {
-    float values[kVectorElements];
-    unpack_vector<T>(vectors[pass], values);
-#pragma unroll
-    for (int i = 0; i < kVectorElements; ++i) values[i] -= center[i];
-    const uint2 codes = int8_codes(values, is_token >> pass * kRowsPerPass & 1u ? inverse : 0.f);
-    if (pass * kRowsPerPass + lane / kLanes < rows_left && channel < head_dim)
-      *reinterpret_cast<uint2*>(target) = codes;
-    target += kRowsPerPass * head_dim;
+    const int row = first + pass * kRowsPerPass;
+    const uint2 codes = int8_codes(rest[pass], inverse);
+    if (row < rows && channel < head_dim) *reinterpret_cast<uint2*>(target + row * head_dim + channel) = codes;
   }
-  if (warp == first_warp && lane == 0 && rows_left > 0) rule.scale[first_of_warp / kKeyScaleRows] = scale;
+  if (warp == first_warp && lane == 0 && first < rows)
+    rule.scale[first_row / kKeyScaleRows + warp / kWarpsPerScale] = scale;
 }
 
 }  // namespace jenga::cuda

@@ -23,7 +23,7 @@ namespace {
 constexpr int kWarps = kPrepareThreads / 32;
 constexpr int kRowsPerWarp = kPrepareRows / kWarps;
 constexpr int kPieces = kPrepareRows / kPieceRows;
-constexpr int kResident = 3;  // thread blocks of a multiprocessor that registers are for, with 8-bit keys
+constexpr int kResident = 3;  // thread blocks of a multiprocessor that registers are for, in fp8
 static_assert(kPrepareRows == kContextAlignment, "a tile is all context or all video");
 
 enum { kQuery, kKey, kValue };
@@ -106,6 +106,31 @@ __device__ __forceinline__ void prepare_tile(const PrepareArguments& args, const
       vectors[pass] = load_streaming(source + static_cast<uint32_t>(token) * strides.token + channel);
   }
 
+  if (!is_context) {
+#pragma unroll
+    for (int first = 0; first < kPasses; first += kPassesPerPiece) {
+      float sum[kVectorElements] = {};
+#pragma unroll
+      for (int pass = first; pass < first + kPassesPerPiece; ++pass) {
+        float values[kVectorElements];
+        unpack_vector<T>(vectors[pass], values);
+#pragma unroll
+        for (int i = 0; i < kVectorElements; ++i) sum[i] += values[i];
+      }
+#pragma unroll
+      for (int step = kLanes; step < kLanesPerPiece; step *= 2) {
+#pragma unroll
+        for (int i = 0; i < kVectorElements; ++i) sum[i] += __shfl_xor_sync(0xFFFFFFFFu, sum[i], step);
+      }
+      if (lane % kLanesPerPiece < kLanes && channel < head_dim) {
+        const int piece = warp * kPiecesPerWarp + first / kPassesPerPiece + lane / kLanesPerPiece;
+        float4* target = reinterpret_cast<float4*>(sums + piece * head_dim + channel);
+        target[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+        target[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+      }
+    }
+  }
+
   if (kInt8Keys && operand == kKey) {
     const KeyRule rule{p.k_center + batch_head * head_dim, p.k_scale + batch_head * scales_of_keys(carved_rows),
                        static_cast<int8_t*>(output) + batch_head * carved_rows * head_dim};
@@ -132,29 +157,6 @@ __device__ __forceinline__ void prepare_tile(const PrepareArguments& args, const
     }
   }
   if (is_context) return;
-
-#pragma unroll
-  for (int first = 0; first < kPasses; first += kPassesPerPiece) {
-    float sum[kVectorElements] = {};
-#pragma unroll
-    for (int pass = first; pass < first + kPassesPerPiece; ++pass) {
-      float values[kVectorElements];
-      unpack_vector<T>(vectors[pass], values);
-#pragma unroll
-      for (int i = 0; i < kVectorElements; ++i) sum[i] += values[i];
-    }
-#pragma unroll
-    for (int step = kLanes; step < kLanesPerPiece; step *= 2) {
-#pragma unroll
-      for (int i = 0; i < kVectorElements; ++i) sum[i] += __shfl_xor_sync(0xFFFFFFFFu, sum[i], step);
-    }
-    if (lane % kLanesPerPiece < kLanes && channel < head_dim) {
-      const int piece = warp * kPiecesPerWarp + first / kPassesPerPiece + lane / kLanesPerPiece;
-      float4* target = reinterpret_cast<float4*>(sums + piece * head_dim + channel);
-      target[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
-      target[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
-    }
-  }
   __syncthreads();
 
   const auto write = [&](void* out, int64_t cell_size) {
@@ -227,9 +229,10 @@ JENGA_DEFINE_PREPARE(8)
 JENGA_DEFINE_PREPARE(16)
 JENGA_DEFINE_PREPARE(32)
 
-#define JENGA_DEFINE_PREPARE_INT8(lanes)                                                                      \
-  JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_int8_blocks_##lanes, PrepareArguments, (kPrepareThreads, kResident), \
-                           prepare_blocks, lanes, true)
+// Three resident thread blocks are too many for sixteen lanes: registers would be stored on 12.0.
+#define JENGA_DEFINE_PREPARE_INT8(lanes)                                                                           \
+  JENGA_DEFINE_KERNEL_PAIR(jenga_prepare_int8_blocks_##lanes, PrepareArguments, (kPrepareThreads), prepare_blocks, \
+                           lanes, true)
 JENGA_DEFINE_PREPARE_INT8(2)
 JENGA_DEFINE_PREPARE_INT8(4)
 JENGA_DEFINE_PREPARE_INT8(8)

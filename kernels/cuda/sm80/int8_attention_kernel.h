@@ -1,14 +1,15 @@
 // block_sparse_attention with int8 keys for compute capability 8.0 and newer (formula: kernels/params.h).
 //
-// The walk of attention_kernel.h with other scores: queries arrive in 16 bits, become codes with a scale a row in
-// shared memory, and are multiplied in int8. Keys of a unit share one scale: with that of the row and the softmax scale
-// it is one factor of a row, and a sum takes one multiplication on its way to a weight. Sums of units with a bias
-// become scores first. The running maximum is in units of scores in both. Values and probabilities stay in 16
-// bits. A query's product with the center of the keys is kept for lse alone.
+// The walk of attention_kernel.h with other scores: queries arrive in 16 bits, are rotated, become codes with a scale a
+// row in shared memory, and are multiplied in int8. Keys of a unit share one scale: with that of the row and the
+// softmax scale it is one factor of a row, and a sum takes one multiplication on its way to a weight. Sums of units
+// with a bias become scores first. The running maximum is in units of scores in both. Values and probabilities stay in
+// 16 bits. A query's product with the center of the keys is kept for lse alone.
 //
 // Shared memory: int8_shape.h. Before they become codes, the 16-bit queries lie over the codes and the first pair.
 #pragma once
 
+#include "kernels/cuda/common/hadamard.h"
 #include "kernels/cuda/common/quantise.h"
 #include "kernels/cuda/sm80/int8_copies.h"
 #include "kernels/cuda/sm80/int8_shape.h"
@@ -46,34 +47,29 @@ struct Int8Tile : Rest {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int row = tile_row(warp, lane, g, i);
-        float top = 0.f, product = 0.f;
-        const auto load = [&](int part) {  // channels 16 part + 4 (lane % 4) .. + 3
-          const int chunk = 2 * part + lane % 4 / 2;
+        float x[2 * kSteps][4], product = 0.f;  // channels 16 part + 4 (lane % 4) .. + 3
+#pragma unroll
+        for (int part = 0; part < 2 * kSteps; ++part) {
+          const int chunk = 2 * part + lane % 4 / 2, channel = 16 * part + 4 * (lane % 4);
           const uint2 packed =
               *reinterpret_cast<const uint2*>(shared + Shape::Queries::offset(row, chunk) + lane % 2 * 8);
           const float2 low = unpack_pair<T>(packed.x), high = unpack_pair<T>(packed.y);
-          return make_float4(low.x, low.y, high.x, high.y);
-        };
-#pragma unroll
-        for (int part = 0; part < 2 * kSteps; ++part) {
-          const float4 x = load(part);
-          const int channel = 16 * part + 4 * (lane % 4);
-          top = fmaxf(top, fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w))));
+          x[part][0] = low.x, x[part][1] = low.y, x[part][2] = high.x, x[part][3] = high.y;
           if (channel >= head_dim) continue;
           const float4 c = *reinterpret_cast<const float4*>(center + channel);
-          product = fmaf(x.x, c.x, fmaf(x.y, c.y, fmaf(x.z, c.z, fmaf(x.w, c.w, product))));
+          product = fmaf(x[part][0], c.x, fmaf(x[part][1], c.y, fmaf(x[part][2], c.z, fmaf(x[part][3], c.w, product))));
         }
-        const float scale = quad_max(top) / kInt8Max, inverse = inverse_of(scale);
+        hadamard_in_turn<4>(x, static_cast<int>(rotation_size(head_dim)));
+        const float scale = quad_max(largest_magnitude(x)) / kInt8Max, inverse = inverse_of(scale);
         product = quad_sum(product);
         if (lane % 4 == 0) {
           row_scales[row] = scale;
           center_products[row] = product;
         }
 #pragma unroll
-        for (int part = 0; part < 2 * kSteps; ++part) {
-          const float4 x = load(part);
-          codes[g][i][part] = int8_codes(x.x * inverse, x.y * inverse, x.z * inverse, x.w * inverse);
-        }
+        for (int part = 0; part < 2 * kSteps; ++part)
+          codes[g][i][part] =
+              int8_codes(x[part][0] * inverse, x[part][1] * inverse, x[part][2] * inverse, x[part][3] * inverse);
       }
     }
     __syncthreads();  // everybody has read

@@ -58,6 +58,7 @@ struct Fp8Storage {
   uint8_t q[kPlanSlots][kTileRows * kCodeRowBytes];
   UnitSlot unit[kUnitSlots];
   QueryRows rows[kPlanSlots];
+  alignas(16) uint16_t key_center[2][kFp8HeadDim];  // of the queries that are turned into codes (row_products.h)
   TilePlan plan[kPlanSlots];
   Barrier plan_wanted, plan_full[kPlanSlots], plan_empty[kPlanSlots];
   Barrier q_full[kPlanSlots], q_empty[kPlanSlots];

@@ -49,13 +49,13 @@ __device__ __forceinline__ void complete_plan(const TileWalk& walk, TilePlan& pl
 }
 
 // The next tile's plan but for its queries, when it is wanted and its slot is free; false where no tile is left. All
-// planner threads. wanted: how often plans were asked for before.
+// planner threads.
 template <class Arguments, class Storage>
 __device__ __forceinline__ bool plan_next_tile(const Arguments& args, Storage& shared,
-                                               const RingPosition<kPlanSlots>& tile, const RingPosition<1>& wanted,
-                                               int thread) {
+                                               const RingPosition<kPlanSlots>& tile, int thread) {
+  static_assert(kPlanSlots == 2, "a slot's number is the parity of the plans before");
   TilePlan& plan = shared.plan[tile.slot];
-  barrier_wait(&shared.plan_wanted, wanted.empty_parity());  // the first is wanted from the start
+  barrier_wait(&shared.plan_wanted, tile.slot ^ 1);  // the first is wanted from the start
   barrier_wait(&shared.plan_empty[tile.slot], tile.empty_parity());
   if (thread == 0) {
     const int ticket = atomicAdd(args.next_ticket, 1);
@@ -80,7 +80,7 @@ __device__ __forceinline__ void plan_tiles(const AttentionArguments& args, Share
   RingPosition<kPlanSlots> tile;
   RingPosition<1> queries;
   for (;; tile.advance(), queries.advance()) {
-    if (!plan_next_tile(args, shared, tile, queries, thread)) return;
+    if (!plan_next_tile(args, shared, tile, thread)) return;
     const TilePlan& plan = shared.plan[tile.slot];
     for (int group = 0; group < kConsumerGroups; ++group) {
       barrier_wait(&shared.q_empty[group], queries.empty_parity());

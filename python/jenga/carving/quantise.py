@@ -1,9 +1,11 @@
 """Keys and values in 8 bits, in plain torch: what prepare_blocks writes and attention reads. Source: ours.
 
 Keys. Every key loses the same vector, `center`: it adds one number to all logits of a query, which softmax does not
-see and lse gets back. What remains is int8 codes (e4m3 to compare with), k = center + scale * codes, with one scale for
-64 carved rows, or 64 tail means, which a kernel need not apply to every score by itself. Queries get int8 codes and a
-scale a row inside attention, where they are read.
+see and lse gets back. What remains is rotated by a Hadamard matrix H, as queries are, which leaves their products: a
+channel far larger than the others is spread over all, and does not set the step of every code. (Source: the incoherent
+processing of FlashAttention-3; without its random signs, ours.) It becomes int8 codes (e4m3 to compare with), H (k -
+center) / n = scale * codes, with one scale for 64 carved rows, or 64 tail means, which a kernel need not apply to every
+score by itself. Queries, H q, get int8 codes and a scale a row inside attention, where they are read.
 
 Values. Every value loses `center` too, which the output gets back since the weights sum to 1. What remains is e4m3 with
 one scale a channel, v = center + scale * codes. Weights are e4m3 too, as shares of the power of two above the largest.
@@ -33,6 +35,24 @@ LARGEST_CODE, CODES_PER_POWER, E4M3_BIAS = 126, 8, 7  # the code of 448, codes t
 BLOCK_ROWS = 64  # of keys that share a scale, of e4m3 values in blocks
 # The row at every place of sixteen in such a block, in which order a thread has weights (`kernels/value_blocks.h`).
 ROW_AT_PLACE = [2 * (i // 4) + i % 2 + 8 * (i % 4 // 2) for i in range(16)]
+
+
+def rotation_size(head_dim: int) -> int:
+    """n: channels that are rotated together, the largest power of two that head_dim is a multiple of."""
+    return head_dim & -head_dim
+
+
+def hadamard(x: torch.Tensor) -> torch.Tensor:
+    """x [..., D] times H, of ones and minus ones: every n neighbouring channels by the Hadamard matrix of that size, in
+    Sylvester's order. H H = n. Sums are those of kernels, in their order: channels 1 apart first, then 2, 4, ... apart.
+    """
+    size = rotation_size(x.shape[-1])
+    shape, apart = x.shape, 1
+    while apart < size:
+        one, other = x.unflatten(-1, (-1, 2, apart)).unbind(-2)
+        x = torch.stack([one + other, one - other], -2).view(shape)
+        apart *= 2
+    return x
 
 
 class Precision(NamedTuple):
@@ -92,10 +112,10 @@ def scale_of_rows(scale: torch.Tensor, number: int) -> torch.Tensor:
     return scale.repeat_interleave(BLOCK_ROWS, 2)[:, :, :number]
 
 
-def rounded_rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """x [..., D] after a way through `quantise_rows`."""
-    codes, scale = quantise_rows(x, dtype)
-    return codes.to(x.dtype) * scale[..., None]
+def rounded_queries(q: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """H q, q [..., D], after a way through `quantise_rows`."""
+    codes, scale = quantise_rows(hadamard(q), dtype)
+    return codes.to(q.dtype) * scale[..., None]
 
 
 def power_above(logits: torch.Tensor) -> torch.Tensor:
@@ -128,8 +148,9 @@ def quantise_blocks(
         return center, torch.where(is_token, x - away, 0), tail - away
 
     if precision.keys is not None:
-        center, carved, tail = centred(blocks.k_carved, k_tail)
-        (carved, scale), (tail, tail_scale) = (quantise_keys(x, precision.keys) for x in (carved, tail))
+        center, *rest = centred(blocks.k_carved, k_tail)
+        rotated = (hadamard(x) / rotation_size(x.shape[3]) for x in rest)
+        (carved, scale), (tail, tail_scale) = (quantise_keys(x, precision.keys) for x in rotated)
         blocks = blocks._replace(k_carved=carved, k_tail=tail, keys=EightBitKeys(scale, tail_scale, center))
     if precision.values is not None:
         center, carved, tail = centred(blocks.v_carved, v_tail)
@@ -152,7 +173,9 @@ def in_rows(values: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 def dequantise_blocks(blocks: PreparedBlocks, dtype: torch.dtype) -> PreparedBlocks:
-    """`blocks` with codes times scale, [B, H, ..., D] of that dtype, in the place of codes: the centers are missing."""
+    """`blocks` with codes times scale, [B, H, ..., D] of that dtype, in the place of codes: centers are missing, and
+    keys are still rotated.
+    """
     if blocks.keys is not None:
         carved, tail = (
             codes.to(dtype) * scale_of_rows(scale, codes.shape[2])[..., None].to(dtype)
@@ -170,9 +193,11 @@ def dequantise_blocks(blocks: PreparedBlocks, dtype: torch.dtype) -> PreparedBlo
 
 
 def as_computed(q: torch.Tensor, blocks: PreparedBlocks, dtype: torch.dtype) -> tuple[torch.Tensor, PreparedBlocks]:
-    """q and blocks as they are; where blocks are in 8 bits, as the numbers of that dtype that their codes stand for."""
+    """q and blocks as they are; where blocks are in 8 bits, as the numbers of that dtype that their codes stand for, q
+    rotated as the keys are.
+    """
     if blocks.keys is not None:
-        q = rounded_rows(q.to(dtype), blocks.k_carved.dtype)
+        q = rounded_queries(q.to(dtype), blocks.k_carved.dtype)
     elif blocks.values is not None:
         q = q.to(dtype)
     return q, dequantise_blocks(blocks, dtype)

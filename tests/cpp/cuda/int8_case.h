@@ -6,8 +6,8 @@
 
 namespace jenga::testing {
 
-// Rows about a center as codes and scales, one for kKeyScaleRows of a head. A row of zeros, which is no token, stays
-// one.
+// Rows about a center, rotated, as codes and scales, one for kKeyScaleRows of a head. A row of zeros, which is no
+// token, stays one.
 struct Codes {
   std::vector<int8_t> codes;
   std::vector<float> scales;
@@ -19,8 +19,11 @@ struct Codes {
     for (int64_t row = 0; row < number; ++row) {
       const float* const values = &rows[row * channels];
       const bool is_token = std::any_of(values, values + channels, [](float x) { return x != 0; });
-      for (int64_t c = 0; c < channels; ++c)
-        rest.push_back(is_token ? values[c] - center[row / rows_per_head * channels + c] : 0.f);
+      std::vector<float> about(channels, 0.f);
+      for (int64_t c = 0; is_token && c < channels; ++c)
+        about[c] = values[c] - center[row / rows_per_head * channels + c];
+      reference::hadamard(about);
+      for (const float x : about) rest.push_back(x / static_cast<float>(rotation_size(channels)));
       const int64_t next = row % rows_per_head + 1;  // in its head
       if (next % kKeyScaleRows != 0 && next != rows_per_head) continue;
       std::vector<int8_t> together;

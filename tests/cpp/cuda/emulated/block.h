@@ -187,6 +187,8 @@ inline uint32_t ballot(bool value) {
 
 using std::max;
 using std::min;
+static inline float __fdividef(float a, float b) { return a / b; }
+static inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 static inline int __popcll(uint64_t bits) { return __builtin_popcountll(bits); }
 static inline int __ffsll(uint64_t bits) { return __builtin_ffsll(static_cast<int64_t>(bits)); }
 static inline int atomicAdd(int* word, int value) {
