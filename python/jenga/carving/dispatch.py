@@ -64,8 +64,9 @@ class PrecisionUnavailable(ValueError):
 
 
 # What precision "auto" is. 8 bits are for who asks: on Hopper fp8 makes long calls 1.5 times as fast, and holds its
-# error of .02 on the demo model's keys and .3 dB of its clips, but not the error where a channel of the keys is eight
-# times the others, of which nothing warns; int8 gains nothing there, and is untimed where it may gain.
+# error of .02 on the demo model's keys and .3 dB of its clips, but has .021 where a channel of the keys is eight times
+# the others, of which nothing warns; int8 holds its error everywhere and gains nothing there, and is untimed where it
+# may gain.
 AUTO_PRECISION = "16-bit"
 
 
