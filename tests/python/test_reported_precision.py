@@ -34,9 +34,18 @@ def carve(where, precision: str, grid: TokenGrid, q, k, v, density: float = 0.3,
     return attention(q, k, v, grid, lists=lists)
 
 
-def draw(grid: TokenGrid, heads: int = 2):
+def draw(grid: TokenGrid, head_dim: int = 128):
     generator = torch.Generator().manual_seed(3)
-    return [torch.randn(1, heads, grid.num_tokens, 128, generator=generator) for _ in range(3)]
+    return [torch.randn(1, 2, grid.num_tokens, head_dim, generator=generator) for _ in range(3)]
+
+
+def error_of(where, precision: str, grid: TokenGrid, q, k, v) -> float:
+    """Of the output, against fp32 with the same lists; it and lse are finite."""
+    result = carve(where, precision, grid, q, k, v)
+    lists = cases.on_device(result.lists, "cpu")
+    exact = carve(("cpu", "reference"), "16-bit", grid, *(x.float() for x in (q, k, v)), lists=lists)
+    assert result.out.isfinite().all() and result.lse.isfinite().all()
+    return relative_error(result.out.cpu(), exact.out)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -45,12 +54,7 @@ def test_values_as_large_as_fp16_holds(precision, where):
     q, k, v = draw(SHORT)
     k = k + 30 * torch.randn(1, 2, 1, 128, generator=torch.Generator().manual_seed(4))  # a constant, as in checkpoints
     v = (3e4 * v).clamp(-65504, 65504)
-    q, k, v = (x.half() for x in (q, k, v))
-    result = carve(where, precision, SHORT, q, k, v)
-    lists = cases.on_device(result.lists, "cpu")
-    exact = carve(("cpu", "reference"), "16-bit", SHORT, *(x.float() for x in (q, k, v)), lists=lists)
-    assert result.out.isfinite().all() and result.lse.isfinite().all()
-    assert relative_error(result.out.cpu(), exact.out) <= LIMITS[precision]
+    assert error_of(where, precision, SHORT, *(x.half() for x in (q, k, v))) <= LIMITS[precision]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -79,3 +83,28 @@ def test_noise_does_not_grow_with_the_length(precision, where):
         assert torch.equal(found.lists.index, exact.lists.index)
         errors.append(relative_error(found.out, exact.out))
     assert max(errors) <= LIMITS[precision] and errors[1] <= 1.5 * errors[0]
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_one_channel_is_far_larger(precision, where):
+    """xdit-project/xDiT 723: artifacts in videos of Wan, gone once queries and keys were rotated."""
+    q, k, v = draw(SHORT)
+    k[..., 5] *= 8
+    assert error_of(where, precision, SHORT, *(x.bfloat16() for x in (q, k, v))) <= LIMITS[precision]
+
+
+@pytest.mark.parametrize("head_dim", [64, 80, 96, 112])
+def test_a_head_dim_that_is_no_power_of_two(head_dim, where):
+    """vllm-project/vllm 41414 and 56198: a rotation of the next power of two does not fit, or is none."""
+    inputs = [x.bfloat16() for x in draw(SHORT, head_dim)]
+    assert error_of(where, "int8", SHORT, *inputs) <= LIMITS["int8"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_few_keys_and_the_callers_stay_as_they_are(precision, where):
+    """Comfy-Org/ComfyUI 16035: what all keys lose is taken off the caller's own; where they are few it does harm."""
+    grid = TokenGrid(1, 3, 4)
+    inputs = [x.to(where[0], torch.bfloat16) for x in draw(grid)]
+    before = [x.clone() for x in inputs]
+    assert error_of(where, precision, grid, *inputs) <= LIMITS[precision]
+    assert all(map(torch.equal, inputs, before))

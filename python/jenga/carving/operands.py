@@ -43,7 +43,7 @@ class CarvedLayout(NamedTuple):
 
 
 class EightBitKeys(NamedTuple):
-    """What int8 codes of keys stand for: center + scale * codes (`quantise.py`)."""
+    """What int8 codes of keys stand for: center + H (scale * codes), H rotates (`quantise.py`)."""
 
     scale: Tensor  # fp32 [B, H, ceil((P + N) / 64)], one for 64 rows; 0 where none is a token
     tail_scale: Tensor  # fp32 [B, H, ceil(nc / 64)], one for 64 means
