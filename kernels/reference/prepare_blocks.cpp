@@ -68,11 +68,8 @@ class KeyRows {
 
   void operator()(int64_t, const Row& values) {
     if (static_cast<int64_t>(rest_.size()) == values_of_scale_) write();
-    Row rest(center_.size());
-    for (size_t d = 0; d < values.size(); ++d) rest[d] = values[d] - center_[d];
-    hadamard(rest);
-    const auto size = static_cast<float>(rotation_size(static_cast<int64_t>(rest.size())));
-    for (const float value : rest) rest_.push_back(value / size);
+    const Row rest = values.empty() ? Row(center_.size()) : rotated_about(values.data(), center_.data(), values.size());
+    rest_.insert(rest_.end(), rest.begin(), rest.end());
   }
 
  private:

@@ -22,6 +22,15 @@ inline void hadamard(std::vector<float>& values) {
   }
 }
 
+// A key's distance from the center, of which codes are made: rotated, and over the channels of a rotation.
+inline std::vector<float> rotated_about(const float* key, const float* center, size_t channels) {
+  std::vector<float> rest(channels);
+  for (size_t d = 0; d < channels; ++d) rest[d] = key[d] - center[d];
+  hadamard(rest);
+  for (float& value : rest) value /= static_cast<float>(rotation_size(static_cast<int64_t>(channels)));
+  return rest;
+}
+
 // Codes of values that share a scale, which is returned.
 inline float quantise_together(const std::vector<float>& values, std::vector<int8_t>& codes) {
   float top = 0;

@@ -33,9 +33,6 @@ __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
 }
 
 template <class T>
-using Pair = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, __nv_bfloat162, __half2>;
-
-template <class T>
 __device__ __forceinline__ void unpack_vector(const uint4& packed, float (&values)[kVectorElements]) {
   const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
 #pragma unroll

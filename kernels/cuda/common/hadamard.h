@@ -4,15 +4,18 @@
 
 namespace jenga::cuda {
 
+__device__ __forceinline__ void add_and_subtract(float& one, float& other) {
+  const float sum = one + other;
+  other = one - other;
+  one = sum;
+}
+
 // Sums and differences of channels kApart apart, of kChannels neighbouring ones.
 template <int kApart, int kChannels>
 __device__ __forceinline__ void add_apart(float (&values)[kChannels]) {
 #pragma unroll
   for (int i = 0; i < kChannels; ++i) {
-    if (i / kApart % 2 != 0) continue;
-    const float one = values[i], other = values[i + kApart];
-    values[i] = one + other;
-    values[i + kApart] = one - other;
+    if (i / kApart % 2 == 0) add_and_subtract(values[i], values[i + kApart]);
   }
 }
 
@@ -50,11 +53,7 @@ __device__ __forceinline__ void add_parts(float (&parts)[kParts][kChannels], int
   for (int part = 0; part < kParts; ++part) {
     if (part / apart % 2 != 0) continue;
 #pragma unroll
-    for (int i = 0; i < kChannels; ++i) {
-      const float one = parts[part][i], other = parts[part + apart][i];
-      parts[part][i] = one + other;
-      parts[part + apart][i] = one - other;
-    }
+    for (int i = 0; i < kChannels; ++i) add_and_subtract(parts[part][i], parts[part + apart][i]);
   }
 }
 

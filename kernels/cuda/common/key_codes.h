@@ -44,7 +44,7 @@ __device__ __forceinline__ void write_key_codes(const KeyRule& rule, const uint4
   const int first_warp = warp / kWarpsPerScale * kWarpsPerScale;
 #pragma unroll
   for (int i = 0; i < kWarpsPerScale; ++i) top = fmaxf(top, tops[first_warp + i]);
-  const float part = 1.f / static_cast<float>(size), scale = top * part / kInt8Max, inverse = inverse_of(scale) * part;
+  const auto [scale, inverse] = RotatedScale(top, size);
   const int first = warp * kRowsPerWarp + lane / kLanes;
   const int rows = static_cast<int>(end - first_row < kPrepareRows ? end - first_row : kPrepareRows);
   int8_t* const target = rule.codes + first_row * head_dim;

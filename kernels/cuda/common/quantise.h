@@ -9,6 +9,18 @@ namespace jenga::cuda {
 // What codes are multiplied out of; 0 of a scale of 0, by which all codes are 0.
 __device__ __forceinline__ float inverse_of(float scale) { return scale > 0.f ? 1.f / scale : 0.f; }
 
+// The scale of keys whose largest magnitude, times H, is top, and what their codes are multiplied out of. size:
+// rotation_size of their channels.
+struct RotatedScale {
+  float scale, inverse;
+
+  __device__ __forceinline__ RotatedScale(float top, int size) {
+    const float part = 1.f / static_cast<float>(size);
+    scale = top * part / kInt8Max;
+    inverse = inverse_of(scale) * part;
+  }
+};
+
 // The nearest even code of value = x * inverse, |x| <= top, scale = top / 127, inverse = 1 / scale, in the lowest byte
 // of a word. Three roundings leave value below 127.0001, so that no code needs a clamp. Added to 1.5 * 2^23 it is
 // rounded to a whole number at the bottom of the sum's bits, in two's complement where it is negative. __fadd_rn: the
@@ -53,13 +65,6 @@ template <int kLanes>
 __device__ __forceinline__ float largest_of_lanes(float value) {
 #pragma unroll
   for (int step = kLanes / 2; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFu, value, step));
-  return value;
-}
-
-template <int kLanes>
-__device__ __forceinline__ float sum_of_lanes(float value) {
-#pragma unroll
-  for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, step);
   return value;
 }
 

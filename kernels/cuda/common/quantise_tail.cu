@@ -32,7 +32,7 @@ __device__ __forceinline__ void quantise_tail(const QuantiseTailArguments& args)
   __syncthreads();
 #pragma unroll
   for (float of_warp : tops) top = fmaxf(top, of_warp);
-  const float part = 1.f / static_cast<float>(size), scale = top * part / kInt8Max, inverse = inverse_of(scale) * part;
+  const auto [scale, inverse] = RotatedScale(top, size);
   auto* const codes = reinterpret_cast<uint32_t*>(args.codes + start);
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) {

@@ -19,11 +19,10 @@ struct Codes {
     for (int64_t row = 0; row < number; ++row) {
       const float* const values = &rows[row * channels];
       const bool is_token = std::any_of(values, values + channels, [](float x) { return x != 0; });
-      std::vector<float> about(channels, 0.f);
-      for (int64_t c = 0; is_token && c < channels; ++c)
-        about[c] = values[c] - center[row / rows_per_head * channels + c];
-      reference::hadamard(about);
-      for (const float x : about) rest.push_back(x / static_cast<float>(rotation_size(channels)));
+      const float* const of_head = &center[row / rows_per_head * channels];
+      const std::vector<float> about =
+          is_token ? reference::rotated_about(values, of_head, channels) : std::vector<float>(channels);
+      rest.insert(rest.end(), about.begin(), about.end());
       const int64_t next = row % rows_per_head + 1;  // in its head
       if (next % kKeyScaleRows != 0 && next != rows_per_head) continue;
       std::vector<int8_t> together;
