@@ -34,8 +34,12 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 constexpr int64_t scales_of_keys(int64_t rows) { return ceil_div(rows, kKeyScaleRows); }  // of so many rows or means
 
-// Channels of a row that are rotated together: the largest power of two that divides them all.
-constexpr int64_t rotation_size(int64_t head_dim) { return head_dim & -head_dim; }
+// Channels of a row that are rotated together: the largest power of two that divides them all, and no more than a row of
+// int8 keys has in a kernel.
+constexpr int64_t rotation_size(int64_t head_dim) {
+  const int64_t power = head_dim & -head_dim;
+  return power < kMaxInt8HeadDim ? power : kMaxInt8HeadDim;
+}
 
 // Strides in elements; the last dimension is contiguous. All 64-bit: inputs may span more than 2^31 elements.
 struct Strides {

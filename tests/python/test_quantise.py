@@ -72,7 +72,7 @@ def sylvester(size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("dim", "size"), [(16, 16), (24, 8), (40, 8), (64, 64), (80, 16), (96, 32), (128, 128), (7, 1)]
+    ("dim", "size"), [(16, 16), (24, 8), (40, 8), (64, 64), (80, 16), (96, 32), (128, 128), (256, 128), (7, 1)]
 )
 def test_rows_are_rotated_by_hadamard_matrices(dim, size):
     x = torch.randint(-9, 9, (2, 3, dim), generator=torch.Generator().manual_seed(dim)).float()
@@ -181,7 +181,7 @@ def test_many_weights_below_the_smallest_code_keep_what_they_carry_together(powe
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_case_is_near_the_exact_one(case, precision):
     """Noise of unit variance is the worst there is: no value says anything about another. Measured, in out: int8 .0017
-    to .0160 and .0374 where logits have a deviation of 12; e4m3 values .0051 to .0528.
+    to .0158 and .0374 where logits have a deviation of 12; e4m3 values .0051 to .0528.
     """
     inputs = cases.make_inputs(case, torch.float32)
     lists = lists_of(case, inputs)
@@ -189,7 +189,7 @@ def test_every_case_is_near_the_exact_one(case, precision):
     out, lse = attend(case, inputs, EIGHT_BIT[precision], lists)
     assert torch.equal(lse.isfinite(), exact_lse.isfinite()) and out.isfinite().all()
     assert (out[~lse.isfinite()] == (0 if inputs.residual is None else exact[~lse.isfinite()])).all()
-    limit = {"int8": 0.0165, "fp8": 0.053}[precision] if case.logit_std < 2 else {"int8": 0.04, "fp8": 0.05}[precision]
+    limit = {"int8": 0.016, "fp8": 0.053}[precision] if case.logit_std < 2 else {"int8": 0.04, "fp8": 0.05}[precision]
     assert relative_error(out, exact) <= limit
     finite = lse.isfinite()
     miss = torch.where(finite, lse - exact_lse, 0).abs().amax()

@@ -32,14 +32,17 @@ CENTER_STEP = 16
 E4M3_MAX = 448.0
 SAMPLED_E4M3_MAX = 8.0
 LARGEST_CODE, CODES_PER_POWER, E4M3_BIAS = 126, 8, 7  # the code of 448, codes to a power of two, that of 1 is 7 powers
+MOST_ROTATED = 128  # channels together
 BLOCK_ROWS = 64  # of keys that share a scale, of e4m3 values in blocks
 # The row at every place of sixteen in such a block, in which order a thread has weights (`kernels/value_blocks.h`).
 ROW_AT_PLACE = [2 * (i // 4) + i % 2 + 8 * (i % 4 // 2) for i in range(16)]
 
 
 def rotation_size(head_dim: int) -> int:
-    """n: channels that are rotated together, the largest power of two that head_dim is a multiple of."""
-    return head_dim & -head_dim
+    """n: channels that are rotated together, the largest power of two that head_dim is a multiple of, at most 128: no
+    kernel has rows of int8 keys that are longer.
+    """
+    return min(head_dim & -head_dim, MOST_ROTATED)
 
 
 def hadamard(x: torch.Tensor) -> torch.Tensor:
