@@ -4,13 +4,15 @@
 bf16; exact is carving in fp32, with the same lists. Every format of keys and values, in the reference, as they are and
 with what real checkpoints have: a large constant on all keys, and a channel of outliers. Rules that no kernel has stand
 beside the kernels' (quantise.py): "unrotated" has queries and keys as they are, "by row" one scale a key in the place
-of one for 64, "nearest weights" rounds weights to the nearest e4m3 in the place of their logarithm, "largest exact" has
-them as shares of the row's largest, not of the power of two above it. Figures are relative L2 errors over all calls,
-the worst call behind them, and whether they hold the BUDGET. --closed-loop samples with every precision instead: PSNR
-of the final latent against dense of every prompt, and the mean, which has a budget too.
+of one for 64, "nearest weights" rounds weights to the nearest e4m3 in the place of their logarithm, "whole powers" has
+them as shares of the power of two above the row's largest, not of their unit's largest; "units of 128" is the rule of
+Hopper's kernel, the others have the units of the device. Figures are relative L2 errors over all calls, the worst call
+behind them, and whether they hold the BUDGET. --closed-loop samples with every precision instead: PSNR of the final
+latent against dense of every prompt, and the mean, which has a budget too.
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -39,13 +41,20 @@ def nearest_weights(weights: torch.Tensor) -> torch.Tensor:
     return (weights * E4M3_MAX).to(E4M3).to(weights.dtype) / E4M3_MAX
 
 
+def power_above_row(logits: torch.Tensor, segments) -> torch.Tensor:
+    """Of every logit of a row the same: that of the power of two at or above its largest."""
+    powers = (logits.amax(-1, keepdim=True) / math.log(2)).ceil()
+    return (powers * math.log(2)).expand_as(logits).contiguous()
+
+
 class Rules(NamedTuple):
     """Functions of quantise.py: the kernels' rules, but what is given in their place."""
 
     quantise_keys: Callable = quantise.quantise_keys
     scale_of_rows: Callable = quantise.scale_of_rows
     rounded_weights: Callable = quantise.rounded_weights
-    power_above: Callable = quantise.power_above
+    largest_of_units: Callable = quantise.largest_of_units
+    unit_keys: Callable = quantise.unit_keys
     hadamard: Callable = quantise.hadamard
     rotation_size: Callable = quantise.rotation_size
 
@@ -55,7 +64,8 @@ def as_it_is(x: torch.Tensor) -> torch.Tensor:
 
 
 KERNELS, NEAREST = Rules(), Rules(rounded_weights=nearest_weights)
-LARGEST_EXACT = Rules(power_above=as_it_is)
+WHOLE_POWERS = Rules(largest_of_units=power_above_row)
+UNITS_OF_128 = Rules(unit_keys=lambda device: 128)
 UNROTATED = Rules(hadamard=as_it_is, rotation_size=lambda head_dim: 1)
 BY_ROW = Rules(partial(quantise.quantise_keys, rows=1), lambda scale, number: scale)
 INT8, FP8 = PRECISIONS["int8"], PRECISIONS["fp8"]
@@ -69,7 +79,8 @@ FORMATS = {
     "keys int8 unrotated, values e4m3": (FP8, UNROTATED),
     "keys int8 by row, values e4m3": (FP8, BY_ROW),
     "keys int8, values e4m3, nearest weights": (FP8, NEAREST),
-    "keys int8, values e4m3, largest exact": (FP8, LARGEST_EXACT),
+    "keys int8, values e4m3, whole powers": (FP8, WHOLE_POWERS),
+    "keys int8, values e4m3, units of 128": (FP8, UNITS_OF_128),
     "keys e4m3, values e4m3": (Precision(E4M3, E4M3), KERNELS),
 }
 # By JengaConfig's names, 16 bits first.

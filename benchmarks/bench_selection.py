@@ -36,7 +36,8 @@ class Activations:
 
     def error(self, share: float, cells=(1, 1), lists: BlockLists | None = None) -> tuple[float, BlockLists]:
         """Relative L2 error of the carved call, and its lists: `lists` where given, else selected with `cells`."""
-        result = CarvedAttention(JengaConfig(density=share, score_cells=cells))(*self.qkv, self.grid, lists=lists)
+        config = JengaConfig(density=share, score_cells=cells, precision="16-bit")
+        result = CarvedAttention(config)(*self.qkv, self.grid, lists=lists)
         return self.error_of(result.out), result.lists
 
     def error_of(self, out: torch.Tensor) -> float:

@@ -47,7 +47,7 @@ class Layers:
         self._inputs = AttentionInput(*tensors, TokenLayout(TokenGrid(*case.grid)), 0, None, None, None)
         self._layers, self._device, self._steps = layers, tensors[0].device, 0
         self._carved = CarvedAttention(JengaConfig(density=kept))
-        self._everything = CarvedAttention(JengaConfig(density=1.0))
+        self._everything = CarvedAttention(JengaConfig(density=1.0, precision="16-bit"))
         self._anchors = Anchors(config, self._device, budget)
 
     @property

@@ -171,9 +171,9 @@ struct TailBiasParams {
 // int8 keys (k_carved and k_tail, as prepare_blocks makes them): queries, H q, become int8 codes by the same rule with
 // a scale a row, and <q, k> is the two scales times the sum over products of codes; lse adds softmax_scale * <q,
 // k_center>. e4m3 values: weights are e4m3 codes. An e4m3 code is nearly a logarithm, so that of weight w is round(126
-// + 8 log2(w)), w a share of the power of two above the row's largest. So it goes on below the smallest code: kernels
-// take shares of the power above the largest of the unit of keys that they multiply, which rounds alike, and there a
-// weight too small for a code is 0. The sum that divides weights is that of the rounded ones, and out adds v_center.
+// + 8 log2(w)), and 0 where that is negative, w a share of the largest of its unit. Units: as many neighbours among the
+// context, the rows of the listed blocks, or the tail cells as the kernel multiplies at a time, sm_90a's 128, others 64.
+// The sum that divides weights is that of the rounded ones, and out adds v_center.
 struct BlockSparseAttentionParams {
   Operand q;                      // [B, H, S, D] raster order
   Operand k_carved, v_carved;     // [B, H, P + N, D] carved layout; int8 keys: scale [B, H, scales_of_keys(P + N)]

@@ -1,4 +1,5 @@
 // out = softmax(logits) V over the columns a row attends, two passes: all logits, then the weighted sum.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -12,6 +13,7 @@ namespace {
 
 struct Column {
   double logit;
+  int64_t unit;
   const Operand* values;
   int64_t offset;  // of the value row, in elements
 };
@@ -45,64 +47,79 @@ struct Query {
 };
 
 std::vector<Column> attended_columns(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64_t carved_row,
-                                     const Query& query) {
+                                     int64_t unit_keys, const Query& query) {
   const int64_t context_rows = round_up(p.num_context, kContextAlignment);
   const int64_t nq = ceil_div(p.num_video, p.q_block_size), nkv = ceil_div(p.num_video, p.kv_block_size);
   const bool is_context = carved_row < p.num_context;
   std::vector<Column> columns;
-  auto add = [&](const Operand& keys, const Operand& values, int64_t rows, int64_t row, double bias) {
+  auto add = [&](const Operand& keys, const Operand& values, int64_t rows, int64_t row, double bias, int64_t unit) {
     const int64_t scales = (b * p.heads + h) * scales_of_keys(rows);
     const double scale = keys.scale ? keys.scale[scales + row / kKeyScaleRows] : 1.0;
     const double logit = p.softmax_scale * scale * query.dot(keys, row_offset(keys.strides, b, h, row)) + bias;
-    columns.push_back({logit, &values, row_offset(values.strides, b, h, row)});
+    columns.push_back({logit, unit, &values, row_offset(values.strides, b, h, row)});
   };
-  auto add_carved = [&](int64_t row, double bias) {
-    add(p.k_carved, p.v_carved, context_rows + p.num_video, row, bias);
+  auto add_carved = [&](int64_t row, double bias, int64_t unit) {
+    add(p.k_carved, p.v_carved, context_rows + p.num_video, row, bias, unit);
   };
   for (int64_t c = 0; c < p.num_context; ++c) {
     const double bias = p.context_bias ? p.context_bias[b * context_rows + c] : 0.0;
     if (bias == -std::numeric_limits<double>::infinity()) continue;
-    add_carved(c, is_context ? 0.0 : bias);
+    add_carved(c, is_context ? 0.0 : bias, c / unit_keys);
   }
   std::vector<bool> kept(nkv, is_context);
   if (!is_context) {
     const int64_t list = (b * p.heads + h) * nq + (carved_row - p.num_context) / p.q_block_size;
     for (int64_t i = 0; i < p.kv_block_count[list]; ++i) kept[p.kv_block_index[list * p.max_kv + i]] = true;
   }
+  const int64_t first_video_unit = context_rows / unit_keys;
+  int64_t listed = 0;
   for (int64_t r = 0; r < p.num_video; ++r) {
-    if (kept[r / p.kv_block_size]) add_carved(context_rows + r, 0.0);
+    if (kept[r / p.kv_block_size]) add_carved(context_rows + r, 0.0, first_video_unit + listed++ / unit_keys);
   }
+  const int64_t first_tail_unit = first_video_unit + ceil_div(listed, unit_keys);
   if (p.k_tail.data && !is_context) {
     const int64_t nc = ceil_div(p.num_video, p.tail_block_size);
     for (int64_t c = 0; c < nc; ++c) {
       const int64_t first = c * p.tail_block_size;
       if (kept[first / p.kv_block_size]) continue;
       const double log_tokens = std::log(std::min(p.tail_block_size, p.num_video - first));
-      add(p.k_tail, p.v_tail, nc, c, p.tail_bias ? p.tail_bias[(b * p.heads + h) * nc + c] : log_tokens);
+      const double bias = p.tail_bias ? p.tail_bias[(b * p.heads + h) * nc + c] : log_tokens;
+      add(p.k_tail, p.v_tail, nc, c, bias, first_tail_unit + c / unit_keys);
     }
   }
   return columns;
 }
 
-// The weight e^x, x at most 0, as its e4m3 code says it, or one below those.
+// The weight e^x, x at most 0, as its e4m3 code says it.
 double float8_weight(double x) {
-  const double code = std::nearbyint(126 + 8 * x / std::log(2.)), power = std::floor(code / 8);
-  return std::ldexp(1 + code / 8 - power, static_cast<int>(power) - 7) / kFloat8Max;
+  const double code = std::max(0.0, std::nearbyint(126 + 8 * x / std::log(2.)));
+  return fp8_to_float(static_cast<uint8_t>(code)) / kFloat8Max;
 }
 
-void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64_t carved_row) {
+// The largest logit of every unit, -inf of one that has no column.
+std::vector<double> largest_of_units(const std::vector<Column>& columns) {
+  std::vector<double> largest;
+  for (const Column& column : columns) {
+    const auto needed = static_cast<size_t>(column.unit) + 1;
+    if (largest.size() < needed) largest.resize(needed, -std::numeric_limits<double>::infinity());
+    largest[column.unit] = std::max(largest[column.unit], column.logit);
+  }
+  return largest;
+}
+
+void attend_row(const BlockSparseAttentionParams& p, int64_t unit_keys, int64_t b, int64_t h, int64_t carved_row) {
   const int64_t tokens = p.num_context + p.num_video, token = p.token_index[carved_row], head = b * p.heads + h;
   const Query query(p, row_offset(p.q.strides, b, h, token));
-  const std::vector<Column> columns = attended_columns(p, b, h, carved_row, query);
+  const std::vector<Column> columns = attended_columns(p, b, h, carved_row, unit_keys, query);
 
-  double top = -std::numeric_limits<double>::infinity();
-  for (const Column& column : columns) top = std::max(top, column.logit);
+  const std::vector<double> largest = largest_of_units(columns);
+  const double top = columns.empty() ? -std::numeric_limits<double>::infinity() : *std::ranges::max_element(largest);
   const bool fp8 = p.v_carved.dtype == DataType::kFloat8;
-  if (fp8) top = std::ceil(top / std::log(2.)) * std::log(2.);
   double mass = 0;
   std::vector<double> sum(p.head_dim, 0.0);
   for (const Column& column : columns) {
-    const double weight = fp8 ? float8_weight(column.logit - top) : std::exp(column.logit - top);
+    const double of_unit = fp8 ? largest[column.unit] : column.logit;  // the part of the weight that is not rounded
+    const double weight = std::exp(of_unit - top) * (fp8 ? float8_weight(column.logit - of_unit) : 1.0);
     mass += weight;
     const Operand& values = *column.values;
     for (int64_t d = 0; d < p.head_dim; ++d) {
@@ -131,10 +148,10 @@ void attend_row(const BlockSparseAttentionParams& p, int64_t b, int64_t h, int64
 
 }  // namespace
 
-void block_sparse_attention(const BlockSparseAttentionParams& p) {
+void block_sparse_attention(const BlockSparseAttentionParams& p, int64_t unit_keys) {
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t h = 0; h < p.heads; ++h) {
-      for (int64_t row = 0; row < p.num_context + p.num_video; ++row) attend_row(p, b, h, row);
+      for (int64_t row = 0; row < p.num_context + p.num_video; ++row) attend_row(p, unit_keys, b, h, row);
     }
   }
 }

@@ -9,7 +9,8 @@ namespace jenga::reference {
 void prepare_blocks(const PrepareBlocksParams& params);
 void select_blocks(const SelectBlocksParams& params);
 void tail_bias(const TailBiasParams& params);
-void block_sparse_attention(const BlockSparseAttentionParams& params);
+// unit_keys: of the kernel that is compared; with e4m3 values alone.
+void block_sparse_attention(const BlockSparseAttentionParams& params, int64_t unit_keys = 64);
 void pack_residual(const PackResidualParams& params);
 void kept_share(const KeptShareParams& params);
 

@@ -9,7 +9,7 @@ import torch
 
 from jenga import CarvedAttention, JengaConfig, TokenGrid
 from jenga.carving import flex, ops, reference
-from jenga.carving.dispatch import Backends, NoBackend
+from jenga.carving.dispatch import Backends, Choice, NoBackend
 
 GRID = TokenGrid(3, 12, 12)  # 432 tokens, 7 key blocks
 
@@ -127,7 +127,7 @@ def test_a_session_of_many_sizes_and_options_does_not_reach_the_recompile_limit(
     compiled = torch.compile(flex._attend, fullgraph=True, backend=compile_nothing)
     monkeypatch.setattr(flex, "_is_kernel", lambda q: True)
     monkeypatch.setattr(flex, "_compiled", lambda: compiled)
-    monkeypatch.setattr(Backends, "choose", lambda self, requested, q, precision: ("flex", ""))
+    monkeypatch.setattr(Backends, "choose", lambda *_: Choice("flex", "16-bit", ""))
     torch._dynamo.reset()
     grids, dtypes = (TokenGrid(1, 12, 16), TokenGrid(2, 9, 11)), (torch.float32, torch.bfloat16)
     options = itertools.product(grids, dtypes, (1, 2), (64, 128), ("mean", "none"))

@@ -257,8 +257,8 @@ def test_a_device_with_another_backend_is_not_used(monkeypatch):
 
     def second_is_slower(self, *arguments):
         asked.append(self)
-        backend, reason = choose(self, *arguments)
-        return (backend, reason) if self is asked[0] else ("flex", "too old")
+        choice = choose(self, *arguments)
+        return choice if self is asked[0] else choice._replace(backend="flex", reason="too old")
 
     monkeypatch.setattr(Backends, "choose", second_is_slower)
     reference = dispatch.implementation("reference")
@@ -266,6 +266,23 @@ def test_a_device_with_another_backend_is_not_used(monkeypatch):
     model = Model(TWO)
     assert all(map(torch.equal, model.steps(2), Model().steps(2)))
     assert list(model.run.listener.fallbacks) == ["all heads on cpu: cpu:1 runs flex and cpu native_cpu: too old"]
+
+
+def test_a_device_with_another_precision_is_not_used(monkeypatch):
+    """A Hopper takes fp8 by itself, an Ampere beside it 16 bits."""
+    reference = dispatch.implementation("reference")
+    monkeypatch.setattr(dispatch, "implementation", lambda backend: reference)
+    wanted, choose, asked = Model().steps(2), Backends.choose, []
+
+    def second_is_8_bit(self, *arguments):
+        asked.append(self)
+        choice = choose(self, *arguments)
+        return choice if self is asked[0] else choice._replace(precision="fp8")
+
+    monkeypatch.setattr(Backends, "choose", second_is_8_bit)
+    model = Model(TWO)
+    assert all(map(torch.equal, model.steps(2), wanted))
+    assert list(model.run.listener.fallbacks) == ["all heads on cpu: cpu:1 runs native_cpu in fp8 and cpu native_cpu"]
 
 
 def test_a_host_without_attention_of_some_heads_stays_on_one_device():

@@ -31,26 +31,24 @@ def gpu(monkeypatch):
 
 @pytest.mark.parametrize("device", ["mps", "xpu"])
 def test_a_device_without_kernels_gets_plain_torch(device):
-    backend, reason = Backends(NativeStatus(True, False, "torch is built without CUDA")).choose(
-        "auto", tensor_on(device)
-    )
-    assert (backend, reason) == ("reference", f"native_cpu: device must be cpu, got {device}")
+    chosen = Backends(NativeStatus(True, False, "torch is built without CUDA")).choose("auto", tensor_on(device))
+    assert chosen == ("reference", "16-bit", f"native_cpu: device must be cpu, got {device}")
 
 
 def test_turing_gets_flex_attention_and_without_triton_plain_torch(gpu):
     gpu((7, 5))
     too_old = "native_cuda: device must have compute capability 8.0 or newer, got 7.5"
-    assert Backends(NativeStatus(True, True, "")).choose("auto", tensor_on("cuda")) == ("flex", too_old)
+    assert Backends(NativeStatus(True, True, "")).choose("auto", tensor_on("cuda")) == ("flex", "16-bit", too_old)
     gpu((7, 5), triton=False)
     chosen = Backends(NativeStatus(True, True, "")).choose("auto", tensor_on("cuda"))
-    assert chosen == ("reference", f"{too_old}; flex: Triton is not installed")
+    assert chosen == ("reference", "16-bit", f"{too_old}; flex: Triton is not installed")
 
 
 def test_pascal_gets_plain_torch(gpu):
     gpu((6, 1))
-    backend, reason = Backends(NativeStatus(True, True, "")).choose("auto", tensor_on("cuda"))
-    assert backend == "reference"
-    assert "flex: device must have compute capability 7.0 or newer, got 6.1" in reason
+    chosen = Backends(NativeStatus(True, True, "")).choose("auto", tensor_on("cuda"))
+    assert chosen.backend == "reference"
+    assert "flex: device must have compute capability 7.0 or newer, got 6.1" in chosen.reason
 
 
 @pytest.mark.parametrize("version", ["2.11.0+rocm6.4", "2.11.0+cpu", "2.11.0+xpu"])
@@ -67,7 +65,7 @@ def test_an_amd_gpu_gets_flex_attention(gpu):
     gpu((9, 4))
     native = NativeStatus(True, False, "torch 2.11.0+rocm6.4 is built without CUDA")
     chosen = Backends(native).choose("auto", tensor_on("cuda"))
-    assert chosen == ("flex", "native_cuda: torch 2.11.0+rocm6.4 is built without CUDA")
+    assert chosen == ("flex", "16-bit", "native_cuda: torch 2.11.0+rocm6.4 is built without CUDA")
 
 
 def test_a_driver_that_is_too_old_is_named_when_the_libraries_are_loaded(monkeypatch, tmp_path):

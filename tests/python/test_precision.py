@@ -7,7 +7,7 @@ import torch
 from oracles import relative_error
 
 from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid
-from jenga.carving import constraints, ops, reference, self_test
+from jenga.carving import constraints, dispatch, ops, reference, self_test
 from jenga.carving.dispatch import Backends, PrecisionUnavailable
 from jenga.carving.quantise import PRECISIONS
 from jenga.runtime.anchors import Anchors
@@ -85,7 +85,82 @@ def test_cards_with_e4m3_products_take_fp8(monkeypatch):
         assert (constraints.refusal("native_cuda", q, "fp8") is None) == taken
 
 
-def test_auto_is_16_bit():
+def on_a_gpu(tokens: int = 16_384, head_dim: int = 128, dtype=torch.bfloat16):
+    """All that the choice of a backend looks at."""
+    return SimpleNamespace(device=torch.device("cuda"), dtype=dtype, shape=(1, 2, tokens, head_dim))
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """gpu(capability): torch sees such a GPU, with the native library and without Triton; gives its backends."""
+
+    def sees(capability) -> Backends:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(dispatch.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(self_test, "failure", lambda *_: "")
+        return Backends(ops.NativeStatus(True, True, ""))
+
+    return sees
+
+
+@pytest.mark.parametrize(
+    ("capability", "q", "precision"),
+    [
+        ((9, 0), on_a_gpu(), "fp8"),
+        ((9, 0), on_a_gpu(dtype=torch.float16), "fp8"),
+        ((9, 0), on_a_gpu(tokens=16_383), "16-bit"),  # preparation costs more than attention gains
+        ((9, 0), on_a_gpu(head_dim=64), "16-bit"),
+        ((8, 9), on_a_gpu(), "16-bit"),  # nobody has timed it there
+        ((12, 0), on_a_gpu(), "16-bit"),
+        ((8, 0), on_a_gpu(), "16-bit"),
+    ],
+)
+def test_auto_is_8_bits_where_they_pay(gpu, capability, q, precision):
+    assert gpu(capability).choose("auto", q, "auto") == ("native_cuda", precision, "")
+    assert gpu(capability).choose("native", q, "auto") == ("native_cuda", precision, "")
+
+
+def test_auto_is_16_bit_by_other_backends(gpu):
+    for requested in ("flex", "reference"):
+        assert gpu((9, 0)).choose(requested, on_a_gpu(), "auto").precision == "16-bit"
+    without = Backends(ops.NativeStatus(True, False, "no CUDA library"))
+    assert without.choose("auto", on_a_gpu(), "auto")[:2] == ("reference", "16-bit")
+    assert without.choose("auto", on_a_gpu(), "auto").reason.count("no CUDA library") == 1
+
+
+def test_auto_is_16_bit_where_the_self_test_of_8_fails_and_says_so(gpu, monkeypatch):
+    backends = gpu((9, 0))
+    monkeypatch.setattr(self_test, "failure", lambda *asked: "self-test failed" if asked[-1] == "fp8" else "")
+    chosen = backends.choose("auto", on_a_gpu(), "auto")
+    assert chosen == ("native_cuda", "16-bit", "native_cuda in fp8: self-test failed")
+    with pytest.raises(PrecisionUnavailable, match="native_cuda: self-test failed"):
+        backends.choose("auto", on_a_gpu(), "fp8")
+
+
+def test_what_fails_in_8_bits_is_tried_in_16(gpu):
+    backends, tried, told = gpu((9, 0)), [], []
+
+    def call(_operators, precision: str) -> str:
+        tried.append(precision)
+        if precision == "fp8":
+            raise RuntimeError("launch failed")
+        return "out"
+
+    for _ in range(2):
+        found, choice = backends.run("auto", on_a_gpu(), call, lambda *words: told.append(words), "auto")
+        reason = "native_cuda in fp8: failed with RuntimeError: launch failed"
+        assert found == "out" and choice == ("native_cuda", "16-bit", reason)
+    assert tried == ["fp8", "16-bit", "16-bit"] and [words[0] for words in told] == [reason, reason]
+    assert backends.choose("auto", on_a_gpu()) == ("native_cuda", "16-bit", "")
+
+
+def test_the_published_method_is_in_16_bits():
+    assert JengaConfig.published(0.8, 0.3).precision == "16-bit"
+    assert JengaConfig.published(0.8, 0.3, precision="auto").precision == "auto"
+
+
+def test_auto_is_16_bit_on_a_cpu():
     q, k, v = draw()
     auto, named = (CarvedAttention(JengaConfig(precision=name))(q, k, v, GRID) for name in ("auto", "16-bit"))
     assert torch.equal(auto.out, named.out) and auto.precision == named.precision == "16-bit"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import relative_error
 
-from jenga.carving import curves, reference
+from jenga.carving import curves, quantise, reference
 from jenga.carving.quantise import (
     PRECISIONS,
     SIXTEEN_BIT,
@@ -142,8 +142,8 @@ def float8_codes(weights: torch.Tensor) -> torch.Tensor:
 def test_a_weight_has_the_code_of_its_logarithm():
     weights = torch.tensor([1.0, 0.5, 2**-0.125, 2**-14.75])
     assert float8_codes(rounded_weights(weights)).tolist() == [126, 118, 125, 8]
-    small = torch.tensor([2.0**-15, 2.0**-20, 2.0**-60, 0.0])  # codes of powers of two are theirs at any size
-    assert torch.equal(rounded_weights(small), small)
+    small = torch.tensor([2**-15.0, 2**-15.625, 2**-16.0, 2**-60.0, 0.0])  # e4m3 of codes 6, 1 and none
+    assert torch.equal(rounded_weights(small), torch.tensor([6, 1, 0, 0, 0]) * 2.0**-9 / 448)
 
 
 def test_weights_are_rounded_by_a_step_at_most_and_not_in_the_mean():
@@ -156,24 +156,47 @@ def test_weights_are_rounded_by_a_step_at_most_and_not_in_the_mean():
     assert abs(share.mean() - 1) <= 0.005 and share.min() >= 0.92 and share.max() <= 1.065
 
 
+@pytest.mark.parametrize("size", [64, 128])
+def test_every_kind_of_columns_begins_with_a_new_unit(size, monkeypatch):
+    monkeypatch.setattr(quantise, "unit_keys", lambda device: size)
+    segments = [128, 0, 200, 64, 70]
+    logits = torch.randn(2, 3, sum(segments), generator=torch.Generator().manual_seed(0))
+    units = [part for segment in logits.split(segments, -1) if segment.shape[-1] for part in segment.split(size, -1)]
+    wanted = torch.cat([part.amax(-1, keepdim=True).expand_as(part) for part in units], -1)
+    assert torch.equal(quantise.largest_of_units(logits, segments), wanted)
+
+
+def test_the_largest_weight_of_a_unit_is_exact():
+    """One key a unit, the others masked: nothing is rounded, whatever the weights are."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, n, 16, generator=generator) for n in (9, 640, 640))
+    bias = torch.full((1, 640), -torch.inf)
+    bias[:, ::64] = 0
+    exact, found = (reference._attend(q, k, v, bias, 1.0, segments) for segments in (None, [128, 512]))
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-6)
+
+
 def test_rounded_weights_sum_to_1():
     """What divides them is their own sum: where all values are one number, that is the output, however they were
     rounded.
     """
     generator = torch.Generator().manual_seed(0)
     q, k = (4 * torch.randn(1, n, 16, generator=generator) for n in (9, 200))
-    out, _ = reference._attend(q, k, torch.ones_like(k), torch.zeros(1, 200), 0.25, True)
+    out, _ = reference._attend(q, k, torch.ones_like(k), torch.zeros(1, 200), 0.25, [200])
     assert not torch.equal(rounded_weights(torch.tensor([0.3])), torch.tensor([0.3]))
     torch.testing.assert_close(out, torch.ones_like(q), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("power", [-15, -16, -18])
 def test_many_weights_below_the_smallest_code_keep_what_they_carry_together(power):
-    """One key of weight 1 and value 1, and 2^-power of value 0 that carry as much: out is 1/2."""
+    """One key of weight 1 and value 1, and 2^-power of value 0 that carry as much: out is 1/2. Those in a unit with it
+    are lost, 63 of 32,768 or more.
+    """
     logits = torch.cat([torch.zeros(1), torch.full((2**-power,), power * math.log(2.0))])
     values = (torch.arange(len(logits)) == 0).float()
     q, k, v = (x.reshape(1, -1, 1) for x in (torch.ones(1), logits, values))
-    exact, found = (reference._attend(q, k, v, torch.zeros(1, len(logits)), 1.0, eight)[0] for eight in (False, True))
+    arguments = (q, k, v, torch.zeros(1, len(logits)), 1.0)
+    exact, found = (reference._attend(*arguments, segments)[0] for segments in (None, [len(logits)]))
     assert exact.item() == pytest.approx(0.5, abs=1e-3) and found.item() == pytest.approx(0.5, abs=1e-3)
 
 

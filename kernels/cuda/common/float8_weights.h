@@ -1,5 +1,5 @@
-// Weights as e4m3 codes, shares of a power of two of which 448 is the whole, and what their products with e4m3 values
-// make (rule: kernels/params.h; layout of scores and outputs: softmax.h).
+// Weights as e4m3 codes, shares of their unit's largest, which is 448, and what their products with e4m3 values make
+// (rule: kernels/params.h; layout of scores and outputs: softmax.h).
 //
 // An e4m3 code is nearly a logarithm: eight codes to a power of two, straight lines between. So a weight's code is its
 // scaled score, rounded, and neither an exponential nor a conversion is needed for it.
@@ -45,22 +45,22 @@ __device__ __forceinline__ uint32_t pack_codes(float a, float b, float c, float 
 #endif
 }
 
-// The power of two that a row's weights are shares of: the one above the largest score of the unit that they are of, so
-// that a unit of small weights keeps them. Codes end 15.75 powers below it, and thousands of keys below that may carry
-// as much as one above them. Outputs and sums go along from unit to unit, by no more than fp32 has room for. Powers are
-// whole, and so a weight is rounded alike whatever it is a share of.
+// What a row's weights are shares of: the largest score of the unit that they are of, so that its weight, the most that
+// can be lost, is exact, and a unit of small weights keeps them. Codes end 15.75 powers of two below it, and thousands
+// of keys below that may carry as much as one above them. Outputs and sums go along from unit to unit, by no more than
+// fp32 has room for.
 struct WeightBase {
-  static constexpr float kFarthest = 40.f;  // below the largest so far
+  static constexpr float kFarthest = 40.f;  // powers below the largest so far
   float largest = -INFINITY, base = -INFINITY;
 
   // found: the largest scaled score of the unit that this thread has. Returns the base, 0 for a row that has met only
   // -inf so far, whose weights are 0 then instead of NaN; *rescale is what earlier outputs and sums must be multiplied
-  // by. A code above 126 would be no number: what rounding may have cost the score is added before the power is taken.
+  // by. A code above 126 would be no number: what rounding may have cost the score is added.
   __device__ __forceinline__ float move(float found, float* rescale) {
     found = quad_max(found);
-    const float power = ceilf(found * (found < 0.f ? 1.f - 0x1p-21f : 1.f + 0x1p-21f));
-    largest = fmaxf(largest, power);
-    const float next = fmaxf(power, largest - kFarthest), offset = next == -INFINITY ? 0.f : next;
+    found *= found < 0.f ? 1.f - 0x1p-21f : 1.f + 0x1p-21f;
+    largest = fmaxf(largest, found);
+    const float next = fmaxf(found, largest - kFarthest), offset = next == -INFINITY ? 0.f : next;
     *rescale = fast_exp2(base - offset);
     base = next;
     return offset;

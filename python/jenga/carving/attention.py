@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from . import ops
 from .call_checks import check_anchor_state, check_layout, check_tensors, checked_scale
 from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
-from .dispatch import AUTO_PRECISION, Backends, Implementation
+from .dispatch import Backends, Implementation
 from .operands import BlockLists, PreparedBlocks, Residual
 from .plan import Plan, make_context_bias, make_plan
 from .quantise import PRECISIONS
@@ -48,6 +48,11 @@ class CarvedResult:
     precision: str = "16-bit"
     tail_bias: torch.Tensor | None = None
 
+    @property
+    def ran(self) -> str:
+        """The backend, with the precision where that is of 8 bits: native_cuda in fp8."""
+        return self.backend if self.precision == "16-bit" else f"{self.backend} in {self.precision}"
+
 
 def carved_attention(
     q: torch.Tensor,
@@ -78,7 +83,6 @@ class CarvedAttention:
 
     def __init__(self, config: JengaConfig | None = None, backends: Backends | None = None):
         self.config = config or JengaConfig()
-        self._precision = AUTO_PRECISION if self.config.precision == "auto" else self.config.precision
         self._native = ops.native_status()
         self._backends = backends or Backends(self._native)
         self._plans: dict[tuple, Plan] = {}
@@ -130,12 +134,12 @@ class CarvedAttention:
 
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
 
-        def carve(operators: Implementation):
-            return self._carve(operators, plan, q, k, v, context_bias, scale, lists, residual, tail_bias)
+        def carve(operators: Implementation, precision: str):
+            return self._carve(operators, precision, plan, q, k, v, context_bias, scale, lists, residual, tail_bias)
 
-        ran = self._backends.run(self.config.backend, q, carve, self._fall_back, self._precision)
-        (out, lse, kept, kept_share, weighed), backend, reason = ran
-        return CarvedResult(out, lse, kept_share, backend, reason, kept, self._precision, weighed)
+        ran = self._backends.run(self.config.backend, q, carve, self._fall_back, self.config.precision)
+        (out, lse, kept, kept_share, weighed), (backend, precision, reason) = ran
+        return CarvedResult(out, lse, kept_share, backend, reason, kept, precision, weighed)
 
     def outruns_dense(self, q: torch.Tensor) -> bool:
         """Whether a call that keeps every block, and so is exact, is faster than torch's own attention. Our kernel for
@@ -147,20 +151,33 @@ class CarvedAttention:
             or torch.cuda.get_device_capability(q.device)[0] != 9
         ):
             return False
-        return self._backends.choose(self.config.backend, q)[0] == "native_cuda"
+        return self._backends.choose(self.config.backend, q).backend == "native_cuda"
 
     def pack_residual(self, dense: torch.Tensor, carved: CarvedResult, bits: int) -> Residual:
         """What `carved` missed of `dense` [B, H, S, D], for the calls after it. bits: 4, 8, or 16 for bfloat16."""
 
-        def pack(operators: Implementation) -> Residual:
+        def pack(operators: Implementation, _precision: str) -> Residual:
             return make_residual(dense, carved.out, bits, operators.pack_residual)
 
         return self._backends.run(self.config.backend, carved.out, pack, self._fall_back)[0]
 
-    def _carve(self, operators: Implementation, plan: Plan, q, k, v, context_bias, scale, lists, residual, tail_bias):
+    def _carve(
+        self,
+        operators: Implementation,
+        precision: str,
+        plan: Plan,
+        q,
+        k,
+        v,
+        context_bias,
+        scale,
+        lists,
+        residual,
+        tail_bias,
+    ):
         # Nothing is selected where lists are given, so nothing has to be compared.
         layout = plan.layout if lists is None else plan.layout._replace(q_cells=0, k_cells=0)
-        blocks = operators.prepare_blocks(q, k, v, layout, context_bias, PRECISIONS[self._precision])
+        blocks = operators.prepare_blocks(q, k, v, layout, context_bias, PRECISIONS[precision])
         if lists is None:
             lists = self._select(operators, plan, blocks, scale)
             if self.config.weighs_tail:

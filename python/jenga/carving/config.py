@@ -60,7 +60,8 @@ class JengaConfig:
     semantics        corrected (ours) | published (paper); build the second with `JengaConfig.published`
     precision        auto | 16-bit | int8 (queries and keys in 8 bits) | fp8 (weights and values as e4m3 besides; on
                      compute capabilities 8.9, 9.0 and 12, for head dim 128); one that no backend has for the input
-                     raises PrecisionUnavailable; auto is 16-bit
+                     raises PrecisionUnavailable; auto is fp8 where that is faster and within its error, on compute
+                     capability 9.0 from 16,384 tokens on, else 16-bit
     """
 
     density: float = 0.2
@@ -118,7 +119,8 @@ class JengaConfig:
 
         drop: the paper's drop rate in [0, 1). density becomes the double 1 - drop and must stay it: the paper's block
         counts are int((1 - drop) * blocks), where double rounding shows (drop 0.8 of 900 blocks keeps 179).
-        curve: gilbert3d for HunyuanVideo, gilbert2d_sliced for Wan. other: any further field of JengaConfig.
+        curve: gilbert3d for HunyuanVideo, gilbert2d_sliced for Wan. other: any further field of JengaConfig; without a
+        precision among them it is 16-bit.
         """
         if not _is_number(drop) or not 0 <= drop < 1:
             raise ValueError(f"JengaConfig: drop must be in [0, 1), got {drop!r}")
@@ -132,7 +134,7 @@ class JengaConfig:
             adjacency=True,
             compensation="none",
             semantics="published",
-            **other,
+            **{"precision": "16-bit"} | other,
         )
 
     def num_kv_blocks(self, num_video: int) -> int:

@@ -7,11 +7,16 @@ import torch
 
 @dataclass(frozen=True)
 class EightBits:
-    """Inputs that one backend takes in a precision of 8 bits."""
+    """Inputs that one backend takes in a precision of 8 bits.
+
+    auto_tokens: by compute capability, the fewest tokens from which precision "auto" takes it: where it was timed and
+    is faster at every share from 2 % on, within its error (benchmarks/RESULTS.md). Others ask for it by name.
+    """
 
     head_dim_multiple: int
     max_head_dim: int
     compute_capabilities: tuple[tuple[int, ...], ...] = ()  # of a CUDA device: (8, 9), or (12,) for 12.x; (): any
+    auto_tokens: "dict[tuple[int, int], int]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ CONSTRAINTS = {
         ("cuda",),
         (torch.bfloat16, torch.float16),
         *(8, 8, 256, _INT32_TOKENS, (8, 0), ("16-bit", "int8", "fp8")),
-        {"int8": EightBits(16, 128), "fp8": EightBits(128, 128, ((8, 9), (9, 0), (12,)))},
+        {"int8": EightBits(16, 128), "fp8": EightBits(128, 128, ((8, 9), (9, 0), (12,)), {(9, 0): 16_384})},
     ),
     # Triton multiplies tiles of at least 16 channels.
     "flex": Constraint(("cuda",), (torch.float32, torch.bfloat16, torch.float16), 8, 16, 256, _INT32_TOKENS, (7, 0)),
@@ -99,6 +104,16 @@ def refusal(backend: str, q: torch.Tensor, precision: str = "16-bit") -> Refusal
         wanted = f"16-bit or int8 for compute capabilities other than {', '.join(most)} and {last}"
         return Refusal("precision", f"must be {wanted}, got {precision} on {found}")
     return None
+
+
+def auto_precision(backend: str, q: torch.Tensor) -> str:
+    """The precision that "auto" is for q on `backend`, if nothing speaks against it there: 8 bits where they pay."""
+    if q.device.type == "cuda":
+        capability, tokens = torch.cuda.get_device_capability(q.device), q.shape[2]
+        for precision, eight_bits in CONSTRAINTS[backend].eight_bits.items():
+            if tokens >= eight_bits.auto_tokens.get(capability, tokens + 1) and not refusal(backend, q, precision):
+                return precision
+    return "16-bit"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -1,17 +1,19 @@
 """Which backend runs: what this machine has, what takes an input, and the functions behind a backend's name."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import torch
 
 from . import ops, reference, self_test
-from .constraints import refusal
+from .constraints import auto_precision, refusal
+from .quantise import PRECISIONS
 from .residuals import kept_share_of
 
 T = TypeVar("T")
+EIGHT_BIT = tuple(name for name in PRECISIONS if name != "16-bit")
 
 
 @dataclass(frozen=True)
@@ -63,35 +65,40 @@ class PrecisionUnavailable(ValueError):
     """A precision was asked for by name, and no backend has it for this input."""
 
 
-# What precision "auto" is. 8 bits are for who asks: on Hopper fp8 makes long calls 1.5 times as fast, and holds its
-# error of .02 on the demo model's keys and .3 dB of its clips, but has .021 where a channel of the keys is eight times
-# the others, of which nothing warns; int8 holds its error everywhere and gains nothing there, and is untimed where it
-# may gain.
-AUTO_PRECISION = "16-bit"
+class Choice(NamedTuple):
+    """The backend and the precision for an input; reason: why none of those before it, empty where it is the first."""
+
+    backend: str
+    precision: str
+    reason: str
 
 
 class Backends:
-    """The backends that still work: state of one run on one device. One that fails is not tried again."""
+    """The backends that still work: state of one run on one device. One that fails is not tried again in the precision
+    that it failed in.
+    """
 
     def __init__(self, native: ops.NativeStatus | None = None):
         self._unavailable = unavailable(native or ops.native_status())
+        self._failed: dict[tuple[str, str], str] = {}  # by backend and precision: how
 
-    def choose(self, requested: str, q: torch.Tensor, precision: str = "16-bit") -> tuple[str, str]:
+    def choose(self, requested: str, q: torch.Tensor, precision: str = "16-bit") -> Choice:
         """The first backend that can run and takes q, and why the ones before it do not.
 
-        requested: JengaConfig.backend; precision: of quantise.PRECISIONS. Raises NoBackend where none is left,
-        PrecisionUnavailable where none is left for 8 bits: those are for speed, so that the reference, which makes 8
-        bits out of 32, takes them only where it is asked for by name.
+        requested: JengaConfig.backend; precision: of quantise.PRECISIONS, or auto: 8 bits where `auto_precision` has
+        them, and where those fail 16. Raises NoBackend where none is left, PrecisionUnavailable where none is left for
+        8 bits by name: those are for speed, so that the reference, which makes 8 bits out of 32, takes them only where
+        it is asked for by name.
         """
         reasons = []
-        for backend in _candidates(requested, q.device, precision):
-            reason = self._unavailable[backend] or refusal(backend, q, precision)
+        for backend, taken in self._candidates(requested, q, precision):
+            reason = self._unavailable[backend] or self._failed.get((backend, taken)) or refusal(backend, q, taken)
             if not reason and backend.startswith("native"):
-                reason = self_test.failure(q.device, q.dtype, q.shape[3], precision)
+                reason = self_test.failure(q.device, q.dtype, q.shape[3], taken)
             if not reason:
-                return backend, "; ".join(reasons)
-            reasons.append(f"{backend}: {reason}")
-        if precision != "16-bit":
+                return Choice(backend, taken, "; ".join(reasons))
+            reasons.append(f"{backend}{'' if taken in (precision, '16-bit') else f' in {taken}'}: {reason}")
+        if precision in EIGHT_BIT:
             raise PrecisionUnavailable(
                 f"carved_attention: precision must be one that a backend has here, got {precision} "
                 f"({'; '.join(reasons)}); take precision auto or 16-bit, or backend reference to look at the rounding"
@@ -102,11 +109,11 @@ class Backends:
         self,
         requested: str,
         q: torch.Tensor,
-        call: Callable[["Implementation"], T],
+        call: Callable[["Implementation", str], T],
         fall_back: Callable[[str, Exception | None], None],
         precision: str = "16-bit",
-    ) -> tuple[T, str, str]:
-        """call(operators) of the first backend that can run it, that backend's name, and the reason as from `choose`.
+    ) -> tuple[T, Choice]:
+        """call(operators, precision) of the first choice that can run it, and that choice, as from `choose`.
 
         fall_back(reason, cause): told before the call where there is a reason; may raise. Out of memory goes to the
         caller: another backend would need as much.
@@ -114,18 +121,35 @@ class Backends:
         error: Exception | None = None
         try:
             while True:
-                backend, reason = self.choose(requested, q, precision)
-                if reason:
-                    fall_back(reason, error)
+                choice = self.choose(requested, q, precision)
+                if choice.reason:
+                    fall_back(choice.reason, error)
                 try:
-                    return call(implementation(backend)), backend, reason
+                    return call(implementation(choice.backend), choice.precision), choice
                 except torch.OutOfMemoryError:
                     raise
                 except Exception as raised:  # whatever a kernel, a driver or a compiler says
                     error = raised
-                    self._unavailable[backend] = _words_of(raised)
+                    self._failed[choice.backend, choice.precision] = _words_of(raised)
         finally:
             error = None  # its traceback holds this frame, and with it the tensors
+
+    def _candidates(self, requested: str, q: torch.Tensor, precision: str) -> Iterator[tuple[str, str]]:
+        """Backends and precisions in the order in which they are tried; the reference is the last resort, in 16 bits
+        alone.
+        """
+        if requested == "reference":
+            names = ("reference",)
+        else:
+            native = ("native_cuda", "flex") if q.device.type == "cuda" else ("native_cpu",)
+            last = () if precision in EIGHT_BIT else ("reference",)
+            names = (*(("flex",) if requested == "flex" else native), *last)
+        for backend in names:
+            if precision == "auto" and not self._unavailable[backend]:
+                best = auto_precision(backend, q)
+                if best != "16-bit":
+                    yield backend, best
+            yield backend, "16-bit" if precision == "auto" else precision
 
 
 def _words_of(error: Exception) -> str:
@@ -144,12 +168,3 @@ def implementation(backend: str) -> Implementation:
         attention = flex.block_sparse_attention
     blocks = source.prepare_blocks, source.select_blocks, source.tail_bias
     return Implementation(*blocks, attention, source.pack_residual, kept_share)
-
-
-def _candidates(requested: str, device: torch.device, precision: str) -> tuple[str, ...]:
-    """Backends in the order in which they are tried; the reference is the last resort, in 16 bits alone."""
-    if requested == "reference":
-        return ("reference",)
-    native = ("native_cuda", "flex") if device.type == "cuda" else ("native_cpu",)
-    last = ("reference",) if precision == "16-bit" else ()
-    return (*(("flex",) if requested == "flex" else native), *last)

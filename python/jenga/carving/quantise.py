@@ -8,19 +8,20 @@ center) / n = scale * codes, with one scale for 64 carved rows, or 64 tail means
 score by itself. Queries, H q, get int8 codes and a scale a row inside attention, where they are read.
 
 Values. Every value loses `center` too, which the output gets back since the weights sum to 1. What remains is e4m3 with
-one scale a channel, v = center + scale * codes. Weights are e4m3 too, as shares of the power of two above the largest.
-An e4m3 code is nearly a logarithm (eight codes to a power of two, straight lines between), so the code of a weight is
-its rounded logarithm, for which no exponential is taken. That moves a weight by up to 8 % (the nearest e4m3: 6 %) and
-not in the mean. Codes end 15.7 powers down, and thousands of keys below that may carry as much as one above them:
-kernels take shares of the power above the largest of the unit of keys that they multiply, and here they have codes
-below 0. What divides is the sum of the rounded ones: they sum to 1.
+one scale a channel, v = center + scale * codes. Weights are e4m3 too, as shares of the largest of their unit, the keys
+that a kernel multiplies at a time: the weight that counts most is exact, and thousands of keys that are small beside
+another unit's, which together may carry as much, keep what they have. An e4m3 code is nearly a logarithm (eight codes
+to a power of two, straight lines between), so the code of a weight is its rounded logarithm, for which no exponential
+is taken. That moves a weight by up to 8 % (the nearest e4m3: 6 %) and not in the mean. Codes end 15.7 powers down. What
+divides is the sum of the rounded ones: they sum to 1.
 
 A center is the mean of every 16th video row along the curve: any vector is right, and a mean is a good one, so that a
 sixteenth of a read of K does. Of values these rows tell the scales too: their largest is 8, far from 448 at the top and
 from .0156 where e4m3 loses bits, and only where a row is 56 times as large must all of V be read before it is coded.
 """
 
-import math
+import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ from .operands import EightBitKeys, EightBitValues, PreparedBlocks
 CENTER_STEP = 16
 E4M3_MAX = 448.0
 SAMPLED_E4M3_MAX = 8.0
-LARGEST_CODE, CODES_PER_POWER, E4M3_BIAS = 126, 8, 7  # the code of 448, codes to a power of two, that of 1 is 7 powers
+LARGEST_CODE, CODES_PER_POWER = 126, 8  # the code of 448, codes to a power of two
 MOST_ROTATED = 128  # channels together
 BLOCK_ROWS = 64  # of keys that share a scale, of e4m3 values in blocks
 # The row at every place of sixteen in such a block, in which order a thread has weights (`kernels/value_blocks.h`).
@@ -121,17 +122,27 @@ def rounded_queries(q: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return codes.to(q.dtype) * scale[..., None]
 
 
-def power_above(logits: torch.Tensor) -> torch.Tensor:
-    """Logits of the powers of two at or above them. Shares of whole powers are rounded alike, whichever it is."""
-    return (logits / math.log(2)).ceil() * math.log(2)
+def unit_keys(device: torch.device) -> int:
+    """Keys of a unit: as many as the kernel of e4m3 values that runs on that device multiplies at a time."""
+    if device.type != "cuda":
+        return 64
+    capability = os.environ.get("JENGA_FORCE_SM") or "{}{}".format(*torch.cuda.get_device_capability(device))
+    return 128 if capability == "90" else 64
+
+
+def largest_of_units(logits: torch.Tensor, segments: Sequence[int]) -> torch.Tensor:
+    """The largest of the unit of each of logits [..., M], [..., M]. Each of so many columns begins with a new unit."""
+    size, tops = unit_keys(logits.device), []
+    for part in logits.split(list(segments), -1):
+        units = F.pad(part, (0, -part.shape[-1] % size), value=-torch.inf).unflatten(-1, (-1, size))
+        tops.append(units.amax(-1).repeat_interleave(size, -1)[..., : part.shape[-1]])
+    return torch.cat(tops, -1)
 
 
 def rounded_weights(weights: torch.Tensor) -> torch.Tensor:
-    """Weights, at most 1, as e4m3 / 448 of the code that is their rounded logarithm, and so on below the smallest."""
-    codes = (LARGEST_CODE + CODES_PER_POWER * weights.log2()).round()
-    power = (codes / CODES_PER_POWER).floor()
-    values = torch.ldexp(1 + codes / CODES_PER_POWER - power, power - E4M3_BIAS) / E4M3_MAX
-    return torch.where(weights > 0, values, 0)
+    """Weights, at most 1, as e4m3 / 448 of the code that is their rounded logarithm, 0 below all codes."""
+    codes = (LARGEST_CODE + CODES_PER_POWER * weights.log2()).round().clamp_min(0)
+    return codes.to(torch.uint8).view(torch.float8_e4m3fn).to(weights.dtype) / E4M3_MAX
 
 
 def quantise_blocks(

@@ -250,9 +250,10 @@ def _video_rows(q, prepared: PreparedBlocks, lists: BlockLists, context_bias, so
             is_kept = torch.zeros(len(kept), num_kv_blocks + 1, dtype=torch.bool, device=q.device)
             is_kept.scatter_(1, torch.where(kept >= 0, kept, num_kv_blocks), True)
             column_bias.append(torch.where(is_kept[:, block_of_cell], -torch.inf, cell_bias[row]))
+        segments = None if prepared.values is None else [x.shape[1] for x in column_bias]
         piece_out, lse[piece] = _attend(
-            *(q_blocks[piece], torch.cat(keys, 1), torch.cat(values, 1), torch.cat(column_bias, 1), softmax_scale),
-            prepared.values is not None,
+            *(q_blocks[piece], torch.cat(keys, 1), torch.cat(values, 1), torch.cat(column_bias, 1)),
+            *(softmax_scale, segments),
         )
         out[piece] = piece_out.to(q.dtype)
     out = out.view(batch, heads, num_q_blocks * q_block, dim)[:, :, :num_video]
@@ -264,6 +265,7 @@ def _context_rows(q, prepared: PreparedBlocks, context_bias, softmax_scale):
     batch, heads, rows, dim = q.shape
     k_carved, v_carved = prepared.k_carved, prepared.v_carved
     bias = torch.where(context_bias > -torch.inf, 0.0, -torch.inf).to(context_bias)
+    segments = None if prepared.values is None else (bias.shape[1], k_carved.shape[2] - bias.shape[1])
     bias = F.pad(bias, (0, k_carved.shape[2] - bias.shape[1]))  # video columns: 0
     out, lse = torch.empty_like(q), q.new_empty(batch, heads, rows, dtype=bias.dtype)
     step = max(1, _piece(q) // k_carved.shape[2])
@@ -271,25 +273,31 @@ def _context_rows(q, prepared: PreparedBlocks, context_bias, softmax_scale):
         for first in range(0, rows, step):
             piece = slice(first, first + step)
             arguments = (x.unsqueeze(0) for x in (q[b, h, piece], k_carved[b, h], v_carved[b, h], bias[b]))
-            found = _attend(*arguments, softmax_scale, prepared.values is not None)
+            found = _attend(*arguments, softmax_scale, segments)
             piece_out, lse[b, h, piece] = (x[0] for x in found)
             out[b, h, piece] = piece_out.to(q.dtype)
     return out, lse
 
 
-def _attend(q, k, v, bias, softmax_scale, eight_bit_weights):
-    """Softmax attention of c independent pieces. q [c, R, D], k v [c, M, D], bias [c, M] -> out, lse [c, R]."""
+def _attend(q, k, v, bias, softmax_scale, segments):
+    """Softmax attention of c independent pieces. q [c, R, D], k v [c, M, D], bias [c, M] -> out, lse [c, R].
+
+    segments: columns of each kind, where weights are e4m3; None: they are not.
+    """
     q, k, v = (x.to(bias.dtype) for x in (q, k, v))
     if k.shape[1] == 0:
         return torch.zeros_like(q), q.new_full(q.shape[:2], -torch.inf)
     logits = torch.baddbmm(bias[:, None, :], q, k.transpose(1, 2), alpha=softmax_scale)
-    top, least = logits.amax(-1, keepdim=True), torch.finfo(logits.dtype).min  # finite, also where all is masked
-    largest = (quantise.power_above(top) if eight_bit_weights else top).clamp_min(least)
-    weights = logits.sub_(largest).exp_()
-    weights = quantise.rounded_weights(weights) if eight_bit_weights else weights
+    least = torch.finfo(logits.dtype).min  # finite, also where all is masked
+    top = logits.amax(-1, keepdim=True).clamp_min(least)
+    if segments is None:
+        weights = logits.sub_(top).exp_()
+    else:
+        of_unit = quantise.largest_of_units(logits, segments).clamp_min(least)
+        weights = quantise.rounded_weights(logits.sub_(of_unit).exp_()) * of_unit.sub_(top).exp_()
     total = weights.sum(-1, keepdim=True)
     out = weights @ v / total.clamp_min(torch.finfo(total.dtype).tiny)
-    return out, (largest + total.log()).squeeze(-1)
+    return out, (top + total.log()).squeeze(-1)
 
 
 def _piece(x: torch.Tensor) -> int:

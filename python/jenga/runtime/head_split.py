@@ -108,7 +108,8 @@ class HeadSplit:
                     lane.settle()
         results = [first, *(piece.found for piece in pieces)]
         carved = next((found for found in results if found.backend != ANCHOR), first)
-        return replace(first, out=whole, lse=None, kept_share=kept_share, backend=carved.backend, reason=carved.reason)
+        names = {name: getattr(carved, name) for name in ("backend", "precision", "reason")}
+        return replace(first, out=whole, lse=None, kept_share=kept_share, **names)
 
 
 @dataclass
@@ -185,11 +186,10 @@ class MovedMasks:
 
 
 def _check_backend(first: CarvedResult, found: CarvedResult, share: HeadShare) -> None:
-    """Another backend would give other bits, and would be the slower one."""
-    names = {first.backend, found.backend} - {ANCHOR}
-    if len(names) > 1:
+    """Another backend or precision would give other bits, and one of the two would be the slower one."""
+    if len({first.ran, found.ran} - {ANCHOR}) > 1:
         reason = f": {found.reason}" if found.reason else ""
-        raise DeviceFailed(f"{share.device} runs {found.backend} and {share.home} {first.backend}{reason}")
+        raise DeviceFailed(f"{share.device} runs {found.ran} and {share.home} {first.ran}{reason}")
 
 
 @contextmanager

@@ -68,8 +68,7 @@ def attend(
         listener.choice("anchor step")
     elif result.lists is not None:
         listener.keep_blocks(layer.index, result.lists, layout.grid, carved_call.config, q.shape[1])
-    kind = result.backend if result.precision == "16-bit" else f"{result.backend} in {result.precision}"
-    listener.attention(layer.index, result.kept_share, kind, watch)
+    listener.attention(layer.index, result.kept_share, result.ran, watch)
     if result.reason:
         listener.fallback(result.reason)
     return result.out

@@ -96,18 +96,30 @@ inline std::vector<double> of_video(const Fp8Case& host, const std::vector<doubl
 }
 
 // A score between two codes of a weight may get either one here and there. Where that weight is a good part of its row,
-// lse moves by up to a step of e4m3, an eighth: in one row of a thousand at most.
-inline void expect_lse_but_for_codes(const std::vector<float>& got, const std::vector<double>& wanted) {
+// lse moves by up to a step of e4m3, an eighth, and the reference's does so too where all scores are a hair larger, or
+// smaller. Of other rows one in a thousand: a code of its query may have been between two as well.
+inline void expect_lse_but_for_codes(const Fp8Case& host, const std::vector<float>& got,
+                                     const std::vector<double>& wanted, int64_t unit_keys) {
+  constexpr double kSame = 0.01;
   expect_lse(got, wanted, std::log(9.0 / 8));
-  size_t moved = 0;
-  for (size_t i = 0; i < wanted.size(); ++i) moved += std::isfinite(wanted[i]) && std::abs(got[i] - wanted[i]) > 0.01;
-  EXPECT_LE(moved, wanted.size() / 1000) << "rows whose lse is off by more than 0.01";
+  std::vector<size_t> moved;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (std::isfinite(wanted[i]) && std::abs(got[i] - wanted[i]) > kSame) moved.push_back(i);
+  }
+  for (const float hair : {0.99999f, 1.00001f}) {
+    if (moved.empty()) return;
+    BlockSparseAttentionParams params = host.rows();
+    params.softmax_scale *= hair;
+    const std::vector<double> beside = by_reference(params, unit_keys).lse;
+    std::erase_if(moved, [&](size_t i) { return std::abs(got[i] - beside[i]) <= kSame; });
+  }
+  EXPECT_LE(moved.size(), wanted.size() / 1000) << "rows whose lse is off by more than " << kSame;
 }
 
 // got: of a kernel, beside the reference's. Both round weights alike, so they are nearer to each other than to what
-// nothing was rounded for; kernels keep fewer bits of sums. Written so that a NaN fails.
-inline void expect_as_near_as_the_reference(const Fp8Case& host, const Outputs& got) {
-  const AttentionResult reference = by_reference(host.rows()), exact = host.data.exact();
+// nothing was rounded for; kernels keep fewer bits of sums. unit_keys: of the kernel. Written so that a NaN fails.
+inline void expect_as_near_as_the_reference(const Fp8Case& host, const Outputs& got, int64_t unit_keys) {
+  const AttentionResult reference = by_reference(host.rows(), unit_keys), exact = host.data.exact();
   const auto expect_near = [](const auto& out, const auto& by_reference, const auto& wanted) {
     const double error = relative_error(out, wanted), least = relative_error(by_reference, wanted);
     EXPECT_TRUE(least <= 0.06) << "relative error of the reference " << least;
@@ -119,7 +131,7 @@ inline void expect_as_near_as_the_reference(const Fp8Case& host, const Outputs& 
   expect_near(out, reference.out, exact.out);
   if (host.shape.bias == Bias::kSink)  // beside which those of the context, who have no bias, are large
     expect_near(of_video(host, out), of_video(host, reference.out), of_video(host, exact.out));
-  expect_lse_but_for_codes(got.lse, reference.lse);
+  expect_lse_but_for_codes(host, got.lse, reference.lse, unit_keys);
 }
 
 // What is run on the host, thread by thread: units of every kind, in few of them.

@@ -29,12 +29,12 @@ inline BlockSparseAttentionParams writing(BlockSparseAttentionParams params, Out
   return params;
 }
 
-// Of the reference, for parameters in memory of the host.
-inline AttentionResult by_reference(BlockSparseAttentionParams params) {
+// Of the reference, for parameters in memory of the host. unit_keys: its argument.
+inline AttentionResult by_reference(BlockSparseAttentionParams params, int64_t unit_keys = 64) {
   std::vector<float> out(num_rows(params) * params.head_dim), lse(num_rows(params));
   params.out = {out.data(), params.q.strides, DataType::kFloat32};
   params.lse = lse.data();
-  reference::block_sparse_attention(params);
+  reference::block_sparse_attention(params, unit_keys);
   return {{out.begin(), out.end()}, {lse.begin(), lse.end()}};
 }
 
