@@ -106,7 +106,7 @@ inline void expect_lse_but_for_codes(const Fp8Case& host, const std::vector<floa
   for (size_t i = 0; i < wanted.size(); ++i) {
     if (std::isfinite(wanted[i]) && std::abs(got[i] - wanted[i]) > kSame) moved.push_back(i);
   }
-  for (const float hair : {0.99999f, 1.00001f}) {
+  for (const float hair : {0.9999f, 1.0001f}) {
     if (moved.empty()) return;
     BlockSparseAttentionParams params = host.rows();
     params.softmax_scale *= hair;
@@ -143,6 +143,7 @@ inline std::vector<AttentionCase> emulated_fp8_cases() {
       AttentionCase{.name = "Random64", .num_video = 500, .heads = 1},
       AttentionCase{.name = "Random128Fp16", .dtype = kHalf, .num_video = 450, .kv_block_size = 128, .heads = 1},
       AttentionCase{.name = "LongLists", .num_video = 1300, .lists = Lists::kUneven, .heads = 1},
+      AttentionCase{.name = "RaggedBlockOnly", .num_video = 450, .kv_block_size = 128, .lists = Lists::kLast},
       AttentionCase{.name = "Empty", .num_video = 140, .lists = Lists::kEmpty, .heads = 1},
       AttentionCase{.name = "EmptyButContext", .num_context = 20, .num_video = 140, .lists = Lists::kEmpty},
       AttentionCase{.name = "MaskedContext",
