@@ -4,9 +4,10 @@
 was trained on; q, k, v of all its layers in the middle of the run are the heads of one call. For every setting of
 sol_attn the last columns say which call of ours is the fastest whose relative L2 error against dense fp64 is not
 larger: of the defaults, which differ in their kept share alone, and of all FORMS, each with the smallest share that
-does, found by halving between SHARES. Forms that name no precision are in 16 bits. sol_attn computes a band beside the
-diagonal whatever its setting; adjacency is our form of that. Times are taken in turns in one process; with --settled
-each is taken after so long of nothing else. Forms in 8 bits are left out where the card has no kernel for them.
+does, found by halving between SHARES. The defaults' precision is auto, that of forms which name none 16-bit. sol_attn
+computes a band beside the diagonal whatever its setting; adjacency is our form of that. Times are taken in turns in one
+process; with --settled each is taken after so long of nothing else. Forms in 8 bits are left out where the card has no
+kernel for them.
 """
 
 import argparse
@@ -24,14 +25,15 @@ from jenga.carving.dispatch import Backends, PrecisionUnavailable
 GRIDS = ((21, 30, 52), (21, 45, 80), (32, 45, 80))
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
 DEFAULTS = "defaults"
-FORMS = {
-    DEFAULTS: {},
+OF_16_BIT = {
+    "16-bit": {},
     "adjacency": {"adjacency": True},
     "tail 32": {"tail_block_size": 32},
     "key block 128": {"kv_block_size": 128},
     "key block 128, adjacency": {"kv_block_size": 128, "adjacency": True},
-    "int8": {"precision": "int8"},
 }
+FORMS = {DEFAULTS: {}} | {name: {"precision": "16-bit"} | options for name, options in OF_16_BIT.items()}
+FORMS["int8"] = {"precision": "int8"}
 FP8_OPTIONS = {
     "scores 8 × 4": ("score_cells", (8, 4)),
     "tail 32": ("tail_block_size", 32),
@@ -73,14 +75,10 @@ def name_of(grid: TokenGrid) -> str:
     return f"{grid.t} × {grid.h} × {grid.w}"
 
 
-def precision_of(options: dict) -> str:
-    return options.get("precision", "16-bit")
-
-
 def runs(options: dict, q: torch.Tensor) -> bool:
     """Whether the card has a kernel of that precision."""
     try:
-        Backends().choose("auto", q, precision_of(options))
+        Backends().choose("auto", q, options.get("precision", "auto"))
     except PrecisionUnavailable:
         return False
     return True
@@ -117,7 +115,7 @@ class Comparison:
         return common.relative_error(out[:, :, self._rows], self._exact)
 
     def _call(self, form: str, share: float) -> Callable:
-        carved = CarvedAttention(JengaConfig(density=share, **FORMS[form] | {"precision": precision_of(FORMS[form])}))
+        carved = CarvedAttention(JengaConfig(density=share, **FORMS[form]))
         return lambda: carved(*self._qkv, self._grid)
 
     def _measure(self, form: str, share: float) -> float:
