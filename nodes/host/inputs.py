@@ -66,8 +66,9 @@ def precision() -> io.Combo.Input:
         advanced=True,
         tooltip="int8: queries and keys in 8 bits, on NVIDIA GPUs from the RTX 30 series on; no faster on an H100 or "
         "H200. fp8: values in 8 bits besides, on RTX 40, RTX 50, H100 and H200, for head dims of 128 (Wan, "
-        "HunyuanVideo): for long clips 1.5 times as fast on an H100 or H200, untimed elsewhere; less exact. Where a "
-        "model or a GPU cannot, the run ends and says why. auto: 16-bit.",
+        "HunyuanVideo): for long clips 1.5 times as fast on an H100 or H200, untimed elsewhere; a little less exact. "
+        "Where a model or a GPU cannot, the run ends and says why. auto: fp8 on an H100 or H200 where it is faster, "
+        "else 16-bit.",
     )
 
 
