@@ -12,6 +12,7 @@ from jenga.carving.dispatch import Backends, PrecisionUnavailable
 from jenga.carving.quantise import PRECISIONS
 
 SHORT, LONG = TokenGrid(5, 16, 20), TokenGrid(46, 64, 64)  # LONG: 188,416 tokens
+MIDDLE = TokenGrid(16, 32, 32)  # 16,384 tokens
 LIMITS = {"16-bit": 0.004, "int8": 0.02, "fp8": 0.06}  # of normal numbers, which no head has smoothed
 
 
@@ -41,7 +42,10 @@ def draw(grid: TokenGrid, head_dim: int = 128):
 
 def error_of(where, precision: str, grid: TokenGrid, q, k, v) -> float:
     """Of the output, against fp32 with the same lists; it and lse are finite."""
-    result = carve(where, precision, grid, q, k, v)
+    return error_against_fp32(carve(where, precision, grid, q, k, v), grid, q, k, v)
+
+
+def error_against_fp32(result, grid: TokenGrid, q, k, v) -> float:
     lists = cases.on_device(result.lists, "cpu")
     exact = carve(("cpu", "reference"), "16-bit", grid, *(x.float() for x in (q, k, v)), lists=lists)
     assert result.out.isfinite().all() and result.lse.isfinite().all()
@@ -98,6 +102,21 @@ def test_a_head_dim_that_is_no_power_of_two(head_dim, where):
     """vllm-project/vllm 41414 and 56198: a rotation of the next power of two does not fit, or is none."""
     inputs = [x.bfloat16() for x in draw(SHORT, head_dim)]
     assert error_of(where, "int8", SHORT, *inputs) <= LIMITS["int8"]
+
+
+@pytest.mark.parametrize("head_dim", [72, 128])
+def test_auto_says_what_ran_and_that_holds_its_error(head_dim, where):
+    """thu-ml/SageAttention 288 (NaN, by the kernel that Hopper takes by itself) and 23 (black video, a head dim that no
+    kernel had), NVIDIA/TensorRT-LLM 13721 (what fell back is called quantised).
+    """
+    if where[0] == "cpu":
+        pytest.skip("a CPU takes 16 bits")
+    inputs = [x.bfloat16() for x in draw(MIDDLE, head_dim)]
+    result = carve(where, "auto", MIDDLE, *inputs)
+    in_8_bits = head_dim == 128 and torch.cuda.get_device_capability() == (9, 0)
+    assert (result.precision, result.reason) == ("fp8" if in_8_bits else "16-bit", "")
+    error = error_against_fp32(result, MIDDLE, *inputs)
+    assert LIMITS["16-bit"] < error <= LIMITS["fp8"] if in_8_bits else error <= LIMITS["16-bit"]
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])

@@ -135,7 +135,7 @@ class CarvedAttention:
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
 
         def carve(operators: Implementation, precision: str):
-            return self._carve(operators, precision, plan, q, k, v, context_bias, scale, lists, residual, tail_bias)
+            return self._carve(operators, precision, plan, (q, k, v), context_bias, scale, lists, residual, tail_bias)
 
         ran = self._backends.run(self.config.backend, q, carve, self._fall_back, self.config.precision)
         (out, lse, kept, kept_share, weighed), (backend, precision, reason) = ran
@@ -162,29 +162,18 @@ class CarvedAttention:
         return self._backends.run(self.config.backend, carved.out, pack, self._fall_back)[0]
 
     def _carve(
-        self,
-        operators: Implementation,
-        precision: str,
-        plan: Plan,
-        q,
-        k,
-        v,
-        context_bias,
-        scale,
-        lists,
-        residual,
-        tail_bias,
+        self, operators: Implementation, precision: str, plan: Plan, qkv, bias, scale, lists, residual, tail_bias
     ):
         # Nothing is selected where lists are given, so nothing has to be compared.
         layout = plan.layout if lists is None else plan.layout._replace(q_cells=0, k_cells=0)
-        blocks = operators.prepare_blocks(q, k, v, layout, context_bias, PRECISIONS[precision])
+        blocks = operators.prepare_blocks(*qkv, layout, bias, PRECISIONS[precision])
         if lists is None:
             lists = self._select(operators, plan, blocks, scale)
             if self.config.weighs_tail:
                 sizes = (plan.num_video, layout.k_cell_size, layout.tail_block_size)
                 tail_bias = operators.tail_bias(blocks.q_means, blocks.k_means, *sizes, scale)
         blocks = PreparedBlocks(*blocks[:-1], tail_bias)  # torch 2.11 cannot trace _replace over a graph break
-        out, lse = operators.block_sparse_attention(q, blocks, lists, scale, residual)
+        out, lse = operators.block_sparse_attention(qkv[0], blocks, lists, scale, residual)
         kept_share = operators.kept_share(lists, plan.num_video, self.config.kv_block_size)
         return out, lse, lists, kept_share, tail_bias
 

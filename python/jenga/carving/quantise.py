@@ -145,6 +145,12 @@ def rounded_weights(weights: torch.Tensor) -> torch.Tensor:
     return codes.to(torch.uint8).view(torch.float8_e4m3fn).to(weights.dtype) / E4M3_MAX
 
 
+def weights_in_units(logits: torch.Tensor, top: torch.Tensor, segments: Sequence[int]) -> torch.Tensor:
+    """e^(logits - top), rounded as shares of the largest of their unit. logits [..., M], top [..., 1], finite."""
+    of_unit = largest_of_units(logits, segments).clamp_min(torch.finfo(logits.dtype).min)
+    return rounded_weights((logits - of_unit).exp_()) * (of_unit - top).exp_()
+
+
 def quantise_blocks(
     blocks: PreparedBlocks, k_tail: torch.Tensor, v_tail: torch.Tensor, precision: Precision
 ) -> PreparedBlocks:

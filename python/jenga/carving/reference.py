@@ -251,10 +251,8 @@ def _video_rows(q, prepared: PreparedBlocks, lists: BlockLists, context_bias, so
             is_kept.scatter_(1, torch.where(kept >= 0, kept, num_kv_blocks), True)
             column_bias.append(torch.where(is_kept[:, block_of_cell], -torch.inf, cell_bias[row]))
         segments = None if prepared.values is None else [x.shape[1] for x in column_bias]
-        piece_out, lse[piece] = _attend(
-            *(q_blocks[piece], torch.cat(keys, 1), torch.cat(values, 1), torch.cat(column_bias, 1)),
-            *(softmax_scale, segments),
-        )
+        columns_of_piece = (torch.cat(x, 1) for x in (keys, values, column_bias))
+        piece_out, lse[piece] = _attend(q_blocks[piece], *columns_of_piece, softmax_scale, segments)
         out[piece] = piece_out.to(q.dtype)
     out = out.view(batch, heads, num_q_blocks * q_block, dim)[:, :, :num_video]
     return out, lse.view(batch, heads, num_q_blocks * q_block)[:, :, :num_video]
@@ -265,7 +263,7 @@ def _context_rows(q, prepared: PreparedBlocks, context_bias, softmax_scale):
     batch, heads, rows, dim = q.shape
     k_carved, v_carved = prepared.k_carved, prepared.v_carved
     bias = torch.where(context_bias > -torch.inf, 0.0, -torch.inf).to(context_bias)
-    segments = None if prepared.values is None else (bias.shape[1], k_carved.shape[2] - bias.shape[1])
+    segments = None if prepared.values is None else [k_carved.shape[2]]  # the context ends where a unit does
     bias = F.pad(bias, (0, k_carved.shape[2] - bias.shape[1]))  # video columns: 0
     out, lse = torch.empty_like(q), q.new_empty(batch, heads, rows, dtype=bias.dtype)
     step = max(1, _piece(q) // k_carved.shape[2])
@@ -273,8 +271,7 @@ def _context_rows(q, prepared: PreparedBlocks, context_bias, softmax_scale):
         for first in range(0, rows, step):
             piece = slice(first, first + step)
             arguments = (x.unsqueeze(0) for x in (q[b, h, piece], k_carved[b, h], v_carved[b, h], bias[b]))
-            found = _attend(*arguments, softmax_scale, segments)
-            piece_out, lse[b, h, piece] = (x[0] for x in found)
+            piece_out, lse[b, h, piece] = (x[0] for x in _attend(*arguments, softmax_scale, segments))
             out[b, h, piece] = piece_out.to(q.dtype)
     return out, lse
 
@@ -282,19 +279,14 @@ def _context_rows(q, prepared: PreparedBlocks, context_bias, softmax_scale):
 def _attend(q, k, v, bias, softmax_scale, segments):
     """Softmax attention of c independent pieces. q [c, R, D], k v [c, M, D], bias [c, M] -> out, lse [c, R].
 
-    segments: columns of each kind, where weights are e4m3; None: they are not.
+    segments: as of `quantise.weights_in_units`, where weights are e4m3.
     """
     q, k, v = (x.to(bias.dtype) for x in (q, k, v))
     if k.shape[1] == 0:
         return torch.zeros_like(q), q.new_full(q.shape[:2], -torch.inf)
     logits = torch.baddbmm(bias[:, None, :], q, k.transpose(1, 2), alpha=softmax_scale)
-    least = torch.finfo(logits.dtype).min  # finite, also where all is masked
-    top = logits.amax(-1, keepdim=True).clamp_min(least)
-    if segments is None:
-        weights = logits.sub_(top).exp_()
-    else:
-        of_unit = quantise.largest_of_units(logits, segments).clamp_min(least)
-        weights = quantise.rounded_weights(logits.sub_(of_unit).exp_()) * of_unit.sub_(top).exp_()
+    top = logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)  # finite, also where all is masked
+    weights = logits.sub_(top).exp_() if segments is None else quantise.weights_in_units(logits, top, segments)
     total = weights.sum(-1, keepdim=True)
     out = weights @ v / total.clamp_min(torch.finfo(total.dtype).tiny)
     return out, (top + total.log()).squeeze(-1)
