@@ -30,28 +30,16 @@ def main() -> None:
         print(f"dense: {common.dense_rates(case, dense, seconds)}\n")
         errors = ("error", "sol_attn error") if arguments.refcheck else ()
         common.print_head(
-            "density",
-            "kept share",
-            "precision",
-            "carved ms",
-            f"× {best}",
-            "kept-work rate / dense",
-            rival_name,
-            *errors,
+            *("density", "kept share", "precision", "carved ms"),
+            *(f"× {best}", "kept-work rate / dense", rival_name, *errors),
         )
         rows = torch.arange(max(0, case.tokens - ROWS), case.tokens, device=q.device)
         exact = common.dense_fp64(q, k, v, rows) if arguments.refcheck else None
         for share in shares:
             result, rival = statements["carved", share](), rivals[share]
             taken, kept = seconds["carved", share], float(result.kept_share)
-            row = [
-                f"{share:.0%}",
-                f"{kept:.1%}",
-                result.precision,
-                f"{taken * 1e3:.2f}",
-                f"{seconds[best] / taken:.2f}",
-            ]
-            row.append(f"{kept * seconds[best] / taken:.2f}")
+            row = [f"{share:.0%}", f"{kept:.1%}", result.precision, f"{taken * 1e3:.2f}"]
+            row += [f"{seconds[best] / taken:.2f}", f"{kept * seconds[best] / taken:.2f}"]
             row.append(f"{seconds['sol_attn', share] * 1e3:.2f}" if rival[0] else rival[1])
             if exact is not None:
                 row.append(f"{common.relative_error(result.out[:, :, rows], exact):.1e}")

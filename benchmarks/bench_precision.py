@@ -42,9 +42,8 @@ def nearest_weights(weights: torch.Tensor) -> torch.Tensor:
 
 
 def power_above_row(logits: torch.Tensor, segments) -> torch.Tensor:
-    """Of every logit of a row the same: that of the power of two at or above its largest."""
-    powers = (logits.amax(-1, keepdim=True) / math.log(2)).ceil()
-    return (powers * math.log(2)).expand_as(logits).contiguous()
+    """The same of every logit of a row, [..., 1]: that of the power of two at or above its largest."""
+    return (logits.amax(-1, keepdim=True) / math.log(2)).ceil() * math.log(2)
 
 
 class Rules(NamedTuple):

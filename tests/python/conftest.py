@@ -4,6 +4,7 @@ The installed package is used; JENGA_LIB_DIR names a build folder instead (the o
 `cuda/libjenga_cuda.so` or `libjenga_cuda.so`), with the Python sources of this repository.
 """
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -40,6 +41,20 @@ def cuda() -> str:
     if not ops.native_status().cuda:
         pytest.skip(ops.native_status().reason)
     return "cuda"
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """gpu(capability, triton): torch sees such a GPU, whose kernels pass their self-test."""
+    from jenga.carving import self_test
+
+    def sees(capability: tuple[int, int], triton: bool = True) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if triton else None)
+        monkeypatch.setattr(self_test, "failure", lambda *_: "")
+
+    return sees
 
 
 @pytest.fixture(params=["own kernel", "kernel of 8.9"])

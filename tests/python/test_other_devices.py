@@ -1,32 +1,12 @@
 """Machines for which there is no native CUDA library, or whose GPU it does not serve: what runs, and what is said."""
 
-import importlib.util
-from types import SimpleNamespace
-
 import pytest
 import torch
+from stand_ins import tensor_on
 
-from jenga.carving import dispatch, driver, ops
+from jenga.carving import driver, ops
 from jenga.carving.dispatch import Backends
 from jenga.carving.ops import NativeStatus
-
-
-def tensor_on(device: str, dtype=torch.float16):
-    """All that the choice of a backend looks at."""
-    return SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(1, 2, 432, 64))
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """gpu(capability, triton): torch sees such a GPU."""
-
-    def sees(capability, triton=True):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if triton else None)
-        monkeypatch.setattr(dispatch.self_test, "failure", lambda *_: "")
-
-    return sees
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu"])

@@ -1,13 +1,12 @@
 """JengaConfig.precision: who has it, what is said where nobody has, and what a run that has it keeps exact."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from oracles import relative_error
+from stand_ins import tensor_on
 
 from jenga import AnchorConfig, CarvedAttention, JengaConfig, TokenGrid
-from jenga.carving import constraints, dispatch, ops, reference, self_test
+from jenga.carving import constraints, ops, reference, self_test
 from jenga.carving.dispatch import Backends, PrecisionUnavailable
 from jenga.carving.quantise import PRECISIONS
 from jenga.runtime.anchors import Anchors
@@ -66,13 +65,13 @@ def test_the_reference_has_it_by_name(precision, limit, dtype):
 )
 def test_who_takes_what_on_a_gpu(monkeypatch, precision, head_dim, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
-    q = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float16, shape=(1, 2, 9, head_dim))
+    q = tensor_on("cuda", torch.float16, head_dim)
     refusal = constraints.refusal("native_cuda", q, precision)
     assert (None if refusal is None else str(refusal)) == expected
 
 
 def test_cards_with_e4m3_products_take_fp8(monkeypatch):
-    q = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16, shape=(1, 2, 9, 128))
+    q = tensor_on("cuda", torch.bfloat16, 128)
     for capability, taken in (
         ((9, 0), True),
         ((8, 9), True),
@@ -86,22 +85,18 @@ def test_cards_with_e4m3_products_take_fp8(monkeypatch):
 
 
 def on_a_gpu(tokens: int = 16_384, head_dim: int = 128, dtype=torch.bfloat16):
-    """All that the choice of a backend looks at."""
-    return SimpleNamespace(device=torch.device("cuda"), dtype=dtype, shape=(1, 2, tokens, head_dim))
+    return tensor_on("cuda", dtype, head_dim, tokens)
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """gpu(capability): torch sees such a GPU, with the native library and without Triton; gives its backends."""
+def backends_of(gpu):
+    """backends_of(capability): of such a GPU, with the native library and without Triton."""
 
-    def sees(capability) -> Backends:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-        monkeypatch.setattr(dispatch.importlib.util, "find_spec", lambda name: None)
-        monkeypatch.setattr(self_test, "failure", lambda *_: "")
+    def made(capability) -> Backends:
+        gpu(capability, triton=False)
         return Backends(ops.NativeStatus(True, True, ""))
 
-    return sees
+    return made
 
 
 @pytest.mark.parametrize(
@@ -116,21 +111,21 @@ def gpu(monkeypatch):
         ((8, 0), on_a_gpu(), "16-bit"),
     ],
 )
-def test_auto_is_8_bits_where_they_pay(gpu, capability, q, precision):
-    assert gpu(capability).choose("auto", q, "auto") == ("native_cuda", precision, "")
-    assert gpu(capability).choose("native", q, "auto") == ("native_cuda", precision, "")
+def test_auto_is_8_bits_where_they_pay(backends_of, capability, q, precision):
+    assert backends_of(capability).choose("auto", q, "auto") == ("native_cuda", precision, "")
+    assert backends_of(capability).choose("native", q, "auto") == ("native_cuda", precision, "")
 
 
-def test_auto_is_16_bit_by_other_backends(gpu):
+def test_auto_is_16_bit_by_other_backends(backends_of):
     for requested in ("flex", "reference"):
-        assert gpu((9, 0)).choose(requested, on_a_gpu(), "auto").precision == "16-bit"
+        assert backends_of((9, 0)).choose(requested, on_a_gpu(), "auto").precision == "16-bit"
     without = Backends(ops.NativeStatus(True, False, "no CUDA library"))
     assert without.choose("auto", on_a_gpu(), "auto")[:2] == ("reference", "16-bit")
     assert without.choose("auto", on_a_gpu(), "auto").reason.count("no CUDA library") == 1
 
 
-def test_auto_is_16_bit_where_the_self_test_of_8_fails_and_says_so(gpu, monkeypatch):
-    backends = gpu((9, 0))
+def test_auto_is_16_bit_where_the_self_test_of_8_fails_and_says_so(backends_of, monkeypatch):
+    backends = backends_of((9, 0))
     monkeypatch.setattr(self_test, "failure", lambda *asked: "self-test failed" if asked[-1] == "fp8" else "")
     chosen = backends.choose("auto", on_a_gpu(), "auto")
     assert chosen == ("native_cuda", "16-bit", "native_cuda in fp8: self-test failed")
@@ -138,8 +133,8 @@ def test_auto_is_16_bit_where_the_self_test_of_8_fails_and_says_so(gpu, monkeypa
         backends.choose("auto", on_a_gpu(), "fp8")
 
 
-def test_what_fails_in_8_bits_is_tried_in_16(gpu):
-    backends, tried, told = gpu((9, 0)), [], []
+def test_what_fails_in_8_bits_is_tried_in_16(backends_of):
+    backends, tried, told = backends_of((9, 0)), [], []
 
     def call(_operators, precision: str) -> str:
         tried.append(precision)

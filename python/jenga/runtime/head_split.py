@@ -108,8 +108,8 @@ class HeadSplit:
                     lane.settle()
         results = [first, *(piece.found for piece in pieces)]
         carved = next((found for found in results if found.backend != ANCHOR), first)
-        names = {name: getattr(carved, name) for name in ("backend", "precision", "reason")}
-        return replace(first, out=whole, lse=None, kept_share=kept_share, **names)
+        ran = {"backend": carved.backend, "precision": carved.precision, "reason": carved.reason}
+        return replace(first, out=whole, lse=None, kept_share=kept_share, **ran)
 
 
 @dataclass

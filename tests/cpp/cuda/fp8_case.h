@@ -96,8 +96,9 @@ inline std::vector<double> of_video(const Fp8Case& host, const std::vector<doubl
 }
 
 // A score between two codes of a weight may get either one here and there. Where that weight is a good part of its row,
-// lse moves by up to a step of e4m3, an eighth, and the reference's does so too where all scores are a hair larger, or
-// smaller. Of other rows one in a thousand: a code of its query may have been between two as well.
+// lse moves by up to a step of e4m3, an eighth: in one row of every thousand begun at most. The reference's does so too
+// where all scores are a hair larger, or smaller, but in one whole thousand for one row: a code of its query may have
+// been between two as well.
 inline void expect_lse_but_for_codes(const Fp8Case& host, const std::vector<float>& got,
                                      const std::vector<double>& wanted, int64_t unit_keys) {
   constexpr double kSame = 0.01;
@@ -106,6 +107,7 @@ inline void expect_lse_but_for_codes(const Fp8Case& host, const std::vector<floa
   for (size_t i = 0; i < wanted.size(); ++i) {
     if (std::isfinite(wanted[i]) && std::abs(got[i] - wanted[i]) > kSame) moved.push_back(i);
   }
+  EXPECT_LE(moved.size(), (wanted.size() + 999) / 1000) << "rows whose lse is off by more than " << kSame;
   for (const float hair : {0.9999f, 1.0001f}) {
     if (moved.empty()) return;
     BlockSparseAttentionParams params = host.rows();
@@ -113,7 +115,7 @@ inline void expect_lse_but_for_codes(const Fp8Case& host, const std::vector<floa
     const std::vector<double> beside = by_reference(params, unit_keys).lse;
     std::erase_if(moved, [&](size_t i) { return std::abs(got[i] - beside[i]) <= kSame; });
   }
-  EXPECT_LE(moved.size(), wanted.size() / 1000) << "rows whose lse is off by more than " << kSame;
+  EXPECT_LE(moved.size(), wanted.size() / 1000) << "of them the reference never has";
 }
 
 // got: of a kernel, beside the reference's. Both round weights alike, so they are nearer to each other than to what
