@@ -10,8 +10,12 @@ namespace jenga::cuda {
 struct ScoreKernels {
   const KernelPair<ScoreArguments>&shifts, &masses;
   int threads;
-  int tile_rows;  // query cells of a thread block
+  int tile_rows;  // query cells of a tile
   int64_t shared_bytes;
+  // Key cells of a stage, where one thread block a multiprocessor shares the second pass with the others, pairs of a
+  // tile and a stage; 0 where a thread block has a tile and all its key cells, as all have in the first pass, since a
+  // query cell's sum is of all key cells.
+  int shared_stage = 0;
 };
 
 // coarse, cells: of the two passes; heads: B * H.

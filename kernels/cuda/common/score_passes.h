@@ -95,25 +95,25 @@ __device__ __forceinline__ float sum_keys(Logits<kSlots, kKeys>& masses, int u, 
 template <int kRun, int kSlots, int kKeys>
 __device__ __forceinline__ void store_row(const ScoreArguments& args, Logits<kSlots, kKeys>& masses, int u, float* out,
                                           bool writes, int first_k) {
-  constexpr int kTogether = kKeys / kRun < 4 ? kKeys / kRun : 4;
+  constexpr int kBlocks = kKeys / kRun, kTogether = kBlocks < 4 ? kBlocks : 4;
+  float mass[kBlocks];
 #pragma unroll
-  for (int s = 0; s < kKeys; s += kRun * kTogether) {
-    float mass[kTogether];
+  for (int i = 0; i < kBlocks; ++i) mass[i] = sum_keys<kRun>(masses, u, i * kRun);
 #pragma unroll
-    for (int i = 0; i < kTogether; ++i) {
-      mass[i] = sum_keys<kRun>(masses, u, s + i * kRun);
+  for (int step = kSlots; step < 8; step *= 2) {  // query cells of one block in neighbouring threads
+    if (args.q_cells <= step) break;
 #pragma unroll
-      for (int step = kSlots; step < 8; step *= 2) {  // query cells of one block in neighbouring threads
-        if (args.q_cells > step) mass[i] += __shfl_xor_sync(kFullMask, mass[i], step / kSlots * 4);
-      }
-    }
-    const int kv_block = (first_k + s) / kRun;
+    for (int i = 0; i < kBlocks; ++i) mass[i] += __shfl_xor_sync(kFullMask, mass[i], step / kSlots * 4);
+  }
+#pragma unroll
+  for (int i = 0; i < kBlocks; i += kTogether) {
+    const int kv_block = first_k / kRun + i;
     if (!writes || kv_block >= args.mass_stride) continue;
     if constexpr (kTogether == 4) {
-      *reinterpret_cast<float4*>(out + kv_block) = make_float4(mass[0], mass[1], mass[2], mass[3]);
+      *reinterpret_cast<float4*>(out + kv_block) = make_float4(mass[i], mass[i + 1], mass[i + 2], mass[i + 3]);
     } else {
       static_assert(kTogether == 2);
-      *reinterpret_cast<float2*>(out + kv_block) = make_float2(mass[0], mass[1]);
+      *reinterpret_cast<float2*>(out + kv_block) = make_float2(mass[i], mass[i + 1]);
     }
   }
 }

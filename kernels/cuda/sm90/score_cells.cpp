@@ -5,10 +5,14 @@
 namespace jenga::cuda::sm90 {
 namespace {
 
-constexpr ScoreKernels k64{jenga_sm90_score_shifts_64, jenga_sm90_score_masses_64, score::kThreads, score::kTile,
-                           score::shared_bytes(64)};
-constexpr ScoreKernels k128{jenga_sm90_score_shifts_128, jenga_sm90_score_masses_128, score::kThreads, score::kTile,
-                            score::shared_bytes(128)};
+constexpr ScoreKernels k64{jenga_sm90_score_shifts_64, jenga_sm90_score_masses_64, score::kThreads, score::kRows,
+                           score::shared_bytes(64),    score::kStageKeys};
+constexpr ScoreKernels k128{jenga_sm90_score_shifts_128,
+                            jenga_sm90_score_masses_128,
+                            score::kThreads,
+                            score::kRows,
+                            score::shared_bytes(128),
+                            score::kStageKeys};
 
 }  // namespace
 

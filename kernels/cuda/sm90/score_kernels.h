@@ -8,13 +8,16 @@
 namespace jenga::cuda {
 namespace sm90::score {
 
-inline constexpr int kThreads = 256;
-inline constexpr int kTile = 128;  // query cells of a thread block, key cells of a stage
-inline constexpr int kStages = 2;
-inline constexpr int kTilePanelBytes = kTile * kPanelRowBytes;
+inline constexpr int kProducers = 128;  // threads
+inline constexpr int kGroups = 3;       // warpgroups that multiply
+inline constexpr int kThreads = kProducers + kGroups * 128;
+inline constexpr int kRows = kGroups * 64;  // query cells of a tile
+inline constexpr int kStageKeys = 128;      // key cells of a stage
+inline constexpr int kStages = 6;           // as many as fit for head dim 128
 
-constexpr int tile_bytes(int head_dim) { return head_dim / kPanelChannels * kTilePanelBytes; }
-constexpr int shared_bytes(int head_dim) { return (1 + kStages) * tile_bytes(head_dim) + 1024; }
+constexpr int stage_bytes(int head_dim) { return head_dim / kPanelChannels * kStageKeys * kPanelRowBytes; }
+// With both barriers of each stage, and what aligns the stages.
+constexpr int shared_bytes(int head_dim) { return kStages * (stage_bytes(head_dim) + 16) + 1024; }
 
 }  // namespace sm90::score
 

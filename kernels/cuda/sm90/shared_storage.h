@@ -5,7 +5,9 @@
 #pragma once
 
 #include "kernels/cuda/sm90/mbarrier.h"
+#include "kernels/cuda/sm90/ring.h"
 #include "kernels/cuda/sm90/tile_plan.h"
+#include "kernels/cuda/sm90/warp_uniform.h"
 #include "kernels/cuda/sm90/wgmma.h"
 
 namespace jenga::cuda::sm90 {
@@ -23,10 +25,6 @@ static_assert(kTileRows == kUnitKeys);
 // Named barriers (0 is __syncthreads): the planners' own, then one per consumer warpgroup for taking turns.
 inline constexpr int kPlannerBarrier = 1;
 inline constexpr int kTurnBarrier = 2;
-
-// Tells the compiler that all threads of a warp hold the same value, so that what depends on it stays in uniform
-// registers, where the products want their descriptors.
-__device__ __forceinline__ int warp_uniform(int value) { return __shfl_sync(0xFFFFFFFFu, value, 0); }
 
 template <int kHeadDim>
 struct SharedStorage {
@@ -67,20 +65,5 @@ struct SharedStorage {
 };
 
 static_assert(sizeof(SharedStorage<64>) == kStorageBytes<64> && sizeof(SharedStorage<128>) == kStorageBytes<128>);
-
-// Position in a ring over all tiles.
-template <int kSlots>
-struct RingPosition {
-  int slot = 0;
-  uint32_t full_parity = 0;
-  // A slot's first use passes at once: a fresh barrier counts as having completed a phase of parity 1.
-  __device__ uint32_t empty_parity() const { return full_parity ^ 1; }
-  __device__ void advance() {
-    if (++slot == kSlots) {
-      slot = 0;
-      full_parity ^= 1;
-    }
-  }
-};
 
 }  // namespace jenga::cuda::sm90

@@ -62,6 +62,12 @@ __device__ __forceinline__ void pin_registers(float (&values)[kCount]) {
                "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" JENGA_REGISTERS64                 \
                "}, %64, %65, accumulate, 1, 1, 0, 0;\n}\n"                                                        \
                : JENGA_ACC32(d, 0), JENGA_ACC32(d, 32) : "l"(a), "l"(b), "r"(accumulate))
+#define JENGA_QK_REGISTERS(type)                                                                                \
+  asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %69, 0;\n"                                    \
+               "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" JENGA_REGISTERS64                 \
+               "}, {%64, %65, %66, %67}, %68, accumulate, 1, 1, 0;\n}\n"                                             \
+               : JENGA_ACC32(d, 0), JENGA_ACC32(d, 32)                                                          \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
 #define JENGA_PV128(type)                                                                                       \
   asm volatile("{\n.reg .pred accumulate;\nsetp.eq.b32 accumulate, 0, 0;\n"                                       \
                "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" JENGA_REGISTERS64                 \
@@ -78,6 +84,13 @@ template <class T>
 __device__ __forceinline__ void wgmma_scores(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
   if constexpr (std::is_same_v<T, __nv_bfloat16>) JENGA_QK("bf16");
   else JENGA_QK("f16");
+}
+
+// Scores: queries from registers.
+template <class T>
+__device__ __forceinline__ void wgmma_scores(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) JENGA_QK_REGISTERS("bf16");
+  else JENGA_QK_REGISTERS("f16");
 }
 
 // Outputs: probabilities from registers, values with channels along n (the last 1 asks for the transposed read).
@@ -97,6 +110,7 @@ __device__ __forceinline__ void wgmma_outputs(float (&d)[32], const uint32_t* a,
 #undef JENGA_REGISTERS64
 #undef JENGA_REGISTERS32
 #undef JENGA_QK
+#undef JENGA_QK_REGISTERS
 #undef JENGA_PV128
 #undef JENGA_PV64
 // clang-format on
