@@ -67,6 +67,18 @@ def test_head_dims(head_dim, cells, device, poisoned_outputs):
     check(draw_means(sizes, device, head_dim, batch=1), None, sizes, 9, 0.0, head_dim**-0.5, device)
 
 
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_many_heads_have_the_lists_that_each_has_alone(head_dim, device, poisoned_outputs):
+    """A GPU's thread blocks share what all heads need: with so many, each has parts of several."""
+    sizes = (5900, 128, 64, 8, 8)
+    means = [x.to(device) for x in draw_means(sizes, device, head_dim, batch=1, heads=90)]
+    together = ops.select_blocks(*means, None, sizes, 9, 0.3, 0.2)
+    for head in range(90):
+        alone = ops.select_blocks(*(x[:, head : head + 1] for x in means), None, sizes, 9, 0.3, 0.2)
+        for all_heads, one in zip(together, alone, strict=True):
+            assert torch.equal(all_heads[:, head : head + 1], one)
+
+
 @pytest.mark.parametrize("cells", CELLS)
 def test_ties_go_to_the_lower_index(cells, device):
     sizes = (40 * 64, 128, 64, *cells)
