@@ -125,6 +125,17 @@ def test_several_devices_give_what_one_gives(case, devices):
     assert [kept.num_heads for kept in found.kept_blocks.values()] == [HEADS] * len(expected.kept_blocks)
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_anchors_in_8_bits_over_devices_say_the_precision_of_the_rest(precision):
+    """Close to what one gives, not the same: of the reference, see CONFIG."""
+    settings = {"anchors": (AnchorConfig(3),), "config": JengaConfig(0.3, backend="reference", precision=precision)}
+    one, several = Model(**settings), Model(TWO, **settings)
+    for found, expected in zip(several.steps(4), one.steps(4), strict=True):
+        assert (found - expected).norm() < 1e-3 * expected.norm()
+    assert several.run.listener.backends == {"dense": 4, f"reference in {precision}": 4}
+    assert several.run.listener.choices == one.run.listener.choices and not several.run.listener.fallbacks
+
+
 @pytest.mark.parametrize("heads", [1, 2, 3])
 def test_fewer_heads_than_devices(heads):
     one, several = Model(), Model(THREE)

@@ -38,9 +38,10 @@ def of_heads(q, k, v, mask):
         return F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None])
 
 
-def run(layers, devices=(), masked: bool = False, steps: int = STEPS, **settings):
+def run(layers, devices=(), masked: bool = False, steps: int = STEPS, precision: str = "auto", **settings):
     """Outputs of every layer and step, and the report. Nothing waits for a GPU before all is started."""
-    settings = CarvingSettings(JengaConfig(density=0.2), min_tokens=0, devices=devices, **settings)
+    config = JengaConfig(density=0.2, precision=precision)
+    settings = CarvingSettings(config, min_tokens=0, devices=devices, **settings)
     run, found = Run(Report()), []
     layout = TokenLayout(GRID, text=(GRID.num_tokens, None))
     with torch.inference_mode():
@@ -70,6 +71,8 @@ def run(layers, devices=(), masked: bool = False, steps: int = STEPS, **settings
         {"anchors": (AnchorConfig(2),)},
         {"anchors": (AnchorConfig(3, memory=0),)},  # all of them in host memory
         {"anchors": (AnchorConfig(2),), "masked": True},
+        {"anchors": (AnchorConfig(2),), "precision": "int8"},
+        {"anchors": (AnchorConfig(2),), "precision": "fp8"},
         {"dense_blocks": frozenset((1, 4))},
     ],
     ids=str,
