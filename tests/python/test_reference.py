@@ -34,14 +34,17 @@ def cases_run_the_reference(monkeypatch):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_attention_is_the_formula(case, dtype):
-    inputs = cases.make_inputs(case, dtype)
-    result = cases.run(case, inputs)
-    arguments = (inputs.q, result.blocks, result.lists, inputs.softmax_scale, inputs.residual)
-    exact, exact_lse = oracles.block_sparse_attention(*arguments)
-    plain, plain_lse = oracles.block_sparse_attention(*arguments, plain=True)
-    oracles.assert_as_exact_as_torch(result.out, exact, plain)
-    oracles.assert_as_exact_as_torch(result.lse, exact_lse, plain_lse)
-    assert result.out.transpose(1, 2).is_contiguous() and result.out.dtype == dtype
+    """Over several draws together: of one alone the worst element is torch's or ours by chance, another on each CPU."""
+    found = []
+    for seed in range(4):
+        inputs = cases.make_inputs(case, dtype, seed=seed)
+        result = cases.run(case, inputs)
+        arguments = (inputs.q, result.blocks, result.lists, inputs.softmax_scale, inputs.residual)
+        exact, plain = (oracles.block_sparse_attention(*arguments, plain=plain) for plain in (False, True))
+        found.append(((result.out, result.lse), exact, plain))
+        assert result.out.transpose(1, 2).is_contiguous() and result.out.dtype == dtype
+    for part in range(2):  # out, lse
+        oracles.assert_as_exact_as_torch(*(torch.stack([row[who][part] for row in found]) for who in range(3)))
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
