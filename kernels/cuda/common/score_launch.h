@@ -12,10 +12,9 @@ struct ScoreKernels {
   int threads;
   int tile_rows;  // query cells of a tile
   int64_t shared_bytes;
-  // Key cells of a stage, where one thread block a multiprocessor shares the second pass with the others, pairs of a
-  // tile and a stage; 0 where a thread block has a tile and all its key cells, as all have in the first pass, since a
-  // query cell's sum is of all key cells.
-  int shared_stage = 0;
+  // Key cells of a stage, if the second pass is shared evenly by one thread block a multiprocessor, in pairs of a tile
+  // and a stage. 0: a thread block takes a tile and all key cells, as in the first pass, whose sums are of all of them.
+  int stage_keys = 0;
 };
 
 // coarse, cells: of the two passes; heads: B * H.
