@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/common/score_arguments.h"
+#include "kernels/cuda/common/score_cells.h"
 #include "kernels/cuda/driver/kernel.h"
 
 namespace jenga::cuda {
@@ -17,8 +18,11 @@ struct ScoreKernels {
   int stage_keys = 0;
 };
 
-// coarse, cells: of the two passes; heads: B * H.
-CUresult launch_score_passes(const ScoreKernels& kernels, DataType dtype, const ScoreArguments& coarse,
-                             const ScoreArguments& cells, int64_t heads, CUstream stream);
+// What the kernels of the first and of the second pass get.
+ScoreArguments shift_arguments(const SelectBlocksParams& params, const ScoreWorkspace& workspace, int tile_rows);
+ScoreArguments mass_arguments(const SelectBlocksParams& params, const ScoreWorkspace& workspace, int tile_rows);
+
+CUresult launch_score_passes(const ScoreKernels& kernels, const SelectBlocksParams& params,
+                             const ScoreWorkspace& workspace, CUstream stream);
 
 }  // namespace jenga::cuda

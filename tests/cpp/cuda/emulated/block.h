@@ -19,7 +19,7 @@ namespace jenga::emulated {
 struct Index {
   int x;
 };
-inline Index thread_index, block_index;
+inline Index thread_index, block_index, grid_size{1};
 
 class Block {
  public:
@@ -70,6 +70,10 @@ class Block {
       leave_fiber();
     }
     idle_turns_ = 0;
+  }
+  // What takes its time: others have so many turns meanwhile.
+  void let_others_run(int turns) {
+    for (int i = 0; i < turns; ++i) leave_fiber();
   }
   // Whether every thread that is left waits.
   bool is_stuck() const { return idle_turns_ > 4 * threads_; }
@@ -177,6 +181,7 @@ inline uint32_t ballot(bool value) {
 #endif
 #define threadIdx (::jenga::emulated::thread_index)
 #define blockIdx (::jenga::emulated::block_index)
+#define gridDim (::jenga::emulated::grid_size)
 #define __syncthreads() ::jenga::emulated::block().sync_block()
 #define __syncthreads_count(value) ::jenga::emulated::count(value, true)
 #define __any_sync(mask, value) (::jenga::emulated::count(value, false) > 0)

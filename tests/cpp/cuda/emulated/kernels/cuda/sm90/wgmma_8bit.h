@@ -3,22 +3,11 @@
 
 #include "kernels/value_blocks.h"
 #include "tests/cpp/cuda/emulated/float8_sums.h"
-#include "tests/cpp/cuda/emulated/kernels/cuda/sm90/swizzle.h"
 #include "tests/cpp/cuda/emulated/kernels/cuda/sm90/wgmma.h"
 
 namespace jenga::cuda::sm90 {
 
 inline uint64_t value_descriptor(const void* shared) { return descriptor_of(shared, 8 * kValueBlockKeys, 2); }
-
-// The 32 bytes of row `row` that an operand in shared memory brings to a product.
-inline void read_row(uint8_t (&bytes)[32], uint64_t descriptor, int row) {
-  const uint32_t start = (descriptor & 0x3FFF) << 4, group = (descriptor >> 32 & 0x3FFF) << 4;
-  const int width = descriptor >> 62 == 1 ? 128 : 64;
-  for (int k = 0; k < 32; ++k) bytes[k] = shared_memory[swizzled(start + row / 8 * group + row % 8 * width + k, width)];
-}
-
-inline int row_of_warp(int i) { return threadIdx.x % 32 / 4 + 8 * i; }
-inline int column(int j, int e) { return 8 * j + 2 * (threadIdx.x % 4) + e; }
 
 template <bool kFirst>
 void multiply_int8(int32_t (&d)[64], uint64_t a, uint64_t b) {
