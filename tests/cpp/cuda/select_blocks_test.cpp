@@ -10,6 +10,7 @@
 #include "kernels/reference/reference.h"
 #include "tests/cpp/cuda/attention_case.h"
 #include "tests/cpp/cuda/device_array.h"
+#include "tests/cpp/cuda/select_case.h"
 
 namespace jenga::testing {
 namespace {
@@ -30,18 +31,9 @@ class SelectBlocks : public ::testing::TestWithParam<SelectCase> {};
 TEST_P(SelectBlocks, MatchesTheReference) {
   JENGA_SKIP_WITHOUT_DEVICE();
   const SelectCase& shape = GetParam();
-  SelectBlocksParams params{};
-  params.dtype = shape.dtype;
-  params.batch = params.heads = 2;
-  params.head_dim = shape.head_dim;
-  params.num_video = shape.num_video;
-  params.q_block_size = 128;
-  params.kv_block_size = shape.kv_block_size;
-  params.q_cells = shape.q_cells;
-  params.k_cells = shape.k_cells;
+  SelectBlocksParams params = select_params(shape, 2, 2);
   params.min_blocks = shape.min_blocks;
   params.top_p = shape.top_p;
-  params.softmax_scale = 1.5f / std::sqrt(static_cast<float>(shape.head_dim));
   const int64_t heads = params.batch * params.heads, num_kv = params.num_kv_blocks();
   params.max_kv = shape.top_p > 0 || shape.adjacency ? num_kv : std::min(shape.min_blocks, num_kv);
 

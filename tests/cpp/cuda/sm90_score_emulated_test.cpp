@@ -11,6 +11,7 @@
 #include "kernels/cuda/sm90/score_consume.h"
 #include "kernels/cuda/sm90/score_produce.h"
 #include "tests/cpp/cuda/attention_case.h"
+#include "tests/cpp/cuda/select_case.h"
 
 namespace jenga::testing {
 namespace {
@@ -88,18 +89,7 @@ class Sm90ScoresEmulated : public ::testing::TestWithParam<ScoreCase> {};
 
 TEST_P(Sm90ScoresEmulated, AreTheMassesOfTheFormula) {
   const ScoreCase& shape = GetParam();
-  SelectBlocksParams params{};
-  params.dtype = shape.dtype;
-  params.batch = 1;
-  params.heads = shape.heads;
-  params.head_dim = shape.head_dim;
-  params.num_video = shape.num_video;
-  params.q_block_size = 128;
-  params.kv_block_size = shape.kv_block_size;
-  params.q_cells = shape.q_cells;
-  params.k_cells = shape.k_cells;
-  params.softmax_scale = 1.5f / std::sqrt(static_cast<float>(shape.head_dim));
-
+  SelectBlocksParams params = select_params(shape, 1, shape.heads);
   std::mt19937 random(5);
   std::normal_distribution<float> normal;
   const auto draw = [&](int64_t cells) {

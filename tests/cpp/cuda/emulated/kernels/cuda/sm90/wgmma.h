@@ -2,11 +2,10 @@
 // registers. A product is done when it is waited for and not before: what its operands hold then is what it takes.
 #pragma once
 
-#include <deque>
-
 #include "kernels/cuda/sm90/panels.h"
 #include "tests/cpp/cuda/emulated/kernels/cuda/sm90/mbarrier.h"
 #include "tests/cpp/cuda/emulated/kernels/cuda/sm90/swizzle.h"
+#include "tests/cpp/cuda/emulated/under_way.h"
 
 namespace jenga::cuda::sm90 {
 
@@ -17,20 +16,12 @@ inline uint64_t panel_descriptor(const void* shared, uint32_t) { return descript
 constexpr uint64_t descriptor_step(uint32_t bytes) { return bytes >> 4; }
 inline void wgmma_fence() {}
 
-// Of every thread, by groups that were committed; the last one is open.
-using Products = std::vector<std::function<void()>>;
-inline std::deque<Products> products_under_way[1024];
-inline std::deque<Products>& my_products() {
-  std::deque<Products>& mine = products_under_way[threadIdx.x];
-  if (mine.empty()) mine.emplace_back();
-  return mine;
-}
-inline void issue_product(std::function<void()> product) { my_products().back().push_back(std::move(product)); }
-inline void wgmma_commit() { my_products().emplace_back(); }
+inline emulated::UnderWay products;
+inline void issue_product(std::function<void()> product) { products.add(std::move(product)); }
+inline void wgmma_commit() { products.commit(); }
 template <int kPending>
 void wgmma_wait() {
-  for (auto& mine = my_products(); mine.size() > kPending + 1; mine.pop_front())
-    for (const auto& product : mine.front()) product();
+  products.finish_but(kPending);
 }
 template <class Value, int kCount>
 void pin_registers(Value (&)[kCount]) {}
