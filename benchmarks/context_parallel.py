@@ -8,6 +8,7 @@ more ranks would give (benchmarks.scaling).
 """
 
 import argparse
+import gc
 import os
 import statistics
 import time
@@ -119,18 +120,9 @@ def share(model, device: torch.device) -> None:
         model.enable_parallelism(config=config, cp_plan=context_parallel_plan(model))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=MODELS, default="wan-14b")
-    parser.add_argument("--kept", type=float, nargs="+", default=[0.1, 0.2])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--attention", default="native", help="the library's backend for dense attention")
-    parser.add_argument("--backend", default="auto", help="of JengaConfig; with one that cannot run here it ends")
-    parser.add_argument("--without-dense", action="store_true", help="carved rows alone, which take a fraction of it")
-    options = parser.parse_args()
-
+def compare(options: argparse.Namespace) -> None:
+    """Every row on this rank alone and on all of them; the first rank prints."""
     cuda = torch.cuda.is_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "cpu:gloo", timeout=timedelta(minutes=5))
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
@@ -154,8 +146,26 @@ def main() -> None:
             expected = {cards: scaling.forward_seconds(one, many, cards) for cards in scaling.CARDS[1:]}
             name = "dense" if kept is None else f"carved {kept:g}"
             print(f"\n{scaling.table(f'ranks, {options.model}, {name}', one, many, expected)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, default="wan-14b")
+    parser.add_argument("--kept", type=float, nargs="+", default=[0.1, 0.2])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--attention", default="native", help="the library's backend for dense attention")
+    parser.add_argument("--backend", default="auto", help="of JengaConfig; with one that cannot run here it ends")
+    parser.add_argument("--without-dense", action="store_true", help="carved rows alone, which take a fraction of it")
+    options = parser.parse_args()
+
+    backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "cpu:gloo"
+    dist.init_process_group(backends, timeout=timedelta(minutes=5))
+    compare(options)
     dist.barrier()  # a rank that leaves while another one still writes would end that one
     dist.destroy_process_group()
+    # The meshes hold the groups, whose threads abort the process if they let go of the last collective's tensor while
+    # the interpreter ends (https://github.com/pytorch/pytorch/issues/190489). With the groups the threads end.
+    gc.collect()
 
 
 if __name__ == "__main__":

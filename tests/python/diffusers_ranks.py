@@ -15,6 +15,7 @@ import diffusers_models as models
 import torch
 import torch.distributed as dist
 from diffusers import ContextParallelConfig, FirstBlockCacheConfig
+from ranks import leave
 
 from jenga import AnchorConfig, JengaConfig
 from jenga.integrations.diffusers import apply
@@ -162,6 +163,7 @@ def main() -> None:
             (folder / f"{name}.{rank}.txt").write_text(f"{type(error).__name__}: {error}")
     if "killed" in names:
         os._exit(0)  # gloo's threads may still wait for the rank that is gone, and then torch aborts as it is torn down
+    leave()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Processes of one distributed run on this machine, for tests."""
 
+import gc
 import os
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import torch.distributed as dist
 
 TIME_LIMIT = 300  # seconds, of a machine that is busy
 
@@ -36,3 +39,11 @@ def finish(processes: list[subprocess.Popen]) -> list[int]:
     finally:
         for process in processes:
             process.kill()
+
+
+def leave() -> None:
+    """The end of a rank's program. Of groups that are still there as the interpreter ends, a thread that lets go of the
+    last collective's tensor aborts the process (https://github.com/pytorch/pytorch/issues/190489).
+    """
+    dist.destroy_process_group()
+    gc.collect()  # meshes and models go in circles, and hold the groups

@@ -10,6 +10,12 @@ import torch
 from benchmarks import heads_over_devices, scaling
 
 ROOT = Path(__file__).resolve().parents[2]
+MAIN_THEN_THREADS = """
+from pathlib import Path
+from benchmarks.context_parallel import main
+main()
+print("threads left:", [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")], flush=True)
+"""
 
 
 def parts(**changes) -> scaling.Parts:
@@ -69,11 +75,12 @@ def test_a_benchmark_of_one_device_under_the_name_of_two_is_none():
 
 def test_context_parallel_on_the_cpu():
     pytest.importorskip("diffusers", "0.42", reason="diffusers 0.42 or newer is not installed (it needs Python 3.11)")
-    options = ["--standalone", "--nproc-per-node", "2", "-m", "benchmarks.context_parallel"]
-    options += ["--model", "tiny", "--repeats", "1", "--kept", "0.3", "--backend", "reference"]
-    command = [sys.executable, "-m", "torch.distributed.run", *options]
+    options = ["--model", "tiny", "--repeats", "1", "--kept", "0.3", "--backend", "reference"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    command = [sys.executable, *launch, sys.executable, "-c", MAIN_THEN_THREADS, *options]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("threads left: ['python") == 2 and "gloo" not in run.stdout, run.stdout
     rows = [line for line in run.stdout.splitlines() if line.startswith(("| dense", "| carved"))]
     assert len(rows) == 2 and all(float(row.split("|")[-2]) < 1e-4 for row in rows)
     assert run.stdout.count("by formula") == 4
