@@ -5,6 +5,7 @@
 #include "kernels/cuda/sm90/consume.h"
 #include "kernels/cuda/sm90/plan_tiles.h"
 #include "kernels/cuda/sm90/produce.h"
+#include "kernels/cuda/sm90/thread_block.h"
 
 namespace jenga::cuda::sm90 {
 namespace {
@@ -16,9 +17,7 @@ constexpr int kConsumerRegisters = 224;
 template <class T, int kHeadDim>
 __device__ __forceinline__ void attend(const AttentionArguments& args) {
   extern __shared__ uint8_t dynamic_shared[];
-  // Swizzled panels need 1024-byte alignment, which dynamic shared memory does not promise.
-  const uint32_t misalignment = shared_address(dynamic_shared) % 1024;
-  auto& shared = *reinterpret_cast<SharedStorage<kHeadDim>*>(dynamic_shared + (1024 - misalignment) % 1024);
+  auto& shared = *reinterpret_cast<SharedStorage<kHeadDim>*>(dynamic_shared + panel_padding(dynamic_shared));
   const int group = warp_uniform(threadIdx.x / 128);
   if (threadIdx.x == 0) {
     tma_prefetch_map(&args.k_map);
@@ -27,14 +26,14 @@ __device__ __forceinline__ void attend(const AttentionArguments& args) {
   }
   __syncthreads();
   if (group == 0) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+    give_registers_back<kProducerRegisters>();
     if (threadIdx.x < 32) {
       produce<kHeadDim>(args, shared, threadIdx.x);
     } else {
       plan_tiles<T, kHeadDim>(args, shared, threadIdx.x - 32);
     }
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
+    take_registers<kConsumerRegisters>();
     consume<T, kHeadDim>(args, shared, group - 1, threadIdx.x % 128);
   }
 }

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/common/walk_arguments.h"
 #include "kernels/cuda/driver/kernel.h"
+#include "kernels/cuda/sm90/panels.h"
 
 namespace jenga::cuda {
 namespace sm90 {
@@ -22,7 +23,7 @@ inline constexpr int kMaxTailCells = 8192;  // bounds the bitset of kept key blo
 template <int kHeadDim>
 inline constexpr int64_t kStorageBytes = kHeadDim == 64 ? 151896 : 201000;
 template <int kHeadDim>
-inline constexpr int64_t kSharedBytes = kStorageBytes<kHeadDim> + 1024;
+inline constexpr int64_t kSharedBytes = kStorageBytes<kHeadDim> + kPanelAlignment;
 
 struct AttentionArguments {
   TileWalk walk;

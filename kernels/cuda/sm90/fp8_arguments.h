@@ -12,7 +12,7 @@ inline constexpr int kFp8HeadDim = static_cast<int>(kFloat8HeadDim);
 
 // Of shared memory: Fp8Storage, and what its alignment may cost.
 inline constexpr int64_t kFp8StorageBytes = 215040;
-inline constexpr int64_t kFp8SharedBytes = kFp8StorageBytes + 1024;
+inline constexpr int64_t kFp8SharedBytes = kFp8StorageBytes + kPanelAlignment;
 
 struct Fp8Arguments {
   TileWalk walk;

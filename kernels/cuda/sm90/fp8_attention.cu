@@ -6,6 +6,7 @@
 #include "kernels/cuda/sm90/fp8_consume.h"
 #include "kernels/cuda/sm90/fp8_plan.h"
 #include "kernels/cuda/sm90/fp8_produce.h"
+#include "kernels/cuda/sm90/thread_block.h"
 
 namespace jenga::cuda::sm90 {
 namespace {
@@ -18,9 +19,7 @@ static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 168 * kAtte
 template <class T>
 __device__ __forceinline__ void attend_fp8(const Fp8Arguments& args) {
   extern __shared__ uint8_t dynamic_shared[];
-  // Swizzled panels need 1024-byte alignment, which dynamic shared memory does not promise.
-  const uint32_t misalignment = shared_address(dynamic_shared) % 1024;
-  auto& shared = *reinterpret_cast<Fp8Storage*>(dynamic_shared + (1024 - misalignment) % 1024);
+  auto& shared = *reinterpret_cast<Fp8Storage*>(dynamic_shared + panel_padding(dynamic_shared));
   const int group = warp_uniform(threadIdx.x / 128);
   if (threadIdx.x == 0) {
     tma_prefetch_map(&args.k_map);
@@ -30,14 +29,14 @@ __device__ __forceinline__ void attend_fp8(const Fp8Arguments& args) {
   shared.write_ones();
   __syncthreads();
   if (group == 0) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+    give_registers_back<kProducerRegisters>();
     if (threadIdx.x < 32) {
       produce_fp8(args, shared, threadIdx.x);
     } else {
       plan_fp8_tiles<T>(args, shared, threadIdx.x - 32);
     }
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
+    take_registers<kConsumerRegisters>();
     consume_fp8<T>(args, shared, group - 1, threadIdx.x % 128);
   }
 }

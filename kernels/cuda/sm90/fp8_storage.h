@@ -33,7 +33,7 @@ enum class UnitKind : int32_t {
 inline constexpr int32_t kMissing = -(1 << 28);
 static_assert(127 * 127 * kFp8HeadDim < -kMissing / 64);
 
-struct alignas(1024) UnitSlot {
+struct alignas(kPanelAlignment) UnitSlot {
   uint8_t k[kUnitKeys * kCodeRowBytes];
   ValueBlock v[2];
   union {

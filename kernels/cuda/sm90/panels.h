@@ -6,5 +6,6 @@ namespace jenga::cuda::sm90 {
 
 inline constexpr int kPanelChannels = 64;
 inline constexpr int kPanelRowBytes = 128;
+inline constexpr int kPanelAlignment = 1024;  // of eight rows, after which the swizzle repeats
 
 }  // namespace jenga::cuda::sm90

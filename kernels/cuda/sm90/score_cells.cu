@@ -2,6 +2,7 @@
 // multiprocessor; its parts: score_storage.h.
 #include "kernels/cuda/sm90/score_consume.h"
 #include "kernels/cuda/sm90/score_produce.h"
+#include "kernels/cuda/sm90/thread_block.h"
 #include "kernels/cuda/sm90/warp_uniform.h"
 
 namespace jenga::cuda::sm90::score {
@@ -14,17 +15,15 @@ constexpr int kConsumerRegisters = 160;
 template <class T, int kHeadDim, bool kMasses>
 __device__ __forceinline__ void score_cells(const ScoreArguments& args) {
   extern __shared__ uint8_t dynamic_shared[];
-  // Swizzled panels need 1024-byte alignment, which dynamic shared memory does not promise.
-  const uint32_t misalignment = shared_address(dynamic_shared) % 1024;
-  auto& shared = *reinterpret_cast<ScoreStorage<kHeadDim>*>(dynamic_shared + (1024 - misalignment) % 1024);
+  auto& shared = *reinterpret_cast<ScoreStorage<kHeadDim>*>(dynamic_shared + panel_padding(dynamic_shared));
   const int group = warp_uniform(threadIdx.x / 128);
   if (threadIdx.x == 0) shared.init_barriers();
   __syncthreads();
   if (group == 0) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+    give_registers_back<kProducerRegisters>();
     produce<T, kHeadDim>(args, shared);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
+    take_registers<kConsumerRegisters>();
     consume<T, kHeadDim, kMasses>(args, shared, group - 1);
   }
 }

@@ -17,7 +17,7 @@ inline constexpr int kStages = 6;           // as many as fit for head dim 128
 
 constexpr int stage_bytes(int head_dim) { return head_dim / kPanelChannels * kStageKeys * kPanelRowBytes; }
 // With both barriers of each stage, and what aligns the stages.
-constexpr int shared_bytes(int head_dim) { return kStages * (stage_bytes(head_dim) + 16) + 1024; }
+constexpr int shared_bytes(int head_dim) { return kStages * (stage_bytes(head_dim) + 16) + kPanelAlignment; }
 
 }  // namespace sm90::score
 

@@ -27,8 +27,8 @@ struct ScoreStorage {
     barrier_init_fence();
   }
 };
-static_assert(sizeof(ScoreStorage<64>) + 1024 == shared_bytes(64));
-static_assert(sizeof(ScoreStorage<128>) + 1024 == shared_bytes(128));
+static_assert(sizeof(ScoreStorage<64>) + kPanelAlignment == shared_bytes(64));
+static_assert(sizeof(ScoreStorage<128>) + kPanelAlignment == shared_bytes(128));
 
 // A part of a tile of query cells: the first of them, and the stages of key cells that it meets here.
 struct RowTile {

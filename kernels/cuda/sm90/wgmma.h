@@ -3,7 +3,7 @@
 // A from registers has the same shape, packed in pairs, so probabilities go from one product to the next in place.
 //
 // Operands in shared memory lie in panels of 64 channels: row r is 128 bytes, its 16-byte chunk c sits at c ^ (r % 8)
-// (128-byte swizzle, the layout the copy engine writes), and panels start on multiples of 1024 bytes.
+// (128-byte swizzle, the layout the copy engine writes), and panels start on multiples of kPanelAlignment.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -62,17 +62,13 @@ __device__ __forceinline__ void pin_registers(float (&values)[kCount]) {
                "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" JENGA_REGISTERS64                 \
                "}, %64, %65, accumulate, 1, 1, 0, 0;\n}\n"                                                        \
                : JENGA_ACC32(d, 0), JENGA_ACC32(d, 32) : "l"(a), "l"(b), "r"(accumulate))
-#define JENGA_QK_REGISTERS(type)                                                                                \
+// A from registers, b read transposed or not ("1", "0").
+#define JENGA_FROM_REGISTERS(type, transposed, accumulate)                                                      \
   asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %69, 0;\n"                                    \
                "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" JENGA_REGISTERS64                 \
-               "}, {%64, %65, %66, %67}, %68, accumulate, 1, 1, 0;\n}\n"                                             \
+               "}, {%64, %65, %66, %67}, %68, accumulate, 1, 1, " transposed ";\n}\n"                              \
                : JENGA_ACC32(d, 0), JENGA_ACC32(d, 32)                                                          \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
-#define JENGA_PV128(type)                                                                                       \
-  asm volatile("{\n.reg .pred accumulate;\nsetp.eq.b32 accumulate, 0, 0;\n"                                       \
-               "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" JENGA_REGISTERS64                 \
-               "}, {%64, %65, %66, %67}, %68, accumulate, 1, 1, 1;\n}\n"                                                      \
-               : JENGA_ACC32(d, 0), JENGA_ACC32(d, 32) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 #define JENGA_PV64(type)                                                                                        \
   asm volatile("{\n.reg .pred accumulate;\nsetp.eq.b32 accumulate, 0, 0;\n"                                       \
                "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" JENGA_REGISTERS32                  \
@@ -89,15 +85,15 @@ __device__ __forceinline__ void wgmma_scores(float (&d)[64], uint64_t a, uint64_
 // Scores: queries from registers.
 template <class T>
 __device__ __forceinline__ void wgmma_scores(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) JENGA_QK_REGISTERS("bf16");
-  else JENGA_QK_REGISTERS("f16");
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) JENGA_FROM_REGISTERS("bf16", "0", accumulate);
+  else JENGA_FROM_REGISTERS("f16", "0", accumulate);
 }
 
 // Outputs: probabilities from registers, values with channels along n (the last 1 asks for the transposed read).
 template <class T>
 __device__ __forceinline__ void wgmma_outputs(float (&d)[64], const uint32_t* a, uint64_t b) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) JENGA_PV128("bf16");
-  else JENGA_PV128("f16");
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) JENGA_FROM_REGISTERS("bf16", "1", 1);
+  else JENGA_FROM_REGISTERS("f16", "1", 1);
 }
 template <class T>
 __device__ __forceinline__ void wgmma_outputs(float (&d)[32], const uint32_t* a, uint64_t b) {
@@ -110,8 +106,7 @@ __device__ __forceinline__ void wgmma_outputs(float (&d)[32], const uint32_t* a,
 #undef JENGA_REGISTERS64
 #undef JENGA_REGISTERS32
 #undef JENGA_QK
-#undef JENGA_QK_REGISTERS
-#undef JENGA_PV128
+#undef JENGA_FROM_REGISTERS
 #undef JENGA_PV64
 // clang-format on
 
