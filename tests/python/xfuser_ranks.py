@@ -56,3 +56,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # xfuser's modules hold the groups, whose threads would be there as the interpreter ends (ranks.leave)
