@@ -88,7 +88,7 @@ class AttentionPatch:
             search = search_of(model, call, arguments)
             carved = CarvedCall.begin(self, self.settings, stage, call, outside, search)
             carved.own_dense = self.previous is None
-            carved.own_exact = carved.own_dense and not private.attention_chosen_by_name()
+            carved.own_exact = carved.own_dense and not private.special_attention_chosen()
             carved.occupied = private_options.occupied_devices(arguments.options)
             arguments.options[CARVED_KEY] = carved
             try:

@@ -87,10 +87,10 @@ def unwrap(model, kind: str, key: str) -> None:
     model.remove_wrappers_with_key(_kind(kind), key)
 
 
-def attention_chosen_by_name() -> bool:
-    """Whether ComfyUI was started with an attention function by name: then anchors keep to it."""
+def special_attention_chosen() -> bool:
+    """Whether ComfyUI was started with an attention function by name that is not torch's: then anchors keep to it."""
     args = _optional("comfy.cli_args", "args")
-    names = ("split_cross", "quad_cross", "pytorch_cross", "sage", "flash")
+    names = ("split_cross", "quad_cross", "sage", "flash")
     return args is None or any(getattr(args, f"use_{name}_attention", False) for name in names)
 
 

@@ -152,3 +152,20 @@ def test_what_fails_where_a_run_needs_it(private, without, module, name):
     without(module, name)
     with pytest.raises(RuntimeError, match=f"ComfyUI must have {module}.{name}, got a version without it; update"):
         calls[name]()
+
+
+@pytest.mark.parametrize(
+    ("named", "special"),
+    [
+        (None, False),
+        ("pytorch_cross", False),
+        *((name, True) for name in ("split_cross", "quad_cross", "sage", "flash")),
+    ],
+)
+def test_attention_that_was_chosen_by_name_is_what_anchors_get(private, monkeypatch, named, special):
+    """But torch's, which is what ComfyUI takes for most GPUs anyway."""
+    args = sys.modules["comfy.cli_args"].args
+    for name in ("pytorch_cross", "split_cross", "quad_cross", "sage", "flash"):
+        assert hasattr(args, f"use_{name}_attention")
+        monkeypatch.setattr(args, f"use_{name}_attention", name == named)
+    assert private.special_attention_chosen() == special

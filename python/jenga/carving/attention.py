@@ -15,6 +15,7 @@ from . import ops
 from .call_checks import check_anchor_state, check_layout, check_tensors, checked_scale
 from .config import Q_BLOCK_SIZE, JengaConfig, TokenGrid
 from .dispatch import Backends, Implementation
+from .exact import outruns_torch
 from .operands import BlockLists, PreparedBlocks, Residual
 from .plan import Plan, make_context_bias, make_plan
 from .quantise import PRECISIONS
@@ -142,16 +143,8 @@ class CarvedAttention:
         return CarvedResult(out, lse, kept_share, backend, reason, kept, precision, weighed)
 
     def outruns_dense(self, q: torch.Tensor) -> bool:
-        """Whether a call that keeps every block, and so is exact, is faster than torch's own attention. Our kernel for
-        Hopper is: 610 against 350 TFLOP/s (benchmarks/HOPPER.md), where torch takes FlashAttention 2.
-        """
-        if (
-            q.device.type != "cuda"
-            or q.shape[-1] not in (64, 128)
-            or torch.cuda.get_device_capability(q.device)[0] != 9
-        ):
-            return False
-        return self._backends.choose(self.config.backend, q).backend == "native_cuda"
+        """Whether a call that keeps every block, and so is exact, is faster than torch's own attention of q."""
+        return outruns_torch(self._backends.choose(self.config.backend, q).backend, q)
 
     def pack_residual(self, dense: torch.Tensor, carved: CarvedResult, bits: int) -> Residual:
         """What `carved` missed of `dense` [B, H, S, D], for the calls after it. bits: 4, 8, or 16 for bfloat16."""
